@@ -1,0 +1,13 @@
+"""Ledger: a thin HTTP layer over a PostgreSQL schema that holds every rule.
+
+routes.py     the table of routes: the whole HTTP surface
+call.py       from a request to one function call to JSON
+errors.py     from a refusal to the one error shape
+database.py   connections to PostgreSQL
+app.py        the Sanic application
+serve.py      processes: one supervisor, WORKERS workers
+migrate.py    applying migrations, resetting
+seed.py       loading seeds
+embedded.py   the PostgreSQL that runs when DATABASE_URL is unset
+cli.py        the `ledger` command
+"""

@@ -1,0 +1,132 @@
+"""Apply the migrations of db/migrations with yoyo, safely from several deployments at once."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import yoyo
+from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
+from yoyo.connections import parse_uri
+from yoyo.exceptions import LockTimeout
+from yoyo.migrations import MigrationList, default_migration_table
+
+PACKAGE = Path(__file__).resolve().parent
+# Installed, the data lies inside the package; in a checkout, beside it.
+RESOURCES = PACKAGE if (PACKAGE / "db").is_dir() else PACKAGE.parent
+MIGRATIONS = RESOURCES / "db" / "migrations"
+
+logger = logging.getLogger(__name__)
+
+# Chosen at random; the key of the advisory lock that one `ledger migrate` or `ledger reset` holds at a time.
+LOCK_KEY = 7_263_041_189_520_385
+
+# How long another's lock is waited for while a session lives that may hold it, in seconds.
+LOCK_TIMEOUT = 60.0
+
+
+class MigrationError(Exception):
+    """A migration that did not apply, in words for the person who asked for it."""
+
+
+class Backend(PostgresqlPsycopgBackend):
+    """yoyo's backend on a libpq connection string: its own URL parser knows only some of them."""
+
+    def __init__(self, conninfo: str, name: str) -> None:
+        self.conninfo = conninfo
+        self.name = name
+        super().__init__(parse_uri("postgresql+psycopg://"), default_migration_table)
+
+    def connect(self, dburi: object) -> psycopg.Connection:
+        return psycopg.connect(self.conninfo, autocommit=True, application_name=self.name)
+
+    def copy(self) -> "Backend":
+        return Backend(self.conninfo, self.name)
+
+
+def shipped() -> MigrationList:
+    """The migrations in db/migrations."""
+    return yoyo.read_migrations(str(MIGRATIONS))
+
+
+def migrate(conninfo: str) -> list[str]:
+    """Apply the pending migrations and return their names.
+
+    Waits for a concurrent run, and begins where a killed one left off: each migration is one transaction, and applying
+    it again where yoyo had no time to note it changes nothing. Raises MigrationError, psycopg.Error.
+    """
+    with locked(conninfo) as backend:
+        pending = backend.to_apply(shipped())
+        try:
+            backend.apply_migrations(pending)
+        except psycopg.errors.LockNotAvailable as error:
+            raise MigrationError(
+                "a migration did not get a lock in time and gave up, so as not to stall the service; it changed "
+                "nothing. Run it again at a quieter moment."
+            ) from error
+        return [migration.id for migration in pending]
+
+
+def reset(conninfo: str) -> None:
+    """Drop the schema with all that it holds, and apply every migration anew. Raises MigrationError, psycopg.Error."""
+    with locked(conninfo) as backend:
+        backend.ensure_internal_schema_updated()
+        # One transaction: were it cut in two, a schema could be gone and its migrations still be noted as applied.
+        with backend.connection.transaction():
+            backend.execute("drop schema if exists ledger cascade")
+            for migration in shipped():
+                backend.unmark_one(migration)
+    migrate(conninfo)
+
+
+@contextmanager
+def locked(conninfo: str) -> Iterator[Backend]:
+    """Hold the right to migrate: against runs of this program by an advisory lock, against yoyo's own by its row."""
+    with psycopg.connect(conninfo, autocommit=True, application_name="ledger migrate: lock") as session:
+        session.execute("select pg_advisory_lock(%s)", [LOCK_KEY])
+        with Backend(conninfo, f"ledger migrate {session.info.backend_pid}") as backend:
+            backend.init_database()
+            if session.execute("select to_regclass('yoyo_lock')").fetchone() == (None,):
+                raise MigrationError(
+                    f"{session.info.user} may not create yoyo's tables: grant create on schema public to that role"
+                )
+            deadline = time.monotonic() + LOCK_TIMEOUT
+            while True:
+                try:
+                    lock = backend.lock(timeout=0.5)
+                    lock.__enter__()
+                    break
+                except LockTimeout as error:
+                    holders = possible_holders(session, backend.name)
+                    if not holders:
+                        backend.break_lock()
+                        logger.warning("cleared the lock of a migration run that was killed")
+                    elif time.monotonic() > deadline:
+                        raise MigrationError(f"{error}. Sessions that may hold it: {', '.join(holders)}") from error
+            try:
+                yield backend
+            finally:
+                lock.__exit__(None, None, None)
+
+
+def possible_holders(session: psycopg.Connection, own_name: str) -> list[str]:
+    """The sessions that may have written yoyo's lock row, which outlives a run that was killed.
+
+    A run is connected from before it writes the row until it has deleted it. So the row is abandoned when every
+    session is younger, but for those that are known to be others: our own, runs that wait as we did, the service's.
+    """
+    rows = session.execute(
+        """
+        select format('%%s (%%s)', a.pid, a.application_name)
+        from pg_stat_activity as a
+        join yoyo_lock as l on a.backend_start at time zone 'utc' < l.ctime + interval '1 minute' -- clocks differ
+        where a.datname = current_database()
+          and a.backend_type = 'client backend'
+          and a.application_name not in ('ledger migrate: lock', %s)
+          and a.application_name not like 'ledger serve%%'
+        """,
+        [own_name],
+    ).fetchall()
+    return [row[0] for row in rows]

@@ -1,0 +1,19 @@
+-- Add a deposit to a group's total, or take an exit's amount off.
+create or replace function ledger.count_in_total(
+  group_id bigint,
+  amount   numeric
+) returns void
+language sql volatile
+as $$
+  -- A session always takes the same one of the eight counters, so a transaction of many joins and exits holds one and
+  -- cannot deadlock with another over two.
+  update ledger.group_counters as c
+  set total = c.total + count_in_total.amount
+  where c.group_id = count_in_total.group_id
+    and c.slot = pg_backend_pid() % 8
+$$;
+
+alter function ledger.count_in_total owner to ledger_owner;
+comment on function ledger.count_in_total is
+  'Add an amount, negative for an exit, to one of the counters that make up the group''s total.';
+revoke execute on function ledger.count_in_total from public;

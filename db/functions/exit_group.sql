@@ -1,0 +1,44 @@
+-- Leave a group with the final amount, which returns to the main network.
+create or replace function ledger.exit_group(
+  group_id       bigint,
+  participant_id bigint
+) returns ledger.exit_result
+language plpgsql volatile security definer
+set search_path = ledger, pg_temp
+as $$
+declare
+  exited exit_result;
+begin
+  select p.amount
+  into exited.final_amount
+  from participants as p
+  where p.group_id = exit_group.group_id
+    and p.id = exit_group.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+
+  update participants as p
+  set
+    amount = 0,
+    exited_at = clock_timestamp()
+  where p.group_id = exit_group.group_id
+    and p.id = exit_group.participant_id;
+
+  perform count_in_total(group_id, -exited.final_amount);
+
+  insert into entries (group_id, kind, from_id, amount, from_amount)
+  values (exit_group.group_id, 'exit', exit_group.participant_id, exited.final_amount, 0)
+  returning entries.id into exited.entry_id;
+
+  return exited;
+end
+$$;
+
+alter function ledger.exit_group owner to ledger_owner;
+comment on function ledger.exit_group is
+  'Leave the group with all that the participant holds, the final amount. entry_id is the entry written. Raises LG001, LG002.';
+revoke execute on function ledger.exit_group from public;
+grant execute on function ledger.exit_group to ledger_api;

@@ -1,0 +1,50 @@
+-- Join a group with a deposit from the main network.
+create or replace function ledger.join_group(
+  group_id bigint,
+  username text,
+  amount   numeric
+) returns ledger.join_result
+language plpgsql volatile security definer
+set search_path = ledger, pg_temp
+as $$
+declare
+  joined join_result;
+begin
+  perform refuse_invalid(
+    array['username', 'amount'],
+    array[name_fault(username), amount_fault(amount, 0)]
+  );
+
+  -- Kept from removal until this commits; joins do not keep each other out.
+  perform from groups as g
+  where g.id = join_group.group_id
+    and g.closed_at is null
+  for key share;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  insert into participants (group_id, username, amount)
+  values (join_group.group_id, join_group.username, join_group.amount)
+  on conflict do nothing
+  returning participants.username, participants.id, participants.group_id, participants.amount
+  into joined.username, joined.id, joined.group_id, joined.amount;
+  if not found then
+    perform refuse_taken('username', username);
+  end if;
+
+  perform count_in_total(group_id, amount);
+
+  insert into entries (group_id, kind, to_id, amount, to_amount)
+  values (join_group.group_id, 'join', joined.id, join_group.amount, join_group.amount)
+  returning entries.id into joined.entry_id;
+
+  return joined;
+end
+$$;
+
+alter function ledger.join_group owner to ledger_owner;
+comment on function ledger.join_group is
+  'Join a group under a username that no one present has, with a deposit of 0 or more. entry_id is the entry written. Raises LG001, LG002, LG005.';
+revoke execute on function ledger.join_group from public;
+grant execute on function ledger.join_group to ledger_api;

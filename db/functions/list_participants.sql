@@ -1,0 +1,27 @@
+-- List the participants present in a group, a page at a time.
+create or replace function ledger.list_participants(
+  group_id bigint,
+  after    bigint  default 0,
+  max_rows integer default 1000
+) returns setof ledger.current_participants
+language plpgsql stable security definer
+set search_path = ledger, pg_temp
+as $$
+begin
+  perform get_group(group_id);
+
+  return query
+  select p.*
+  from current_participants as p
+  where p.group_id = list_participants.group_id
+    and p.id > coalesce(list_participants.after, 0)
+  order by p.id
+  limit greatest(list_participants.max_rows, 0);
+end
+$$;
+
+alter function ledger.list_participants owner to ledger_owner;
+comment on function ledger.list_participants is
+  'The participants present in the group with an id above after, at most max_rows of them, by ascending id. Raises LG001, LG002.';
+revoke execute on function ledger.list_participants from public;
+grant execute on function ledger.list_participants to ledger_api;

@@ -1,0 +1,23 @@
+-- Say what is wrong with a name or username, or null when nothing is.
+create or replace function ledger.name_fault(
+  name text
+) returns text
+language sql immutable parallel safe
+as $$
+  -- The characters are spelled out because classes such as [:space:] depend on the database's locale.
+  select case
+    when name_fault.name is null
+    then 'must be given'
+    when char_length(name_fault.name) > 255
+    then 'must have at most 255 characters'
+    when name_fault.name ~ '[\u0001-\u001f\u007f-\u009f]'
+    then 'must not contain control characters'
+    when name_fault.name !~ '[^ \u00a0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]'
+    then 'must not be blank'
+  end
+$$;
+
+alter function ledger.name_fault owner to ledger_owner;
+comment on function ledger.name_fault is
+  'What is wrong with a name that must be 1 to 255 characters, not blank and without control characters; null when nothing is.';
+revoke execute on function ledger.name_fault from public;

@@ -1,0 +1,17 @@
+-- Refuse to change or delete what the ledger keeps for ever; the trigger of its permanent tables.
+create or replace function ledger.refuse_rewriting()
+returns trigger
+language plpgsql
+as $$
+begin
+  raise exception using
+    errcode = 'restrict_violation',
+    message = format('%s on %I.%I is refused: the record is permanent', lower(tg_op), tg_table_schema, tg_table_name),
+    hint    = 'Correct a mistake by a new movement: ledger.transfer, ledger.join_group or ledger.exit_group.';
+end
+$$;
+
+alter function ledger.refuse_rewriting owner to ledger_owner;
+comment on function ledger.refuse_rewriting is
+  'Trigger that refuses UPDATE, DELETE and TRUNCATE on permanent tables, to their owner as well. Raises 23001.';
+revoke execute on function ledger.refuse_rewriting from public;

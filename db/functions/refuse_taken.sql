@@ -1,0 +1,21 @@
+-- Raise LG005 for a name or username that is in use.
+create or replace function ledger.refuse_taken(
+  field text,
+  name  text
+) returns void
+language plpgsql immutable
+as $$
+begin
+  raise exception using
+    errcode = 'LG005',
+    column  = field,
+    message = format('%s "%s" is taken', field, name),
+    detail  = format('%s: has already been taken', field),
+    hint    = 'Choose another one.';
+end
+$$;
+
+alter function ledger.refuse_taken owner to ledger_owner;
+comment on function ledger.refuse_taken is
+  'Raise LG005 that blames the field for a name that is in use.';
+revoke execute on function ledger.refuse_taken from public;

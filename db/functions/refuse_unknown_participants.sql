@@ -1,0 +1,35 @@
+-- Raise LG002 for participants that are not present in a group, or for the group itself.
+create or replace function ledger.refuse_unknown_participants(
+  group_id        bigint,
+  fields          text[],
+  participant_ids bigint[]
+) returns void
+language plpgsql stable
+as $$
+begin
+  perform ledger.refuse_invalid(
+    'group_id' || fields,
+    array(select case when i.id is null then 'must be given' end from unnest(group_id || participant_ids) as i (id))
+  );
+
+  if not exists (
+    select from ledger.groups as g
+    where g.id = refuse_unknown_participants.group_id
+      and g.closed_at is null
+  ) then
+    perform ledger.refuse_unknown_group(group_id);
+  end if;
+
+  raise exception using
+    errcode = 'LG002',
+    column  = fields[1],
+    message = format('no participant %s in group %s', array_to_string(participant_ids, ' and no participant '), group_id),
+    detail  = array_to_string(fields, E': no such participant in the group\n') || ': no such participant in the group',
+    hint    = 'List those who are present with ledger.list_participants().';
+end
+$$;
+
+alter function ledger.refuse_unknown_participants owner to ledger_owner;
+comment on function ledger.refuse_unknown_participants is
+  'Raise LG002 that blames the fields for naming participants that are not present in the group, or the group when it does not exist; LG001 for a null.';
+revoke execute on function ledger.refuse_unknown_participants from public;

@@ -1,0 +1,47 @@
+-- Remove a group that nobody is in; its record stays.
+create or replace function ledger.remove_group(
+  group_id bigint
+) returns void
+language plpgsql volatile security definer
+set search_path = ledger, pg_temp
+as $$
+begin
+  -- Joins hold this row in share mode: none is under way once it is ours, and none begins.
+  perform from groups as g
+  where g.id = remove_group.group_id
+    and g.closed_at is null
+  for update;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- Each join and exit updates a counter. Locking them waits for exits under way, and, above READ COMMITTED, fails
+  -- with 40001 where a join has committed that our snapshot does not show.
+  perform from group_counters as c
+  where c.group_id = remove_group.group_id
+  order by c.slot
+  for update;
+
+  if exists (
+    select from current_participants as p
+    where p.group_id = remove_group.group_id
+  ) then
+    raise exception using
+      errcode = 'LG004',
+      column  = 'group_id',
+      message = format('group %s has participants', group_id),
+      detail  = 'group_id: participants are present',
+      hint    = 'Let every participant exit first, with ledger.exit_group.';
+  end if;
+
+  update groups as g
+  set closed_at = clock_timestamp()
+  where g.id = remove_group.group_id;
+end
+$$;
+
+alter function ledger.remove_group owner to ledger_owner;
+comment on function ledger.remove_group is
+  'Remove a group without participants; its name is free again and its record stays. Raises LG001, LG002, LG004.';
+revoke execute on function ledger.remove_group from public;
+grant execute on function ledger.remove_group to ledger_api;

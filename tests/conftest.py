@@ -1,0 +1,125 @@
+"""One PostgreSQL for the whole run, a template that the migrations build, and databases cloned from it.
+
+    ledger    a connection as the serving role, in a transaction that is rolled back: for rules
+    owner     the same as the superuser: for privileges, and for a look behind the functions
+    database  a database of the test's own, for what must commit
+    empty     a database of the test's own without any migration
+
+PG chooses the server's major version: 18 (default) and 16 come with the wheel, 15 is Debian's.
+After every test the books of the database that it used must be right.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from pytest_postgresql import factories
+from pytest_postgresql.executors import NoopExecutor
+from pytest_postgresql.janitor import DatabaseJanitor
+
+from api import embedded, migrate
+from tests.support import Database, faults
+
+VERSION = int(os.environ.get("PG") or 18)
+
+# Roles that tests log in as: the serving role, one that reads, a stranger, and one that may create roles but is no superuser.
+ROLES = {
+    embedded.SERVICE: "login in role ledger_api",
+    "ledger_test_reader": "login in role ledger_reader",
+    "ledger_test_stranger": "login",
+    "ledger_test_deployer": "login createrole createdb",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the server is, in the words of pytest-postgresql."""
+
+    data: Path
+    template_dbname: str = "template1"
+    maintenance_dbname: str = "postgres"
+    user: str = embedded.ADMIN
+    password: str | None = None
+    port: int = 5432
+    options: str = ""
+
+    @property
+    def host(self) -> str:
+        return str(self.data / "run")
+
+    def database(self, name: str) -> Database:
+        return Database(lambda role: embedded.url(self.data, role, name), embedded.SERVICE, embedded.ADMIN)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with (
+        tempfile.TemporaryDirectory(prefix="ledger-") as data,
+        embedded.running(Path(data), VERSION, roles=list(ROLES)),
+    ):
+        server = Server(Path(data))
+        with server.database("postgres").connect(embedded.ADMIN) as admin:
+            # A function with a doubtful line does not get through a test.
+            admin.execute("alter system set plpgsql.extra_errors = 'all'")
+            # Nothing survives the run, so nothing needs to reach the disk.
+            admin.execute("alter system set fsync = off")
+            admin.execute("alter system set log_lock_waits = on")
+            admin.execute("select pg_reload_conf()")
+        yield server
+
+
+def build_template(*, host: str, port: int, user: str, dbname: str, **_: object) -> None:
+    migrate.migrate(psycopg.conninfo.make_conninfo(host=host, port=port, user=user, dbname=dbname))
+    with psycopg.connect(host=host, port=port, user=user, dbname=dbname, autocommit=True) as admin:
+        for role, attributes in ROLES.items():
+            admin.execute(sql.SQL("create role {} " + attributes).format(sql.Identifier(role)))
+
+
+template = factories.postgresql_noproc(depends_on="server", dbname="ledger_test", load=[build_template])
+committing = factories.postgresql("template")
+
+
+@pytest.fixture
+def database(server: Server, committing: psycopg.Connection) -> Iterator[Database]:
+    database = server.database(committing.info.dbname)
+    yield database
+    with database.connect(embedded.ADMIN) as admin:
+        assert faults(admin) == []
+
+
+@pytest.fixture
+def empty(server: Server) -> Iterator[Database]:
+    with janitor(server, "ledger_empty", "template1"):
+        yield server.database("ledger_empty")
+
+
+@pytest.fixture(scope="session")
+def shared(server: Server, template: NoopExecutor) -> Iterator[Database]:
+    """The database of the tests that roll back."""
+    with janitor(server, "ledger_shared", template.template_dbname):
+        yield server.database("ledger_shared")
+
+
+@pytest.fixture
+def owner(shared: Database) -> Iterator[psycopg.Connection]:
+    with shared.connect(shared.admin, autocommit=False) as connection:
+        yield connection
+        if connection.info.transaction_status != psycopg.pq.TransactionStatus.INERROR:
+            connection.execute("reset session authorization")
+            assert faults(connection) == []
+        connection.rollback()
+
+
+@pytest.fixture
+def ledger(owner: psycopg.Connection, shared: Database) -> psycopg.Connection:
+    owner.execute(sql.SQL("set session authorization {}").format(sql.Identifier(shared.service)))
+    return owner
+
+
+def janitor(server: Server, name: str, template: str) -> DatabaseJanitor:
+    return DatabaseJanitor(user=server.user, host=server.host, port=server.port, dbname=name, template_dbname=template)

@@ -1,0 +1,107 @@
+"""What tests share: databases of their own, refusals, waiting for a lock, and whether the books are right."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+
+# What must hold of the books after every test; each row is a fault.
+BOOKS = """
+with sides as (
+  select group_id, to_id as participant_id, amount as change, to_amount as balance, id
+  from ledger.entries
+  where to_id is not null
+  union all
+  select group_id, from_id, -amount, from_amount, id
+  from ledger.entries
+  where from_id is not null
+), balances as (
+  select group_id, participant_id, sum(change) as balance,
+    (array_agg(balance order by id desc))[1] as last_balance
+  from sides group by group_id, participant_id
+)
+select 'balance' as fault, p.group_id, p.id, p.amount, b.balance
+from ledger.participants as p
+left join balances as b on b.group_id = p.group_id and b.participant_id = p.id
+where p.amount is distinct from b.balance or p.amount is distinct from b.last_balance
+union all
+select 'total', g.id, null, c.total, e.total
+from ledger.groups as g
+cross join lateral (select coalesce(sum(total), 0) from ledger.group_counters where group_id = g.id) as c (total)
+cross join lateral (
+  select coalesce(sum(case when kind = 'join' then amount when kind = 'exit' then -amount else 0 end), 0)
+  from ledger.entries where group_id = g.id
+) as e (total)
+where c.total <> e.total
+  or c.total <> (select coalesce(sum(amount), 0) from ledger.participants where group_id = g.id)
+union all
+select 'removed with participants', g.id, null, null, null
+from ledger.groups as g
+where g.closed_at is not null
+  and exists (select from ledger.participants as p where p.group_id = g.id and p.exited_at is null)
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database and how to log in to it; the role is the serving one unless another is named."""
+
+    url: Callable[[str], str]
+    service: str
+    admin: str
+
+    def connect(self, role: str | None = None, **options: object) -> psycopg.Connection:
+        return psycopg.connect(self.url(role or self.service), **({"autocommit": True} | options))
+
+
+def faults(connection: psycopg.Connection) -> list[tuple]:
+    """What is wrong with the books; an empty list when nothing is."""
+    return connection.execute(BOOKS).fetchall()
+
+
+def one(connection: psycopg.Connection, query: str, arguments: Sequence[object] = ()) -> tuple:
+    """The only row of a query."""
+    (row,) = connection.execute(query, arguments).fetchall()
+    return row
+
+
+def refused(
+    connection: psycopg.Connection, sqlstate: str, query: str, arguments: Sequence[object] = ()
+) -> psycopg.errors.Diagnostic:
+    """Run what must be refused with that SQLSTATE, in a savepoint where a transaction is open."""
+    with pytest.raises(psycopg.Error) as raised, connection.transaction():
+        connection.execute(query, arguments)
+    assert raised.value.sqlstate == sqlstate, raised.value
+    return raised.value.diag
+
+
+@contextmanager
+def in_background(call: Callable[[], object]) -> Iterator[list[object]]:
+    """Run a call in a thread; the list holds what it returned or raised once the block is left."""
+    outcome: list[object] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except psycopg.Error as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield outcome
+    finally:
+        thread.join(30)
+        assert not thread.is_alive(), "the call in the background did not return"
+
+
+def wait_until_blocked(observer: psycopg.Connection, connection: psycopg.Connection) -> None:
+    """Return once the connection's session waits for a lock."""
+    pid = connection.info.backend_pid
+    deadline = time.monotonic() + 30
+    while not one(observer, "select cardinality(pg_blocking_pids(%s)) > 0", [pid])[0]:
+        assert time.monotonic() < deadline, f"session {pid} never waited for a lock"
