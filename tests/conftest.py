@@ -27,7 +27,7 @@ from tests.support import Database, faults
 
 VERSION = int(os.environ.get("PG") or 18)
 
-# Roles that tests log in as: the serving role, one that reads, a stranger, and one that may create roles but is no superuser.
+# Roles that tests log in as: the serving one, one that reads, a stranger, and one that deploys but is no superuser.
 ROLES = {
     embedded.SERVICE: "login in role ledger_api",
     "ledger_test_reader": "login in role ledger_reader",

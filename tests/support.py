@@ -76,7 +76,50 @@ def refused(
     with pytest.raises(psycopg.Error) as raised, connection.transaction():
         connection.execute(query, arguments)
     assert raised.value.sqlstate == sqlstate, raised.value
-    return raised.value.diag
+    diag = raised.value.diag
+    if sqlstate.startswith("LG"):
+        assert diag.message_primary
+        assert not diag.message_primary.endswith(".")
+        assert diag.message_hint
+        assert diag.message_hint.endswith(".")
+        assert diag.column_name == fields(diag)[0]
+    return diag
+
+
+def fields(diag: psycopg.errors.Diagnostic) -> list[str]:
+    """The fields that a refusal's DETAIL blames, one a line."""
+    return [line.partition(": ")[0] for line in (diag.message_detail or "").split("\n")]
+
+
+def statement(function: str, arguments: Sequence[object]) -> str:
+    """The call of a published function, as clients spell it."""
+    return f"select * from ledger.{function}({', '.join(['%s'] * len(arguments))})"
+
+
+def call(connection: psycopg.Connection, function: str, *arguments: object) -> list[tuple]:
+    """The rows that a published function returns."""
+    return connection.execute(statement(function, arguments), arguments).fetchall()
+
+
+def create(connection: psycopg.Connection, name: str) -> int:
+    """The id of a new group."""
+    return one(connection, "select id from ledger.create_group(%s)", [name])[0]
+
+
+def join(connection: psycopg.Connection, group: int, username: str, amount: int = 100) -> int:
+    """The id of a new participant."""
+    return one(connection, "select id from ledger.join_group(%s, %s, %s)", [group, username, amount])[0]
+
+
+def transfer(connection: psycopg.Connection, group: int, sender: int, recipient: int, amount: int) -> int:
+    """The id of the entry that a transfer wrote."""
+    query = "select entry_id from ledger.transfer(%s, %s, %s, %s)"
+    return one(connection, query, [group, sender, recipient, amount])[0]
+
+
+def balance(connection: psycopg.Connection, group: int, participant: int) -> int:
+    """What a participant who is present holds."""
+    return one(connection, "select amount from ledger.get_participant(%s, %s)", [group, participant])[0]
 
 
 @contextmanager

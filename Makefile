@@ -1,0 +1,38 @@
+# What a developer says. `make help` lists it; every target sets up what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Pins what pip installs, what it builds with included.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test lint format migration clean
+.DEFAULT_GOAL := help
+
+help: ## List what can be made
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (PORT=5000 make run: elsewhere)
+	@exec $(BIN)/ledger serve
+
+test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)
+	@PG="$(PG)" $(BIN)/python -m pytest $(args)
+
+lint: $(VENV)/installed ## Check the code's layout and style
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+format: $(VENV)/installed ## Put the code into shape
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+migration: ## Freeze changed functions into a migration: make migration name=refuse-overflow
+	@$(PYTHON) db/freeze.py $(name)
+
+clean: ## Remove what was installed here
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@

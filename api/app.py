@@ -1,0 +1,104 @@
+"""The Sanic application: every route of the table, one error shape, a database for each worker."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+
+from sanic import HTTPResponse, Request, Sanic
+from sanic.handlers import ErrorHandler
+
+from api.call import has_amounts, prefers_strings, read_arguments, render, statement
+from api.database import Database
+from api.errors import Problem, from_database, from_framework
+from api.routes import ROUTES, Route
+
+logger = logging.getLogger("ledger")
+
+MAX_HEADER = 16_384  # bytes, Sanic's ceiling
+# What is read of a body that is refused, so that the client gets to see the answer.
+MAX_DRAINED = 16 << 20  # bytes
+
+Handler = Callable[..., Awaitable[HTTPResponse]]
+
+
+def create_app(conninfo: str, name: str) -> Sanic:
+    """The application of one worker. `name` is what PostgreSQL shows of its connections."""
+    app = Sanic("ledger", configure_logging=False, error_handler=Problems())
+    app.config.update(
+        ACCESS_LOG=False,
+        REQUEST_MAX_HEADER_SIZE=MAX_HEADER,
+        REQUEST_MAX_SIZE=MAX_DRAINED,
+    )
+    database = Database(conninfo, name)
+
+    @app.before_server_start
+    async def open_database(*_: object) -> None:
+        await database.open()
+
+    @app.after_server_stop
+    async def close_database(*_: object) -> None:
+        await database.close()
+
+    by_path: dict[str, list[str]] = defaultdict(list)
+    for route in ROUTES:
+        # Sanic leaves the body of a HEAD request's answer away.
+        methods = [*route.methods, "HEAD"] if route.reads else [*route.methods]
+        by_path[route.path] += methods
+        make = handle_health if route.function == "health" else handle
+        name = f"{route.function}_{route.methods[0].lower()}"
+        app.add_route(make(route, database), route.path, methods, name=name, stream=True)
+    for path, methods in by_path.items():
+        allowed = ", ".join([*methods, "OPTIONS"])
+        app.add_route(tell_methods, path, ["OPTIONS"], name=f"options {path}", ctx_allowed=allowed)
+    return app
+
+
+def handle(route: Route, database: Database) -> Handler:
+    """The handler of a route: arguments, one call, the answer."""
+    as_numbers, as_strings = statement(route, False), statement(route, True)
+    may_prefer = has_amounts(route.answer)
+
+    async def handler(request: Request, **parts: str) -> HTTPResponse:
+        parameters = await read_arguments(route, request, parts)
+        strings = may_prefer and prefers_strings(request)
+        try:
+            row = await database.call(as_strings if strings else as_numbers, parameters, route.reads)
+        except Exception as error:
+            problem = from_database(error, route)
+            if problem is None:
+                raise
+            raise problem from error
+        return render(route, request, parameters, row, strings)
+
+    return handler
+
+
+def handle_health(route: Route, database: Database) -> Handler:
+    """The health check's handler. It answers in time, whatever the database does."""
+    query = statement(route, False)
+
+    async def handler(request: Request) -> HTTPResponse:
+        answer = await database.ask_health(query)
+        if answer is None:
+            raise Problem("unavailable", "the database does not answer")
+        return render(route, request, {}, [answer], False)
+
+    return handler
+
+
+async def tell_methods(request: Request, **parts: str) -> HTTPResponse:
+    assert request.route is not None
+    return HTTPResponse(status=204, headers={"Allow": request.route.ctx.allowed})
+
+
+class Problems(ErrorHandler):
+    """Answers every exception in the one error shape."""
+
+    def response(self, request: Request, exception: Exception) -> HTTPResponse:
+        problem = exception if isinstance(exception, Problem) else from_framework(exception, request)
+        if problem is None:
+            logger.error("request %s failed", request.id, exc_info=exception)
+            problem = Problem("internal_error", "an internal error; the log knows more", request_id=str(request.id))
+        return HTTPResponse(problem.body(), problem.status, problem.all_headers, "application/problem+json")
+
+    default = response

@@ -1,0 +1,209 @@
+"""The `ledger` command: serve, migrate, seed, reset, url, psql."""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import FrameType
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from api import embedded, migrate, seed
+from api.database import StartError, check_at_start
+from api.serve import listen, supervise
+
+EPILOG = """\
+settings:
+  DATABASE_URL      the database to serve, postgresql://…; unset: an embedded PostgreSQL
+  LEDGER_ADMIN_URL  what migrate, seed, reset, url and psql log in with (DATABASE_URL)
+  LEDGER_DATA       where the embedded PostgreSQL keeps its files
+  HOST, PORT        where to listen (127.0.0.1, 4000)
+  WORKERS           processes that answer (1)
+"""
+
+COMMANDS = ("serve", "migrate", "seed", "reset", "url", "psql")
+
+
+class Refusal(Exception):
+    """What keeps a command from being carried out, in words for the person who gave it."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """How to reach the database: as the service and as its administrator."""
+
+    service: str
+    admin: str
+    embedded: bool
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+        given.insert(0, "serve")
+    # Whatever is running is unwound, the embedded server's stop included.
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        sys.exit(run(given))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (Refusal, StartError, embedded.EmbeddedError, migrate.MigrationError) as error:
+        sys.exit(f"ledger: {error}")
+    except psycopg.Error as error:
+        hint = f"\n{error.diag.message_hint}" if error.diag.message_hint else ""
+        sys.exit(f"ledger: the database refused: {str(error).strip()}{hint}")
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def run(given: list[str]) -> int:
+    if given[0] == "psql":  # everything after it is psql's
+        return run_psql(given[1:])
+    options = parser().parse_args(given)
+    command = {"serve": run_serve, "migrate": run_migrate, "seed": run_seed, "reset": run_reset, "url": run_url}
+    command[options.command](options)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="ledger",
+        description="A RESTful ledger service. Without a command it serves.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"ledger {version('ledger')}")
+    commands = top.add_subparsers(dest="command", metavar="command")
+    serve = commands.add_parser("serve", help="serve HTTP (the default)")
+    serve.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1", help="address to listen on")
+    serve.add_argument("--port", type=positive, default=os.environ.get("PORT") or 4000, help="port to listen on")
+    serve.add_argument("--workers", type=positive, default=os.environ.get("WORKERS") or 1, help="processes that answer")
+    serve.add_argument(
+        "--insecure", action="store_true", help="serve with a login that may do more than call the functions"
+    )
+    commands.add_parser("migrate", help="apply pending migrations")
+    load = commands.add_parser("seed", help="load the demo groups of seeds/, or a large data set")
+    load.add_argument("--groups", type=positive, help="make this many groups …")
+    load.add_argument("--participants", type=positive, help="… of this many participants each")
+    reset = commands.add_parser("reset", help="drop the schema with all its data, migrate, seed")
+    reset.add_argument("--yes", action="store_true", help="do not ask")
+    commands.add_parser("url", help="print the administrator's connection string")
+    commands.add_parser("psql", help="open psql as the administrator; takes psql's arguments", add_help=False)
+    return top
+
+
+def positive(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and 0 < int(value[:10]) <= 65535 * 1000):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a positive number")
+    return int(value)
+
+
+@contextmanager
+def database(keep: bool = False) -> Iterator[Login]:
+    """The database to work on; the embedded one runs for as long, or with `keep` longer."""
+    service, admin = os.environ.get("DATABASE_URL"), os.environ.get("LEDGER_ADMIN_URL")
+    if service or admin:
+        for name, value in (("DATABASE_URL", service), ("LEDGER_ADMIN_URL", admin)):
+            if value and not value.startswith(("postgresql://", "postgres://")):
+                raise Refusal(f"{name} must be a connection string that begins with postgresql://")
+        yield Login(service or "", admin or service or "", embedded=False)
+        return
+    data = embedded.default_data()
+    with embedded.running(data, keep=keep):
+        yield Login(embedded.url(data, embedded.SERVICE), embedded.url(data, embedded.ADMIN), embedded=True)
+
+
+def apply_migrations(login: Login) -> list[str]:
+    applied = migrate.migrate(login.admin)
+    if login.embedded:
+        with psycopg.connect(login.admin, autocommit=True) as connection:
+            if connection.execute("select to_regrole(%s)", [embedded.SERVICE]).fetchone() == (None,):
+                connection.execute(f"create role {embedded.SERVICE} login in role ledger_api")
+    return applied
+
+
+def run_serve(options: argparse.Namespace) -> None:
+    with listen(options.host, options.port) as sock, database() as login:
+        if not login.service:
+            raise Refusal("DATABASE_URL must say which database to serve")
+        if login.embedded:
+            apply_migrations(login)
+        server = check_at_start(login.service, any_login=options.insecure)
+        where = f"embedded in {embedded.default_data()}" if login.embedded else described(login.service)
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        address = f"http://{host}:{sock.getsockname()[1]}"
+        supervise(sock, login.service, options.workers, f"Ledger answers on {address} (PostgreSQL {server}, {where})")
+
+
+def run_migrate(options: argparse.Namespace) -> None:
+    with database() as login:
+        applied = apply_migrations(login)
+        print("\n".join(f"applied {name}" for name in applied) or "nothing to apply")
+
+
+def run_seed(options: argparse.Namespace) -> None:
+    if (options.groups is None) != (options.participants is None):
+        raise Refusal("--groups and --participants go together")
+    with database() as login:
+        if login.embedded:
+            apply_migrations(login)
+        if options.groups is None:
+            seed.seed(login.admin)
+            print("the demo groups are there")
+            return
+        for number, (joined, present) in enumerate(
+            seed.seed_many(login.admin, options.groups, options.participants), 1
+        ):
+            print(f"group {number} of {options.groups}: {joined} joined, {present} were there", flush=True)
+
+
+def run_reset(options: argparse.Namespace) -> None:
+    with database() as login:
+        if not options.yes:
+            print(f"This drops every group, balance and entry of {described(login.admin)}, for good.")
+            try:
+                answer = input("Type yes to go on: ")
+            except EOFError:
+                answer = ""
+            if answer.strip() != "yes":
+                raise Refusal("nothing was changed")
+        migrate.reset(login.admin)
+        seed.seed(login.admin)
+        print("the ledger is as new")
+
+
+def run_url(options: argparse.Namespace) -> None:
+    with database(keep=True) as login:
+        print(login.admin)
+
+
+def run_psql(arguments: list[str]) -> int:
+    with database() as login:
+        parts = conninfo_to_dict(login.admin)
+        environment = dict(os.environ)
+        if password := parts.pop("password", None):
+            environment["PGPASSWORD"] = str(password)  # on the command line everybody could read it
+        program = shutil.which("psql") or str(embedded.binaries() / "psql")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's to handle
+        # A refusal is told with its SQLSTATE, and without the calls inside the function.
+        shown = ["--set=VERBOSITY=verbose", "--set=SHOW_CONTEXT=never"]
+        command = [program, "--dbname", make_conninfo(**parts), *shown, *arguments]
+        return subprocess.run(command, env=environment, check=False, restore_signals=True).returncode
+
+
+def described(conninfo: str) -> str:
+    parts = conninfo_to_dict(conninfo)
+    return f"database {parts.get('dbname', 'by default')} on {parts.get('host', 'the local socket')}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Connections to PostgreSQL: a pool for calls, one connection for the health check, and what is checked at start."""
+
+import asyncio
+import select
+from collections.abc import Mapping
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import AsyncConnectionPool
+
+from api.errors import ConnectionLost
+from api.routes import ROUTES
+
+POOL_SIZE = 8
+MAX_WAITING = 1024  # requests that wait for a connection; one more is refused
+WAIT_TIMEOUT = 5.0  # seconds that a request waits for a connection
+CONNECT_TIMEOUT = 5  # seconds
+CALL_TIMEOUT = 20.0  # seconds until a call is given up that the server's own time-outs did not end
+HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
+
+# Set on every connection of the service. Well below CALL_TIMEOUT: the server then says that nothing was done.
+SETTINGS = "set lock_timeout = '5s'; set statement_timeout = '10s'; set idle_in_transaction_session_timeout = '10s'"
+
+# Refusals of one attempt that another may pass. Nothing was done.
+TRANSIENT = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
+# A migration replaced what a prepared statement returned, or the statement is gone. Nothing was done either.
+STALE = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)
+
+Values = list[bytes | None]
+
+
+class StartError(Exception):
+    """A database that cannot be served from, in words for the person who starts the service."""
+
+
+class Database:
+    """What one worker needs of PostgreSQL. Open it in the worker's event loop."""
+
+    def __init__(self, conninfo: str, name: str) -> None:
+        self.conninfo = conninfo
+        self.name = name
+        self.pool = AsyncConnectionPool(
+            conninfo,
+            kwargs={"autocommit": True, "application_name": name, "connect_timeout": CONNECT_TIMEOUT},
+            min_size=POOL_SIZE,
+            max_size=POOL_SIZE,
+            max_waiting=MAX_WAITING,
+            timeout=WAIT_TIMEOUT,
+            # Short, because a pool that gave up begins anew at the next request, without the delays of its back-off.
+            reconnect_timeout=2,
+            configure=configure,
+            check=discard_if_closed,
+            open=False,
+        )
+        self.health: psycopg.AsyncConnection | None = None
+        self.check: asyncio.Task[bytes | None] | None = None
+
+    async def open(self) -> None:
+        await self.pool.open()
+
+    async def close(self) -> None:
+        await self.pool.close(timeout=1)
+        if self.health is not None:
+            await self.health.close()
+
+    async def call(self, statement: str, parameters: Mapping[str, str | None], reads: bool) -> Values:
+        """Run a statement that returns one row; return the row's values as PostgreSQL wrote them.
+
+        Repeats it once where nothing was done: after a deadlock or a serialization failure, a prepared statement that
+        a migration made stale, and, for one that only reads, a lost connection.
+        Raises psycopg.Error, psycopg_pool.PoolTimeout, ConnectionLost.
+        """
+        try:
+            return await self.attempt(statement, parameters)
+        except TRANSIENT:
+            return await self.attempt(statement, parameters)
+        except ConnectionLost:
+            if not reads:
+                raise
+            return await self.attempt(statement, parameters)
+
+    async def attempt(self, statement: str, parameters: Mapping[str, str | None]) -> Values:
+        async with self.pool.connection() as connection:
+            try:
+                async with asyncio.timeout(CALL_TIMEOUT):
+                    try:
+                        cursor = await connection.execute(statement, parameters, prepare=True)
+                    except STALE:
+                        await connection.execute("deallocate all")
+                        cursor = await connection.execute(statement, parameters, prepare=True)
+            except TimeoutError as error:
+                await connection.close()
+                raise ConnectionLost from error
+            except psycopg.OperationalError as error:
+                if connection.closed:
+                    raise ConnectionLost from error
+                raise
+            result = cursor.pgresult
+            assert result is not None
+            return [result.get_value(0, column) for column in range(result.nfields)]
+
+    async def ask_health(self, statement: str) -> bytes | None:
+        """The health check's answer, or None when there is none within HEALTH_TIMEOUT.
+
+        It is asked on a connection of its own, which no request competes for, once for all who ask at the same time.
+        """
+        if self.check is None or self.check.done():
+            self.check = asyncio.create_task(self.attempt_health(statement))
+        # Not wait_for, which would wait for the cancelled query as well.
+        done, _ = await asyncio.wait({self.check}, timeout=HEALTH_TIMEOUT)
+        if done:
+            return self.check.result() if self.check.exception() is None else None
+        self.check.cancel()
+        if self.health is not None:
+            # Closed at once, without a word to a server that does not listen.
+            self.health.pgconn.finish()
+            self.health = None
+        return None
+
+    async def attempt_health(self, statement: str) -> bytes | None:
+        if self.health is None or self.health.closed:
+            self.health = await psycopg.AsyncConnection.connect(
+                self.conninfo, autocommit=True, application_name=f"{self.name} health", connect_timeout=CONNECT_TIMEOUT
+            )
+        cursor = await self.health.execute(statement)
+        return cursor.pgresult.get_value(0, 0) if cursor.pgresult else None
+
+
+async def configure(connection: psycopg.AsyncConnection) -> None:
+    await connection.execute(SETTINGS)
+
+
+async def discard_if_closed(connection: psycopg.AsyncConnection) -> None:
+    """Raise for a connection that the server closed while it was idle, without a round trip.
+
+    Otherwise a restart of the server would be an unknown outcome to the next request of each connection.
+    """
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    while poll.poll(0):  # what a server says unasked: a setting that changed, or good-bye and then the end of file
+        connection.pgconn.consume_input()
+
+
+def check_at_start(conninfo: str, any_login: bool) -> str:
+    """Refuse to serve from a database that is out of reach, not migrated, or open wider than it must be.
+
+    Returns the server's version. Raises StartError.
+    """
+    try:
+        with psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_TIMEOUT) as connection:
+            if connection.info.server_version < 150000:
+                raise StartError("the database is older than PostgreSQL 15")
+            missing = missing_functions(connection)
+            if missing:
+                raise StartError(f"the database is not migrated: {missing[0]} is missing. Run: ledger migrate")
+            if not any_login:
+                rights = excessive_rights(connection)
+                if rights:
+                    raise StartError(
+                        f"role {connection.info.user} may do more than call the functions: it {', '.join(rights)}. "
+                        "Log in as a member of ledger_api and no more, or say --insecure."
+                    )
+            return connection.info.parameter_status("server_version") or ""
+    except psycopg.OperationalError as error:
+        where = conninfo_to_dict(conninfo)
+        address = f"{where.get('host') or 'the local socket'}, database {where.get('dbname') or 'by default'}"
+        raise StartError(f"cannot connect to the database at {address}: {str(error).strip()}") from error
+
+
+def missing_functions(connection: psycopg.Connection) -> list[str]:
+    """The calls of the table of routes that this login cannot make, as signatures."""
+    calls = {f"ledger.{route.function}": sorted(argument.parameter for argument in route.arguments) for route in ROUTES}
+    rows = connection.execute(
+        """
+        select format('ledger.%s', p.proname), p.proargnames
+        from pg_catalog.pg_proc as p
+        join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+        where n.nspname = 'ledger'
+          and pg_catalog.has_schema_privilege(n.oid, 'usage')
+          and pg_catalog.has_function_privilege(p.oid, 'execute')
+        """,
+        prepare=False,
+    ).fetchall()
+    callable_here = {name: set(parameters or ()) for name, parameters in rows}
+    return [
+        f"{function}({', '.join(parameters)})"
+        for function, parameters in calls.items()
+        if not set(parameters) <= callable_here.get(function, {"no function"}) or function not in callable_here
+    ]
+
+
+def excessive_rights(connection: psycopg.Connection) -> list[str]:
+    """What this login may do beyond executing the published functions."""
+    rows = connection.execute(
+        """
+        select 'is a superuser' from pg_catalog.pg_roles where rolname = session_user and rolsuper
+        union all
+        select 'may create roles' from pg_catalog.pg_roles where rolname = session_user and rolcreaterole
+        union all
+        select 'may create databases' from pg_catalog.pg_roles where rolname = session_user and rolcreatedb
+        union all
+        select 'bypasses row security' from pg_catalog.pg_roles where rolname = session_user and rolbypassrls
+        union all
+        select 'may replicate' from pg_catalog.pg_roles where rolname = session_user and rolreplication
+        union all
+        select format('is a member of %I', r.rolname)
+        from pg_catalog.pg_roles as r
+        where pg_catalog.pg_has_role(session_user, r.oid, 'member')
+          and r.rolname not in (session_user, 'ledger_api')
+          and not (select s.rolsuper from pg_catalog.pg_roles as s where s.rolname = session_user)
+        union all
+        select format('has rights on table %s', c.oid::regclass)
+        from pg_catalog.pg_class as c
+        join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = 'ledger'
+          and c.relkind in ('r', 'p', 'v', 'm')
+          and pg_catalog.has_table_privilege(
+            session_user, c.oid, 'select, insert, update, delete, truncate, references, trigger'
+          )
+          and not (select s.rolsuper from pg_catalog.pg_roles as s where s.rolname = session_user)
+        """,
+        prepare=False,
+    ).fetchall()
+    return [row[0] for row in rows]

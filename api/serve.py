@@ -1,0 +1,123 @@
+"""Processes: a supervisor that owns the listening socket, and workers that answer on it.
+
+The workers share nothing but the socket. One that dies is replaced. A stop by SIGTERM or SIGINT reaches them through
+the supervisor alone, and each finishes the requests in hand; should the supervisor be killed, they notice and stop.
+"""
+
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from sanic import Sanic
+
+from api.app import create_app
+from api.database import StartError
+
+BACKLOG = 1024
+GRACE = 15.0  # seconds that a worker gives the requests in hand
+READY_TIMEOUT = 30.0  # seconds from a worker's start until it answers
+
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises StartError."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    except OSError as error:
+        # Python adds words of its own to what the system says of a port in use.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise StartError(f"cannot listen on {host} port {port}: {reason}. PORT or --port chooses another.") from error
+    except OverflowError as error:
+        raise StartError(f"{port} is no port: choose one from 1 to 65535") from error
+
+
+def supervise(sock: socket.socket, conninfo: str, workers: int, announcement: str) -> None:
+    """Run the workers until SIGTERM or SIGINT; then stop them and return. Raises StartError."""
+    # Signals wait until sigwait takes them, so none is lost between two looks.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
+    alive, supervisor_alive = os.pipe()  # the workers see the end of it when this process is gone
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        running = [start(sock, alive, conninfo, number) for number in range(workers)]
+        print(announcement, flush=True)
+        while True:
+            received = signal.sigwait(STOP_SIGNALS | {signal.SIGCHLD})
+            if received in STOP_SIGNALS:
+                return
+            for number, worker in enumerate(running):
+                if worker.poll() is not None:
+                    print(f"worker {number} ended with {worker.returncode}; starting another", file=sys.stderr)
+                    time.sleep(1)  # a worker that cannot start is no reason to spin
+                    running[number] = start(sock, alive, conninfo, number)
+    finally:
+        sock.close()
+        for worker in running:
+            worker.terminate()
+        for worker in running:
+            try:
+                worker.wait(GRACE + 5)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
+        os.close(alive)
+        os.close(supervisor_alive)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS | {signal.SIGCHLD})
+
+
+def start(sock: socket.socket, alive: int, conninfo: str, number: int) -> subprocess.Popen[bytes]:
+    """Start a worker and return once it answers. Raises StartError."""
+    is_ready, ready = os.pipe()
+    try:
+        worker = subprocess.Popen(
+            # -P: an `api` in the working directory is not ours.
+            [sys.executable, "-P", "-m", "api.serve", str(sock.fileno()), str(alive), str(ready), str(number)],
+            # The connection string may hold a password, which the command line would show to everybody.
+            env=os.environ | {"LEDGER_WORKER_DATABASE": conninfo},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[sock.fileno(), alive, ready],
+            process_group=0,  # a terminal's Ctrl-C goes to the supervisor
+        )
+        os.close(ready)
+        with selectors.DefaultSelector() as selector:
+            selector.register(is_ready, selectors.EVENT_READ)
+            if selector.select(READY_TIMEOUT) and os.read(is_ready, 1):
+                return worker
+        worker.kill()
+        worker.wait()
+        raise StartError(f"worker {number} did not start; what it said is above")
+    finally:
+        os.close(is_ready)
+
+
+def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int) -> None:
+    """Answer requests until SIGTERM, or until the supervisor is gone."""
+    app = create_app(conninfo, f"ledger serve {number}")
+    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = GRACE
+
+    def supervisor_gone() -> None:
+        app.loop.remove_reader(alive)
+        app.stop(terminate=False)
+
+    @app.after_server_start
+    async def follow_supervisor(app: Sanic) -> None:
+        app.loop.add_reader(alive, supervisor_gone)
+        os.write(ready, b"1")
+        os.close(ready)
+
+    app.run(sock=sock, single_process=True, motd=False, access_log=False, backlog=BACKLOG)
+
+
+def main() -> None:
+    descriptor, alive, ready, number = map(int, sys.argv[1:])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS | {signal.SIGCHLD})
+    work(socket.socket(fileno=descriptor), alive, ready, os.environ.pop("LEDGER_WORKER_DATABASE"), number)
+
+
+if __name__ == "__main__":
+    main()
