@@ -2,11 +2,12 @@
 
 import asyncio
 import select
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from api.errors import ConnectionLost
 from api.routes import ROUTES
@@ -15,11 +16,19 @@ POOL_SIZE = 8
 MAX_WAITING = 1024  # requests that wait for a connection; one more is refused
 WAIT_TIMEOUT = 5.0  # seconds that a request waits for a connection
 CONNECT_TIMEOUT = 5  # seconds
+CONNECT_PATIENCE = 0.5  # seconds that a request waits while the database cannot be reached
 CALL_TIMEOUT = 20.0  # seconds until a call is given up that the server's own time-outs did not end
 HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
 
-# Set on every connection of the service. Well below CALL_TIMEOUT: the server then says that nothing was done.
-SETTINGS = "set lock_timeout = '5s'; set statement_timeout = '10s'; set idle_in_transaction_session_timeout = '10s'"
+# Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
+# nothing was done.
+SETTINGS = """
+select set_config(d.name, d.value, false)
+from (
+  values ('lock_timeout', '5s'), ('statement_timeout', '10s'), ('idle_in_transaction_session_timeout', '10s')
+) as d (name, value)
+where current_setting(d.name) = '0'
+"""
 
 # Refusals of one attempt that another may pass. Nothing was done.
 TRANSIENT = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
@@ -47,11 +56,12 @@ class Database:
             max_waiting=MAX_WAITING,
             timeout=WAIT_TIMEOUT,
             # Short, because a pool that gave up begins anew at the next request, without the delays of its back-off.
-            reconnect_timeout=2,
-            configure=configure,
-            check=discard_if_closed,
+            reconnect_timeout=1,
+            reconnect_failed=self.lose_sight,
+            configure=self.configure,
             open=False,
         )
+        self.reachable = True
         self.health: psycopg.AsyncConnection | None = None
         self.check: asyncio.Task[bytes | None] | None = None
 
@@ -80,7 +90,7 @@ class Database:
             return await self.attempt(statement, parameters)
 
     async def attempt(self, statement: str, parameters: Mapping[str, str | None]) -> Values:
-        async with self.pool.connection() as connection:
+        async with self.connection() as connection:
             try:
                 async with asyncio.timeout(CALL_TIMEOUT):
                     try:
@@ -98,6 +108,35 @@ class Database:
             result = cursor.pgresult
             assert result is not None
             return [result.get_value(0, column) for column in range(result.nfields)]
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """A connection of the pool that was alive a moment ago.
+
+        The pool's own `check` waits ever longer from one dead connection to the next: after a restart of the server
+        the first requests would time out.
+        """
+        while True:
+            try:
+                connection = await self.pool.getconn(WAIT_TIMEOUT if self.reachable else CONNECT_PATIENCE)
+            except PoolTimeout as error:
+                if not self.reachable:
+                    raise psycopg.OperationalError("the database cannot be reached") from error
+                raise
+            if not closed_while_idle(connection):
+                break
+            await self.pool.putconn(connection)
+        try:
+            yield connection
+        finally:
+            await self.pool.putconn(connection)
+
+    async def configure(self, connection: psycopg.AsyncConnection) -> None:
+        await connection.execute(SETTINGS)
+        self.reachable = True
+
+    async def lose_sight(self, pool: AsyncConnectionPool) -> None:
+        self.reachable = False
 
     async def ask_health(self, statement: str) -> bytes | None:
         """The health check's answer, or None when there is none within HEALTH_TIMEOUT.
@@ -126,19 +165,19 @@ class Database:
         return cursor.pgresult.get_value(0, 0) if cursor.pgresult else None
 
 
-async def configure(connection: psycopg.AsyncConnection) -> None:
-    await connection.execute(SETTINGS)
-
-
-async def discard_if_closed(connection: psycopg.AsyncConnection) -> None:
-    """Raise for a connection that the server closed while it was idle, without a round trip.
+def closed_while_idle(connection: psycopg.AsyncConnection) -> bool:
+    """Whether the server closed an idle connection, found without a round trip.
 
     Otherwise a restart of the server would be an unknown outcome to the next request of each connection.
     """
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
-    while poll.poll(0):  # what a server says unasked: a setting that changed, or good-bye and then the end of file
-        connection.pgconn.consume_input()
+    try:
+        while poll.poll(0):  # what a server says unasked: a setting that changed, or good-bye and the end of file
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def check_at_start(conninfo: str, any_login: bool) -> str:

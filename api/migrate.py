@@ -121,9 +121,12 @@ def possible_holders(session: psycopg.Connection, own_name: str) -> list[str]:
         """
         select format('%%s (%%s)', a.pid, a.application_name)
         from pg_stat_activity as a
-        join yoyo_lock as l on a.backend_start at time zone 'utc' < l.ctime + interval '1 minute' -- clocks differ
+        join yoyo_lock as l
+          -- Clocks differ. Sessions of another role hide when they began and what they are: each may be the one.
+          on coalesce(a.backend_start at time zone 'utc' < l.ctime + interval '1 minute', true)
         where a.datname = current_database()
-          and a.backend_type = 'client backend'
+          and a.usesysid is not null
+          and coalesce(a.backend_type, 'client backend') = 'client backend'
           and a.application_name not in ('ledger migrate: lock', %s)
           and a.application_name not like 'ledger serve%%'
         """,

@@ -2,8 +2,8 @@
 
 db/functions/<name>.sql is the current truth of one function. This copies the text of each one that differs from what
 the migrations last said into db/migrations/NNNN.why.sql, and its previous text into NNNN.why.rollback.sql, so that a
-release is plain SQL that applies and rolls back without Python. A changed signature is dropped before it is created
-anew, since `create or replace` cannot change it; a function whose file is gone is dropped.
+release is plain SQL that applies and rolls back without Python. A function with another signature or other grants is
+dropped before it is created anew, since `create or replace` keeps both; a function whose file is gone is dropped.
 
 In a migration each copied text stands between two marker lines:
 
@@ -21,6 +21,8 @@ MIGRATIONS = DB / "migrations"
 
 SECTION = re.compile(r"^-- >>> db/functions/(\w+)\.sql\n(.*?)^-- <<< db/functions/\1\.sql\n", re.DOTALL | re.MULTILINE)
 DECLARATION = re.compile(r"^create or replace function ledger\.(\w+)\s*(\(.*?)\nlanguage ", re.DOTALL | re.MULTILINE)
+CREATION = re.compile(r"^create\b", re.IGNORECASE | re.MULTILINE)
+GRANT = re.compile(r"^(?:grant|revoke) [^;]*;", re.MULTILINE)
 
 HEADER = """\
 set local lock_timeout = '5s';
@@ -36,9 +38,9 @@ class FreezeError(Exception):
 
 def current(functions: Path = FUNCTIONS) -> dict[str, str]:
     """The text of each function's file, by name."""
-    texts = {path.stem: path.read_text() for path in sorted(functions.glob("*.sql"))}
+    texts = {path.stem: path.read_text().rstrip() + "\n" for path in sorted(functions.glob("*.sql"))}
     for name, text in texts.items():
-        if [match[1] for match in DECLARATION.finditer(text)] != [name]:
+        if [match[1] for match in DECLARATION.finditer(text)] != [name] or len(CREATION.findall(text)) > 1:
             raise FreezeError(f"db/functions/{name}.sql must create exactly one function, ledger.{name}")
     return texts
 
@@ -65,18 +67,18 @@ def drop(name: str) -> str:
     return f"drop function if exists ledger.{name};\n"
 
 
-def declaration(text: str) -> str:
-    """A function's parameters and result, layout aside: what `create or replace` cannot change."""
+def lasting(text: str) -> list[str]:
+    """A function's parameters and result, and its grants, layout aside: what `create or replace` cannot take back."""
     match = DECLARATION.search(text)
     assert match is not None
-    return " ".join(match[2].split())
+    return [" ".join(part.split()) for part in (match[2], *GRANT.findall(text))]
 
 
 def section(name: str, before: str | None, after: str | None) -> str:
     """The statements that take a function from one text to another; None is no function."""
     if after is None:
         statements = drop(name)
-    elif before is not None and declaration(before) != declaration(after):
+    elif before is not None and lasting(before) != lasting(after):
         statements = drop(name) + after
     else:
         statements = after

@@ -8,7 +8,7 @@ language plpgsql stable
 as $$
 begin
   perform ledger.refuse_invalid(
-    'group_id' || fields,
+    array['group_id'] || fields,
     array(select case when i.id is null then 'must be given' end from unnest(group_id || participant_ids) as i (id))
   );
 

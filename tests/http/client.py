@@ -1,0 +1,98 @@
+"""A client that says exactly what a test wants said, and a service to say it to."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support import Database
+
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict:
+        return json.loads(self.body)
+
+    @property
+    def data(self):
+        return self.json["data"]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running `ledger serve`."""
+
+    port: int
+    database: Database
+
+    def __call__(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """Send a request; `body` is JSON text, or what is to be rendered as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            content = body if body is None or isinstance(body, str | bytes) else json.dumps(body)
+            if isinstance(content, str):
+                content = content.encode()
+            given = (JSON if content is not None else {}) | dict(headers or {})
+            connection.request(method, path, content, given)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def raw(self, sent: bytes) -> bytes:
+        """Send bytes as they are, close our side, and return what comes back."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@contextmanager
+def serving(database: Database, role: str | None = None) -> Iterator[Service]:
+    """Run `ledger serve` on a database."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = os.environ | {"DATABASE_URL": database.url(role or database.service), "PORT": str(port)}
+    process = subprocess.Popen(
+        [Path(sys.executable).parent / "ledger", "serve"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Ledger answers on"), "it did not start"
+        yield Service(port, database)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        process.stdout.close()
+
+
+def problem(answer: Answer, status: int, code: str) -> dict:
+    """The problem details of a refusal, which every refusal has in the same shape."""
+    assert answer.status == status, answer.body
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    body = answer.json
+    assert body["code"] == code
+    assert body["type"] == f"/problems/{code.replace('_', '-')}"
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert body["errors"]
+    if "detail" in body["errors"]:
+        assert body["errors"] == {"detail": body["title"]}
+    else:
+        assert all(isinstance(messages, list) and messages for messages in body["errors"].values())
+    return body

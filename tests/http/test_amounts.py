@@ -1,0 +1,95 @@
+"""Amounts are exact in both directions, up to 2^256 - 1; what is no amount is refused."""
+
+import pytest
+
+from tests.http.client import problem
+
+LARGEST = 2**256 - 1
+
+
+@pytest.mark.parametrize("amount", [0, 1, 2**53 + 1, 2**63, 2**64 + 1, 9_300_000_000_000_000_001, LARGEST])
+@pytest.mark.parametrize("spelling", ["{}", '"{}"', '"000{}"'])
+def test_an_amount_comes_back_to_the_digit(api, group, amount, spelling):
+    body = f'{{"username": "carol", "amount": {spelling.format(amount)}}}'
+    answer = api("POST", f"{group.path}/participants", body)
+    assert answer.status == 201
+    assert answer.body.endswith(b'"amount":%d}}' % amount)
+    total = api("GET", f"{group.path}/total")
+    assert total.body == b'{"data":{"group_total":%d}}' % (amount + 200)
+
+
+def test_a_total_has_no_bound(api, group):
+    for username in ("carol", "dave"):
+        api("POST", f"{group.path}/participants", {"username": username, "amount": LARGEST})
+    assert api("GET", f"{group.path}/total").data == {"group_total": 2 * LARGEST + 200}
+
+
+def test_a_transfer_may_fill_the_recipient_but_not_more(api, group):
+    carol = api("POST", f"{group.path}/participants", {"username": "carol", "amount": LARGEST - 50}).data["id"]
+    body = problem(
+        api("POST", f"{group.path}/transfer", {"from": group.alice, "to": carol, "amount": 51}), 422, "invalid_value"
+    )
+    assert list(body["errors"]) == ["amount"]
+    moved = api("POST", f"{group.path}/transfer", {"from": group.alice, "to": carol, "amount": 50})
+    assert moved.data["to_participant"]["amount"] == LARGEST
+
+
+BAD = ["1.5", "1.0", "1e3", "1E3", "-0", "-1", "true", "false", "[]", "{}", "[1]", '""', '" 1"', '"1 "', '"12abc"']
+BAD += ['"-5"', '"+5"', '"1.0"', '"1e3"', '"0x10"', '"1_000"', '"١"', '"１"', '"NaN"', '"Infinity"', '"null"']
+BAD += [str(2**256), f'"{2**256}"', "1" + "0" * 400, '"' + "9" * 10_000 + '"', "9" * 200_000]
+
+
+@pytest.mark.parametrize("amount", BAD, ids=lambda amount: amount[:20])
+@pytest.mark.usefixtures("unchanged")
+def test_what_is_no_amount_is_refused(api, group, amount):
+    joined = api("POST", f"{group.path}/participants", f'{{"username": "carol", "amount": {amount}}}')
+    assert list(problem(joined, 422, "invalid_value")["errors"]) == ["amount"]
+    moved = api("POST", f"{group.path}/transfer", f'{{"from": {group.bob}, "to": {group.alice}, "amount": {amount}}}')
+    assert list(problem(moved, 422, "invalid_value")["errors"]) == ["amount"]
+
+
+@pytest.mark.parametrize("amount", ["0", '"0"', "null"])
+@pytest.mark.usefixtures("unchanged")
+def test_a_transfer_is_at_least_1(api, group, amount):
+    body = f'{{"from": {group.bob}, "to": {group.alice}, "amount": {amount}}}'
+    assert list(problem(api("POST", f"{group.path}/transfer", body), 422, "invalid_value")["errors"]) == ["amount"]
+
+
+def test_amounts_come_as_strings_where_that_is_preferred(api, group):
+    prefer = {"Prefer": "amounts=string"}
+    join = api("POST", f"{group.path}/participants", {"username": "carol", "amount": LARGEST}, prefer)
+    carol = join.data["id"]
+    assert join.data == {"username": "carol", "id": carol, "group_id": group.id, "amount": str(LARGEST)}
+    move = {"from": carol, "to": group.bob, "amount": "1"}
+    answers = [
+        join,
+        api("GET", f"{group.path}/participants", headers=prefer),
+        api("GET", f"{group.path}/participants/{carol}", headers=prefer),
+        api("PUT", f"{group.path}/participants/{carol}", {"username": "caroline"}, prefer),
+        api("POST", f"{group.path}/transfer", move, prefer),
+        api("GET", f"{group.path}/total", headers=prefer),
+        api("DELETE", f"{group.path}/participants/{carol}", headers=prefer),
+    ]
+    for answer in answers:
+        assert answer.headers["Preference-Applied"] == "amounts=string"
+        assert answer.headers["Vary"] == "Prefer"
+    assert answers[1].data[2]["amount"] == str(LARGEST)
+    assert answers[4].data["to_participant"]["amount"] == "101"
+    assert answers[4].data["from_participant"]["amount"] == str(LARGEST - 1)
+    assert answers[5].data == {"group_total": str(LARGEST + 200)}
+    assert answers[6].data == {"final_amount": str(LARGEST - 1)}
+
+
+@pytest.mark.parametrize(
+    "prefer", ["respond-async, amounts=string", 'amounts="string"', "AMOUNTS=String", "amounts=string; x=1"]
+)
+def test_a_preference_is_found_as_rfc_7240_spells_it(api, group, prefer):
+    answer = api("GET", f"{group.path}/total", headers={"Prefer": prefer})
+    assert answer.data == {"group_total": "200"}
+
+
+@pytest.mark.parametrize("prefer", ["amounts=number", "amounts", "return=minimal", "xamounts=string"])
+def test_another_preference_is_not_applied(api, group, prefer):
+    answer = api("GET", f"{group.path}/total", headers={"Prefer": prefer})
+    assert answer.data == {"group_total": 200}
+    assert "Preference-Applied" not in answer.headers

@@ -1,0 +1,151 @@
+"""Each route's success: status, headers, and a body with exactly the contract's members in their order."""
+
+import pytest
+
+from api.routes import ROUTES
+from tests.support import one
+
+
+def test_the_story_of_a_group(api):
+    group = api("POST", "/api/groups", {"name": "ETH"}).data["id"]
+    path = f"/api/groups/{group}"
+    alice, bob = (
+        api("POST", f"{path}/participants", {"username": name, "amount": 100}).data["id"] for name in ("alice", "bob")
+    )
+    moved = api("POST", f"{path}/transfer", {"from": bob, "to": alice, "amount": 50})
+    assert (moved.data["to_participant"]["amount"], moved.data["from_participant"]["amount"]) == (150, 50)
+    assert api("GET", f"{path}/total").data == {"group_total": 200}
+    assert api("DELETE", path).status == 409
+    assert api("DELETE", f"{path}/participants/{alice}").data == {"final_amount": 150}
+    assert api("DELETE", f"{path}/participants/{bob}").data == {"final_amount": 50}
+    assert api("GET", f"{path}/total").data == {"group_total": 0}
+    assert api("DELETE", path).status == 204
+    assert api("GET", path).status == 404
+
+
+def test_health_answers(api):
+    answer = api("GET", "/api/health")
+    assert (answer.status, answer.body) == (200, b'{"data":{"status":"ok"}}')
+
+
+def test_creates_a_group_and_says_where(api):
+    answer = api("POST", "/api/groups", '{"name": "Ethereum ☃ 🚀"}')
+    group = answer.data["id"]
+    assert answer.status == 201
+    assert answer.headers["Location"] == f"/api/groups/{group}"
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.body == f'{{"data":{{"name":"Ethereum ☃ 🚀","id":{group}}}}}'.encode()
+    assert api("GET", answer.headers["Location"]).body == answer.body
+
+
+def test_lists_groups_by_ascending_id(api, new_group):
+    made = [new_group() for _ in range(3)]
+    listed = api("GET", "/api/groups").data
+    assert [group["id"] for group in listed] == sorted(group["id"] for group in listed)
+    assert [{"name": group.name, "id": group.id} for group in made] == [
+        group for group in listed if group["id"] in {group.id for group in made}
+    ]
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize("body", ['{"name": "%s"}', '{"group": {"name": "%s"}}'])
+def test_renames_a_group(api, group, method, body):
+    name = f"renamed {group.id} {method}"
+    answer = api(method, group.path, body % name)
+    assert (answer.status, answer.data) == (200, {"name": name, "id": group.id})
+    assert api("GET", group.path).data["name"] == name
+
+
+def test_joins_and_says_where_and_which_entry(api, group, admin):
+    answer = api("POST", f"{group.path}/participants", {"username": "carol", "amount": 7})
+    carol = answer.data["id"]
+    assert answer.status == 201
+    assert answer.headers["Location"] == f"{group.path}/participants/{carol}"
+    assert answer.body == b'{"data":{"username":"carol","id":%d,"group_id":%d,"amount":7}}' % (carol, group.id)
+    entry = int(answer.headers["Ledger-Entry"])
+    record = "select kind, from_id, to_id, amount from ledger.record where group_id = %s and id = %s"
+    assert one(admin, record, [group.id, entry]) == ("join", None, carol, 7)
+    assert api("GET", answer.headers["Location"]).body == answer.body
+
+
+def test_lists_the_participants_present(api, group):
+    api("DELETE", f"{group.path}/participants/{group.alice}")
+    answer = api("GET", f"{group.path}/participants")
+    assert answer.body == (b'{"data":[{"username":"bob","id":%d,"group_id":%d,"amount":100}]}' % (group.bob, group.id))
+
+
+def test_an_empty_list_is_a_list(api, group):
+    for participant in (group.alice, group.bob):
+        api("DELETE", f"{group.path}/participants/{participant}")
+    assert api("GET", f"{group.path}/participants").body == b'{"data":[]}'
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize("body", ['{"username": "%s"}', '{"update_params": {"username": "%s"}}'])
+def test_renames_a_participant(api, group, method, body):
+    path = f"{group.path}/participants/{group.alice}"
+    answer = api(method, path, body % "alicia")
+    assert answer.status == 200
+    assert answer.data == {"username": "alicia", "id": group.alice, "group_id": group.id, "amount": 100}
+
+
+def test_a_group_id_may_stand_in_a_participants_body(api, group):
+    path = f"{group.path}/participants"
+    assert api("POST", path, {"username": "carol", "amount": 1, "group_id": group.id}).status == 201
+    assert api("POST", path, {"username": "dave", "amount": 1, "group_id": str(group.id)}).status == 201
+    assert api("PUT", f"{path}/{group.bob}", {"username": "rob", "group_id": group.id}).status == 200
+
+
+def test_transfers(api, group, admin):
+    answer = api("POST", f"{group.path}/transfer", {"from": group.bob, "to": group.alice, "amount": 50})
+    assert answer.status == 200
+    assert answer.body == (
+        b'{"data":{"to_participant":{"username":"alice","id":%d,"group_id":%d,"amount":150},'
+        b'"from_participant":{"username":"bob","id":%d,"group_id":%d,"amount":50}}}'
+    ) % (group.alice, group.id, group.bob, group.id)
+    record = "select kind, from_id, to_id, amount from ledger.record where group_id = %s and id = %s"
+    entry = one(admin, record, [group.id, int(answer.headers["Ledger-Entry"])])
+    assert entry == ("transfer", group.bob, group.alice, 50)
+
+
+def test_exits_with_the_final_amount(api, group, admin):
+    answer = api("DELETE", f"{group.path}/participants/{group.bob}")
+    assert (answer.status, answer.body) == (200, b'{"data":{"final_amount":100}}')
+    record = "select kind, from_id, to_id, amount from ledger.record where group_id = %s and id = %s"
+    entry = one(admin, record, [group.id, int(answer.headers["Ledger-Entry"])])
+    assert entry == ("exit", group.bob, None, 100)
+    assert api("GET", f"{group.path}/participants/{group.bob}").status == 404
+    assert api("POST", f"{group.path}/participants", {"username": "bob", "amount": 1}).status == 201
+
+
+def test_removes_an_empty_group_without_a_body(api, group):
+    for participant in (group.alice, group.bob):
+        api("DELETE", f"{group.path}/participants/{participant}")
+    answer = api("DELETE", group.path)
+    assert (answer.status, answer.body) == (204, b"")
+    assert api("POST", "/api/groups", {"name": group.name}).status == 201
+
+
+def test_a_get_has_a_head(api, group):
+    for path in ("/api/groups", group.path, f"{group.path}/total", "/api/health"):
+        get, head = api("GET", path), api("HEAD", path)
+        assert (head.status, head.body) == (200, b"")
+        assert head.headers["Content-Length"] == str(len(get.body))
+
+
+def test_options_tells_the_methods(api, group):
+    answer = api("OPTIONS", group.path)
+    assert (answer.status, answer.headers["Allow"]) == (204, "GET, HEAD, PUT, PATCH, DELETE, OPTIONS")
+
+
+def test_every_published_function_has_a_route_with_its_parameters(admin):
+    published = admin.execute(
+        """
+        select p.proname, p.proargnames[1:p.pronargs]
+        from pg_proc as p
+        where p.pronamespace = 'ledger'::regnamespace
+          and has_function_privilege('ledger_api', p.oid, 'execute')
+        """
+    ).fetchall()
+    routed = {(route.function, tuple(argument.parameter for argument in route.arguments)) for route in ROUTES}
+    assert routed == {(name, tuple(parameters or ())) for name, parameters in published}
