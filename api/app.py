@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from sanic import HTTPResponse, Request, Sanic
+from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 
 from api.call import has_amounts, prefers_strings, read_arguments, render, statement
@@ -15,8 +16,10 @@ from api.routes import ROUTES, Route
 logger = logging.getLogger("ledger")
 
 MAX_HEADER = 16_384  # bytes, Sanic's ceiling
-# What is read of a body that is refused, so that the client gets to see the answer.
-MAX_DRAINED = 16 << 20  # bytes
+# How much of a body that is refused is still read, so that its client gets to see the answer and no reset.
+MAX_DRAINED = 64 << 20  # bytes
+# Longer than any call can take, its wait for a connection and its second attempt included.
+RESPONSE_TIMEOUT = 120  # seconds
 
 Handler = Callable[..., Awaitable[HTTPResponse]]
 
@@ -28,6 +31,7 @@ def create_app(conninfo: str, name: str) -> Sanic:
         ACCESS_LOG=False,
         REQUEST_MAX_HEADER_SIZE=MAX_HEADER,
         REQUEST_MAX_SIZE=MAX_DRAINED,
+        RESPONSE_TIMEOUT=RESPONSE_TIMEOUT,
     )
     database = Database(conninfo, name)
 
@@ -95,6 +99,8 @@ class Problems(ErrorHandler):
     """Answers every exception in the one error shape."""
 
     def response(self, request: Request, exception: Exception) -> HTTPResponse:
+        if isinstance(exception, RequestCancelled):
+            return HTTPResponse(status=exception.status_code)  # to nobody: the client has gone
         problem = exception if isinstance(exception, Problem) else from_framework(exception, request)
         if problem is None:
             logger.error("request %s failed", request.id, exc_info=exception)

@@ -58,7 +58,7 @@ FRAMEWORK = {
     408: "request_timeout",
     413: "body_too_large",
     417: "expectation_failed",
-    503: "busy",
+    503: "outcome_unknown",  # its time-out for a handler
 }
 
 
