@@ -65,6 +65,7 @@ def server() -> Iterator[Server]:
         server = Server(Path(data))
         with server.database("postgres").connect(embedded.ADMIN) as admin:
             # A function with a doubtful line does not get through a test.
+            admin.execute("load 'plpgsql'")  # before 18 its settings are not known otherwise
             admin.execute("alter system set plpgsql.extra_errors = 'all'")
             # Nothing survives the run, so nothing needs to reach the disk.
             admin.execute("alter system set fsync = off")

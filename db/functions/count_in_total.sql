@@ -5,10 +5,11 @@ create or replace function ledger.count_in_total(
 ) returns void
 language sql volatile
 as $$
+  -- trunc() takes the zeros off a deposit spelled 100.0, which would show in every total after it.
   -- A session always takes the same one of the eight counters, so a transaction of many joins and exits holds one and
   -- cannot deadlock with another over two.
   update ledger.group_counters as c
-  set total = c.total + count_in_total.amount
+  set total = c.total + trunc(count_in_total.amount)
   where c.group_id = count_in_total.group_id
     and c.slot = pg_backend_pid() % 8
 $$;

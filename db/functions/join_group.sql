@@ -11,8 +11,8 @@ declare
   joined join_result;
 begin
   perform refuse_invalid(
-    array['username', 'amount'],
-    array[name_fault(username), amount_fault(amount, 0)]
+    array['group_id', 'username', 'amount'],
+    array[id_fault(group_id), name_fault(username), amount_fault(amount, 0)]
   );
 
   -- Kept from removal until this commits; joins do not keep each other out.

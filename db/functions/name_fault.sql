@@ -4,7 +4,7 @@ create or replace function ledger.name_fault(
 ) returns text
 language sql immutable parallel safe
 as $$
-  -- The characters are spelled out because classes such as [:space:] depend on the database's locale.
+  -- Control characters, and those that show nothing. Spelled out, as classes like [:space:] depend on the locale.
   select case
     when name_fault.name is null
     then 'must be given'
@@ -12,7 +12,7 @@ as $$
     then 'must have at most 255 characters'
     when name_fault.name ~ '[\u0001-\u001f\u007f-\u009f]'
     then 'must not contain control characters'
-    when name_fault.name !~ '[^ \u00a0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]'
+    when name_fault.name !~ '[^ \u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028\u2029\u202f\u205f-\u2064\u3000\ufeff]'
     then 'must not be blank'
   end
 $$;

@@ -5,14 +5,11 @@ create or replace function ledger.refuse_unknown_group(
 language plpgsql immutable
 as $$
 begin
-  perform ledger.refuse_invalid(
-    array['group_id'],
-    array[case when refuse_unknown_group.group_id is null then 'must be given' end]
-  );
+  perform ledger.refuse_invalid(array['group_id'], array[ledger.id_fault(group_id)]);
   raise exception using
     errcode = 'LG002',
     column  = 'group_id',
-    message = format('no group %s', refuse_unknown_group.group_id),
+    message = format('no group %s', group_id),
     detail  = 'group_id: no such group',
     hint    = 'List the groups that exist with ledger.list_groups().';
 end

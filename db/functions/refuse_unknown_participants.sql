@@ -9,7 +9,7 @@ as $$
 begin
   perform ledger.refuse_invalid(
     array['group_id'] || fields,
-    array(select case when i.id is null then 'must be given' end from unnest(group_id || participant_ids) as i (id))
+    array(select ledger.id_fault(i.id) from unnest(group_id || participant_ids) as i (id))
   );
 
   if not exists (

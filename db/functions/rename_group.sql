@@ -9,7 +9,7 @@ as $$
 declare
   renamed_group current_groups;
 begin
-  perform refuse_invalid(array['name'], array[name_fault(name)]);
+  perform refuse_invalid(array['group_id', 'name'], array[id_fault(group_id), name_fault(name)]);
 
   begin
     update groups as g

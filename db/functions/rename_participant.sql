@@ -10,7 +10,10 @@ as $$
 declare
   participant current_participants;
 begin
-  perform refuse_invalid(array['username'], array[name_fault(username)]);
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'username'],
+    array[id_fault(group_id), id_fault(participant_id), name_fault(username)]
+  );
 
   begin
     update participants as p

@@ -30,6 +30,7 @@ drop function if exists ledger.get_group;
 drop function if exists ledger.get_participant;
 drop function if exists ledger.group_total;
 drop function if exists ledger.health;
+drop function if exists ledger.id_fault;
 drop function if exists ledger.join_group;
 drop function if exists ledger.list_groups;
 drop function if exists ledger.list_participants;

@@ -271,10 +271,11 @@ create or replace function ledger.count_in_total(
 ) returns void
 language sql volatile
 as $$
+  -- trunc() takes the zeros off a deposit spelled 100.0, which would show in every total after it.
   -- A session always takes the same one of the eight counters, so a transaction of many joins and exits holds one and
   -- cannot deadlock with another over two.
   update ledger.group_counters as c
-  set total = c.total + count_in_total.amount
+  set total = c.total + trunc(count_in_total.amount)
   where c.group_id = count_in_total.group_id
     and c.slot = pg_backend_pid() % 8
 $$;
@@ -481,6 +482,22 @@ revoke execute on function ledger.health from public;
 grant execute on function ledger.health to ledger_api;
 -- <<< db/functions/health.sql
 
+-- >>> db/functions/id_fault.sql
+-- Say what is wrong with an id, or null when nothing is.
+create or replace function ledger.id_fault(
+  id bigint
+) returns text
+language sql immutable parallel safe
+as $$
+  select case when id_fault.id is null then 'must be given' end
+$$;
+
+alter function ledger.id_fault owner to ledger_owner;
+comment on function ledger.id_fault is
+  'What is wrong with an id that must be given; null when nothing is.';
+revoke execute on function ledger.id_fault from public;
+-- <<< db/functions/id_fault.sql
+
 -- >>> db/functions/join_group.sql
 -- Join a group with a deposit from the main network.
 create or replace function ledger.join_group(
@@ -495,8 +512,8 @@ declare
   joined join_result;
 begin
   perform refuse_invalid(
-    array['username', 'amount'],
-    array[name_fault(username), amount_fault(amount, 0)]
+    array['group_id', 'username', 'amount'],
+    array[id_fault(group_id), name_fault(username), amount_fault(amount, 0)]
   );
 
   -- Kept from removal until this commits; joins do not keep each other out.
@@ -594,7 +611,7 @@ create or replace function ledger.name_fault(
 ) returns text
 language sql immutable parallel safe
 as $$
-  -- The characters are spelled out because classes such as [:space:] depend on the database's locale.
+  -- Control characters, and those that show nothing. Spelled out, as classes like [:space:] depend on the locale.
   select case
     when name_fault.name is null
     then 'must be given'
@@ -602,7 +619,7 @@ as $$
     then 'must have at most 255 characters'
     when name_fault.name ~ '[\u0001-\u001f\u007f-\u009f]'
     then 'must not contain control characters'
-    when name_fault.name !~ '[^ \u00a0\u1680\u2000-\u200b\u2028\u2029\u202f\u205f\u2060\u3000\ufeff]'
+    when name_fault.name !~ '[^ \u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028\u2029\u202f\u205f-\u2064\u3000\ufeff]'
     then 'must not be blank'
   end
 $$;
@@ -703,14 +720,11 @@ create or replace function ledger.refuse_unknown_group(
 language plpgsql immutable
 as $$
 begin
-  perform ledger.refuse_invalid(
-    array['group_id'],
-    array[case when refuse_unknown_group.group_id is null then 'must be given' end]
-  );
+  perform ledger.refuse_invalid(array['group_id'], array[ledger.id_fault(group_id)]);
   raise exception using
     errcode = 'LG002',
     column  = 'group_id',
-    message = format('no group %s', refuse_unknown_group.group_id),
+    message = format('no group %s', group_id),
     detail  = 'group_id: no such group',
     hint    = 'List the groups that exist with ledger.list_groups().';
 end
@@ -734,7 +748,7 @@ as $$
 begin
   perform ledger.refuse_invalid(
     array['group_id'] || fields,
-    array(select case when i.id is null then 'must be given' end from unnest(group_id || participant_ids) as i (id))
+    array(select ledger.id_fault(i.id) from unnest(group_id || participant_ids) as i (id))
   );
 
   if not exists (
@@ -822,7 +836,7 @@ as $$
 declare
   renamed_group current_groups;
 begin
-  perform refuse_invalid(array['name'], array[name_fault(name)]);
+  perform refuse_invalid(array['group_id', 'name'], array[id_fault(group_id), name_fault(name)]);
 
   begin
     update groups as g
@@ -861,7 +875,10 @@ as $$
 declare
   participant current_participants;
 begin
-  perform refuse_invalid(array['username'], array[name_fault(username)]);
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'username'],
+    array[id_fault(group_id), id_fault(participant_id), name_fault(username)]
+  );
 
   begin
     update participants as p
@@ -905,12 +922,13 @@ declare
   recipient   current_participants;
   result      transfer_result;
 begin
-  if (from_id <> to_id and amount_fault(amount, 1) is null) is not true then
+  if (group_id is not null and from_id <> to_id and amount_fault(amount, 1) is null) is not true then
     perform refuse_invalid(
-      array['from_id', 'to_id', 'amount'],
+      array['group_id', 'from_id', 'to_id', 'amount'],
       array[
-        case when from_id is null then 'must be given' end,
-        case when to_id is null then 'must be given' when to_id = from_id then 'must be another participant' end,
+        id_fault(group_id),
+        id_fault(from_id),
+        case when to_id = from_id then 'must be another participant' else id_fault(to_id) end,
         amount_fault(amount, 1)
       ]
     );

@@ -22,12 +22,13 @@ declare
   recipient   current_participants;
   result      transfer_result;
 begin
-  if (from_id <> to_id and amount_fault(amount, 1) is null) is not true then
+  if (group_id is not null and from_id <> to_id and amount_fault(amount, 1) is null) is not true then
     perform refuse_invalid(
-      array['from_id', 'to_id', 'amount'],
+      array['group_id', 'from_id', 'to_id', 'amount'],
       array[
-        case when from_id is null then 'must be given' end,
-        case when to_id is null then 'must be given' when to_id = from_id then 'must be another participant' end,
+        id_fault(group_id),
+        id_fault(from_id),
+        case when to_id = from_id then 'must be another participant' else id_fault(to_id) end,
         amount_fault(amount, 1)
       ]
     );
