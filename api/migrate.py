@@ -3,7 +3,8 @@
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -88,31 +89,41 @@ def locked(conninfo: str) -> Iterator[Backend]:
         session.execute("select pg_advisory_lock(%s)", [LOCK_KEY])
         with Backend(conninfo, f"ledger migrate {session.info.backend_pid}") as backend:
             backend.init_database()
-            if session.execute("select to_regclass('yoyo_lock')").fetchone() == (None,):
-                raise MigrationError(
-                    f"{session.info.user} may not create yoyo's tables: grant create on schema public to that role"
-                )
+            check_rights(session)
             deadline = time.monotonic() + LOCK_TIMEOUT
-            while True:
-                try:
-                    lock = backend.lock(timeout=0.5)
-                    lock.__enter__()
-                    break
-                except LockTimeout as error:
-                    holders = possible_holders(session, backend.name)
-                    if not holders:
-                        backend.break_lock()
-                        logger.warning("cleared the lock of a migration run that was killed")
-                    elif time.monotonic() > deadline:
-                        raise MigrationError(f"{error}. Sessions that may hold it: {', '.join(holders)}") from error
-            try:
+            with ExitStack() as held:
+                while True:
+                    try:
+                        held.enter_context(backend.lock(timeout=0.5))
+                        break
+                    except LockTimeout as error:
+                        row = session.execute("select ctime, pid from yoyo_lock").fetchone()
+                        if row is None:
+                            continue
+                        holders = possible_holders(session, backend.name, row[0])
+                        if not holders:
+                            session.execute("delete from yoyo_lock where ctime = %s and pid = %s", row)
+                            logger.warning("cleared the lock of a migration run that was killed (process %s)", row[1])
+                        elif time.monotonic() > deadline:
+                            raise MigrationError(f"{error}. Sessions that may hold it: {', '.join(holders)}") from error
                 yield backend
-            finally:
-                lock.__exit__(None, None, None)
 
 
-def possible_holders(session: psycopg.Connection, own_name: str) -> list[str]:
-    """The sessions that may have written yoyo's lock row, which outlives a run that was killed.
+def check_rights(session: psycopg.Connection) -> None:
+    """Refuse a login that cannot keep yoyo's tables, which yoyo would take for a lock held by another run."""
+    (usable,) = session.execute("select has_table_privilege(to_regclass('yoyo_lock'), 'insert')").fetchone() or (None,)
+    if usable is None:
+        raise MigrationError(
+            f"{session.info.user} may not create yoyo's tables: grant create on schema public to that role"
+        )
+    if not usable:
+        raise MigrationError(
+            f"{session.info.user} may not write yoyo's tables: migrate as their owner, or grant that role to this one"
+        )
+
+
+def possible_holders(session: psycopg.Connection, own_name: str, locked_at: datetime) -> list[str]:
+    """The sessions that may have written yoyo's lock row at that time (UTC), which outlives a run that was killed.
 
     A run is connected from before it writes the row until it has deleted it. So the row is abandoned when every
     session is younger, but for those that are known to be others: our own, runs that wait as we did, the service's.
@@ -121,15 +132,14 @@ def possible_holders(session: psycopg.Connection, own_name: str) -> list[str]:
         """
         select format('%%s (%%s)', a.pid, a.application_name)
         from pg_stat_activity as a
-        join yoyo_lock as l
-          -- Clocks differ. Sessions of another role hide when they began and what they are: each may be the one.
-          on coalesce(a.backend_start at time zone 'utc' < l.ctime + interval '1 minute', true)
         where a.datname = current_database()
           and a.usesysid is not null
+          -- Clocks differ. Sessions of another role hide when they began and what they are: each may be the one.
+          and coalesce(a.backend_start at time zone 'utc' < %s + interval '1 minute', true)
           and coalesce(a.backend_type, 'client backend') = 'client backend'
           and a.application_name not in ('ledger migrate: lock', %s)
           and a.application_name not like 'ledger serve%%'
         """,
-        [own_name],
+        [locked_at, own_name],
     ).fetchall()
     return [row[0] for row in rows]

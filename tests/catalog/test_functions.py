@@ -1,0 +1,126 @@
+"""What every function of schema ledger has in common, and the signatures that callers rely on."""
+
+import re
+
+import pytest
+from psycopg import sql
+
+from tests.catalog.published import FUNCTIONS
+
+# A statement that writes or locks a row.
+WRITES = re.compile(
+    r"\b(insert\s+into|update\s+\w+|delete\s+from|truncate|for\s+(no\s+key\s+)?update|for\s+(key\s+)?share)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.fixture
+def functions(owner) -> dict[str, dict]:
+    rows = owner.execute(
+        """
+        select p.proname as name, p.prosrc as body, p.provolatile::text as volatility, p.prosecdef as definer,
+          p.proconfig as settings, p.prorettype = 'trigger'::regtype as trigger,
+          coalesce(p.proargnames[:p.pronargs], '{}') as parameters, obj_description(p.oid, 'pg_proc') as comment
+        from pg_proc as p
+        where p.pronamespace = 'ledger'::regnamespace
+        order by p.proname
+        """
+    )
+    names = [column.name for column in rows.description]
+    return {row[0]: dict(zip(names, row, strict=True)) for row in rows.fetchall()}
+
+
+def code(function: dict) -> str:
+    """A function's body without its comments and texts."""
+    return re.sub(r"'[^']*'", "''", re.sub(r"--.*", "", function["body"]))
+
+
+def called(functions: dict[str, dict], name: str) -> set[str]:
+    return {other for other in functions if re.search(rf"\b{other}\s*\(", code(functions[name])) and other != name}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_published_function_has_the_parameters_of_the_contract(functions, name):
+    parameters, _, _ = FUNCTIONS[name]
+    # A parameter that is added later has a default and comes last.
+    if not parameters:
+        assert functions[name]["parameters"] in ([], ["status"])
+    assert functions[name]["parameters"][: len(parameters)] == parameters
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_published_function_returns_the_columns_of_the_contract(owner, name):
+    parameters, columns, _ = FUNCTIONS[name]
+    call = sql.SQL("select * from ledger.{}({}) limit 0").format(
+        sql.Identifier(name),
+        sql.SQL(", ").join(sql.SQL("{} => null").format(sql.Identifier(parameter)) for parameter in parameters),
+    )
+    found = [column.name for column in owner.execute(call).description]
+    assert found[: len(columns)] == columns
+
+
+def test_there_are_no_overloads_and_nothing_but_functions(owner):
+    assert (
+        owner.execute(
+            """
+            select proname from pg_proc where pronamespace = 'ledger'::regnamespace
+            group by proname having count(*) > 1 or bool_or(prokind <> 'f')
+            """
+        ).fetchall()
+        == []
+    )
+
+
+def test_only_published_functions_run_as_their_owner(functions):
+    assert {name for name, function in functions.items() if function["definer"]} == set(FUNCTIONS)
+
+
+def test_every_function_that_runs_as_its_owner_pins_its_search_path(functions):
+    pinned = {name for name, function in functions.items() if function["settings"] == ["search_path=ledger, pg_temp"]}
+    assert pinned >= {name for name, function in functions.items() if function["definer"]}
+
+
+def test_a_temporary_table_does_not_stand_in_for_one_of_the_ledgers(ledger):
+    (group,) = ledger.execute("select id from ledger.create_group('ETH')").fetchone()
+    ledger.execute("create temporary table groups as select 'forged' as name, %s::bigint as id", [group])
+    ledger.execute("create temporary table current_groups as select 'forged' as name, %s::bigint as id", [group])
+    ledger.execute("set search_path = pg_temp, ledger, public")
+    assert ledger.execute("select name from ledger.get_group(%s)", [group]).fetchone() == ("ETH",)
+
+
+def test_a_function_is_volatile_if_and_only_if_it_writes(functions):
+    writing = {name for name in functions if WRITES.search(code(functions[name]))}
+    while callers := {name for name in functions if called(functions, name) & writing} - writing:
+        writing |= callers
+    triggers = {name for name, function in functions.items() if function["trigger"]}
+    volatile = {name for name, function in functions.items() if function["volatility"] == "v"}
+    assert volatile - triggers == writing
+    assert volatile & FUNCTIONS.keys() == {name for name, (_, _, reads) in FUNCTIONS.items() if not reads}
+
+
+def test_an_immutable_function_reads_no_table(functions):
+    immutable = [name for name, function in functions.items() if function["volatility"] == "i"]
+    tables = re.compile(r"\b(from|join)\s+(ledger\.)?(groups|participants|entries|group_counters|current_\w+|record)\b")
+    assert [name for name in immutable if tables.search(code(functions[name]))] == []
+    assert [
+        name for name in immutable for other in called(functions, name) if functions[other]["volatility"] != "i"
+    ] == []
+
+
+def test_no_function_is_unreachable(owner, functions):
+    triggers = owner.execute("select tgfoid::regproc::text from pg_trigger where not tgisinternal").fetchall()
+    reached = set(FUNCTIONS) | {name.removeprefix("ledger.") for (name,) in triggers}
+    while more := {other for name in reached for other in called(functions, name)} - reached:
+        reached |= more
+    assert functions.keys() - reached == set()
+
+
+def test_every_comment_names_the_errors_that_the_function_raises(functions):
+    """Those that it raises itself, or through what it calls."""
+
+    def raised(name: str) -> set[str]:
+        found = set(re.findall(r"LG\d{3}", functions[name]["body"]))
+        return found.union(*(raised(other) for other in called(functions, name)))
+
+    for name in FUNCTIONS:
+        assert set(re.findall(r"LG\d{3}", functions[name]["comment"])) == raised(name), name

@@ -1,0 +1,102 @@
+"""How the tables bear growth: updates that touch no index, and pages that are read through one."""
+
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from pytest_postgresql.executors import NoopExecutor
+
+from api import embedded
+from tests.conftest import Server, janitor
+from tests.support import Database, one
+
+PARTICIPANTS = 50
+TRANSFERS = 200
+
+HOT = """
+select n_tup_upd, n_tup_hot_upd
+from pg_stat_user_tables
+where relid = 'ledger.participants'::regclass
+"""
+
+
+def test_a_transfer_updates_no_index(database: Database):
+    with database.connect() as ledger:
+        (group,) = one(ledger, "select id from ledger.create_group('ETH')")
+        ids = [
+            one(ledger, "select id from ledger.join_group(%s, %s, 1000)", [group, f"p{number}"])[0]
+            for number in range(PARTICIPANTS)
+        ]
+        for number in range(TRANSFERS):
+            sender, recipient = ids[number % PARTICIPANTS], ids[(number * 7 + 3) % PARTICIPANTS]
+            if sender != recipient:
+                ledger.execute("select ledger.transfer(%s, %s, %s, 1)", [group, sender, recipient])
+    # The session's end sends what it counted.
+    with database.connect(database.admin) as admin:
+        (transfers,) = one(admin, "select count(*) from ledger.entries where kind = 'transfer'")
+        deadline = time.monotonic() + 30
+        updates = hot = 0
+        while updates < 2 * transfers:
+            assert time.monotonic() < deadline, "the statistics never came"
+            updates, hot = one(admin, HOT)
+    assert transfers > TRANSFERS / 2
+    assert hot == updates == 2 * transfers
+
+
+@pytest.fixture(scope="module")
+def large(server: Server, template: NoopExecutor) -> Iterator[psycopg.Connection]:
+    """A group of 10,000 among 10,000 groups, in a database that nothing changes."""
+    with (
+        janitor(server, "ledger_large", template.template_dbname),
+        server.database("ledger_large").connect(embedded.ADMIN) as admin,
+    ):
+        (group,) = one(admin, "select id from ledger.create_group('large')")
+        admin.execute("insert into ledger.groups (name) select 'group ' || n from generate_series(1, 9999) as n")
+        admin.execute(
+            "select ledger.join_group(%s, 'participant ' || n, n) from generate_series(1, 10000) as n", [group]
+        )
+        admin.execute("analyze ledger.groups, ledger.participants, ledger.entries")
+        yield admin
+
+
+def nodes(plan: dict) -> list[dict]:
+    return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
+
+
+def steps(large: psycopg.Connection, query: str) -> set[str]:
+    """The kinds of steps in a query's plan."""
+    group, participant = one(large, "select group_id, min(id) + 5000 from ledger.participants group by group_id")
+    ((plan,),) = one(large, "explain (format json) " + query.format(group=group, participant=participant))
+    return {node["Node Type"] for node in nodes(plan["Plan"])}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from ledger.current_groups where id > 5000 order by id limit 100",
+        "select * from ledger.current_participants where group_id = {group} and id > {participant}"
+        " order by id limit 100",
+        "select * from ledger.record where group_id = {group} and id > 0 order by id limit 100",
+    ],
+)
+def test_a_page_is_read_in_the_order_of_an_index(large, query):
+    assert steps(large, query) == {"Limit", "Index Scan"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select * from ledger.current_groups where id = 5000",
+        "select * from ledger.current_participants where group_id = {group} and id = {participant}",
+        "select * from ledger.participants where group_id = {group} and id in ({participant}, {participant} + 9)"
+        " and exited_at is null order by id for no key update",
+        "select 1 from ledger.current_participants where group_id = 5000",
+        "select 1 from ledger.current_participants where group_id = {group} and username = 'participant 7'",
+        "select 1 from ledger.current_groups where name = 'group 7'",
+    ],
+)
+def test_single_rows_are_found_through_an_index(large, query):
+    found = steps(large, query)
+    assert found & {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
+    assert "Seq Scan" not in found
