@@ -11,18 +11,25 @@ declare
 begin
   perform refuse_invalid(array['group_id', 'name'], array[id_fault(group_id), name_fault(name)]);
 
+  -- A name that is taken is not waited for: of two groups that are renamed to each other, each would.
   begin
     update groups as g
     set name = rename_group.name
     where g.id = rename_group.group_id
       and g.closed_at is null
+      and not exists (
+        select from current_groups as other
+        where other.name = rename_group.name
+          and other.id <> g.id
+      )
     returning g.name, g.id into renamed_group;
   exception when unique_violation then
     perform refuse_taken('name', name);
   end;
 
   if renamed_group.id is null then
-    perform refuse_unknown_group(group_id);
+    perform get_group(group_id);
+    perform refuse_taken('name', name);
   end if;
   return renamed_group;
 end

@@ -15,19 +15,27 @@ begin
     array[id_fault(group_id), id_fault(participant_id), name_fault(username)]
   );
 
+  -- A name that is taken is not waited for: of two participants who rename themselves to each other, each would.
   begin
     update participants as p
     set username = rename_participant.username
     where p.group_id = rename_participant.group_id
       and p.id = rename_participant.participant_id
       and p.exited_at is null
+      and not exists (
+        select from current_participants as other
+        where other.group_id = p.group_id
+          and other.username = rename_participant.username
+          and other.id <> p.id
+      )
     returning p.username, p.id, p.group_id, p.amount into participant;
   exception when unique_violation then
     perform refuse_taken('username', username);
   end;
 
   if participant.id is null then
-    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+    perform get_participant(group_id, participant_id);
+    perform refuse_taken('username', username);
   end if;
   return participant;
 end

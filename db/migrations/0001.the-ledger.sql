@@ -838,18 +838,25 @@ declare
 begin
   perform refuse_invalid(array['group_id', 'name'], array[id_fault(group_id), name_fault(name)]);
 
+  -- A name that is taken is not waited for: of two groups that are renamed to each other, each would.
   begin
     update groups as g
     set name = rename_group.name
     where g.id = rename_group.group_id
       and g.closed_at is null
+      and not exists (
+        select from current_groups as other
+        where other.name = rename_group.name
+          and other.id <> g.id
+      )
     returning g.name, g.id into renamed_group;
   exception when unique_violation then
     perform refuse_taken('name', name);
   end;
 
   if renamed_group.id is null then
-    perform refuse_unknown_group(group_id);
+    perform get_group(group_id);
+    perform refuse_taken('name', name);
   end if;
   return renamed_group;
 end
@@ -880,19 +887,27 @@ begin
     array[id_fault(group_id), id_fault(participant_id), name_fault(username)]
   );
 
+  -- A name that is taken is not waited for: of two participants who rename themselves to each other, each would.
   begin
     update participants as p
     set username = rename_participant.username
     where p.group_id = rename_participant.group_id
       and p.id = rename_participant.participant_id
       and p.exited_at is null
+      and not exists (
+        select from current_participants as other
+        where other.group_id = p.group_id
+          and other.username = rename_participant.username
+          and other.id <> p.id
+      )
     returning p.username, p.id, p.group_id, p.amount into participant;
   exception when unique_violation then
     perform refuse_taken('username', username);
   end;
 
   if participant.id is null then
-    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+    perform get_participant(group_id, participant_id);
+    perform refuse_taken('username', username);
   end if;
   return participant;
 end
