@@ -10,7 +10,7 @@ as $$
   from current_groups as g
   where g.id > coalesce(list_groups.after, 0)
   order by g.id
-  limit greatest(list_groups.max_rows, 0)
+  limit greatest(coalesce(list_groups.max_rows, 1000), 0)
 $$;
 
 alter function ledger.list_groups owner to ledger_owner;

@@ -16,7 +16,7 @@ begin
   where p.group_id = list_participants.group_id
     and p.id > coalesce(list_participants.after, 0)
   order by p.id
-  limit greatest(list_participants.max_rows, 0);
+  limit greatest(coalesce(list_participants.max_rows, 1000), 0);
 end
 $$;
 

@@ -564,7 +564,7 @@ as $$
   from current_groups as g
   where g.id > coalesce(list_groups.after, 0)
   order by g.id
-  limit greatest(list_groups.max_rows, 0)
+  limit greatest(coalesce(list_groups.max_rows, 1000), 0)
 $$;
 
 alter function ledger.list_groups owner to ledger_owner;
@@ -593,7 +593,7 @@ begin
   where p.group_id = list_participants.group_id
     and p.id > coalesce(list_participants.after, 0)
   order by p.id
-  limit greatest(list_participants.max_rows, 0);
+  limit greatest(coalesce(list_participants.max_rows, 1000), 0);
 end
 $$;
 

@@ -1,0 +1,175 @@
+"""Who is there when a rule is tested, and arguments that every function must treat alike.
+
+Each test runs beside a neighbour: a group with the same usernames, which it must leave as it was.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+
+import psycopg
+import pytest
+
+from tests.support import create, fields, join, refused, statement
+
+# No participant and no group has these ids.
+STRANGERS = [-1, 0, 2**62, 2**63 - 1]
+TOO_LONG = "x" * 256
+
+GOOD_NAMES = {
+    "one-letter": "x",
+    "255-characters": "x" * 255,
+    "255-emoji": "🦄" * 255,
+    "emoji-of-many-code-points": "👩‍👩‍👧‍👦",
+    "inner-and-outer-spaces": " a  b ",
+    "quotes-and-backslashes": """'";\\%s{}""",
+    "lines-of-its-own-kind": "Ελλάδα 中文 עברית",
+    "combining-accent": "e\u0301",
+    "above-the-controls": "\u00a1",
+}
+BAD_NAMES = {
+    "null": None,
+    "empty": "",
+    "spaces": "   ",
+    "no-break-space": "\u00a0",
+    "ogham-space": "\u1680",
+    "em-quad-to-hair-space": "".join(map(chr, range(0x2000, 0x200B))),
+    "line-and-paragraph-separator": "\u2028\u2029",
+    "ideographic-space": "\u3000",
+    "zero-width-space": "\u200b",
+    "zero-width-non-joiner": "\u200c",
+    "zero-width-joiner": "\u200d",
+    "word-joiner": "\u2060",
+    "zero-width-no-break-space": "\ufeff",
+    "tab": "\t",
+    "inner-newline": "a\nb",
+    "first-control": "a\u0001",
+    "last-low-control": "a\u001f",
+    "delete": "a\u007f",
+    "first-high-control": "a\u0080",
+    "next-line": "a\u0085",
+    "last-high-control": "a\u009f",
+    "256-characters": TOO_LONG,
+    "256-emoji": "🦄" * 256,
+}
+BAD_AMOUNTS = {
+    "null": None,
+    "fraction": Decimal("1.5"),
+    "tiny-fraction": Decimal("1e-30"),
+    "nan": Decimal("NaN"),
+    "infinity": Decimal("Infinity"),
+    "minus-infinity": Decimal("-Infinity"),
+    "negative": -1,
+    "2^256": 2**256,
+    "10^400": 10**400,
+}
+
+
+def each(values: dict[str, object]) -> dict[str, object]:
+    return {"params": values.values(), "ids": values.keys()}
+
+
+@pytest.fixture(**each(GOOD_NAMES))
+def good_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(**each(BAD_NAMES))
+def bad_name(request: pytest.FixtureRequest) -> str | None:
+    return request.param
+
+
+@pytest.fixture(**each(BAD_AMOUNTS))
+def bad_amount(request: pytest.FixtureRequest) -> Decimal | int | None:
+    return request.param
+
+
+@pytest.fixture(params=STRANGERS)
+def stranger(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def neighbour(ledger: psycopg.Connection) -> Iterator[int]:
+    """A group of alice (1000) and bob (1000) that no test may change."""
+    group = create(ledger, "Neighbour")
+    join(ledger, group, "alice", 1000)
+    join(ledger, group, "bob", 1000)
+    before = rows(ledger, group)
+    yield group
+    if ledger.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS:
+        assert rows(ledger, group) == before
+
+
+@pytest.fixture
+def empty_group(ledger: psycopg.Connection) -> int:
+    return create(ledger, "Empty")
+
+
+@pytest.fixture
+def group(ledger: psycopg.Connection) -> int:
+    return create(ledger, "ETH")
+
+
+@pytest.fixture
+def alice(ledger: psycopg.Connection, group: int) -> int:
+    return join(ledger, group, "alice", 100)
+
+
+@pytest.fixture
+def bob(ledger: psycopg.Connection, group: int) -> int:
+    return join(ledger, group, "bob", 100)
+
+
+@contextmanager
+def behind(ledger: psycopg.Connection) -> Iterator[None]:
+    """Look as the superuser for a moment: the serving role sees no table."""
+    ((role,),) = ledger.execute("select session_user").fetchall()
+    ledger.execute("reset session authorization")
+    yield
+    ledger.execute(f"set session authorization {role}")
+
+
+def rows(ledger: psycopg.Connection, group: int | None = None) -> dict[str, list[tuple]]:
+    """Every row of every table, or those of one group; the counters added up."""
+    with behind(ledger):
+        return {
+            table: ledger.execute(
+                f"select {columns} from ledger.{table} where {key} = coalesce(%(group)s, {key}) {tail}",
+                {"group": group},
+            ).fetchall()
+            for table, columns, key, tail in (
+                ("groups", "*", "id", "order by id"),
+                ("group_counters", "group_id, sum(total)", "group_id", "group by group_id order by group_id"),
+                ("participants", "*", "group_id", "order by id"),
+                ("entries", "*", "group_id", "order by id"),
+            )
+        }
+
+
+@pytest.fixture
+def record(ledger: psycopg.Connection, group: int) -> Callable[[], list[tuple]]:
+    """The entries of the group: id, kind, from, to, amount, the balances of both after it."""
+
+    def read() -> list[tuple]:
+        with behind(ledger):
+            return ledger.execute(
+                "select id, kind, from_id, to_id, amount, from_amount, to_amount from ledger.record "
+                "where group_id = %s order by id",
+                [group],
+            ).fetchall()
+
+    return read
+
+
+@pytest.fixture
+def refuses(ledger: psycopg.Connection) -> Callable[..., None]:
+    """Call a function that must be refused for these fields and leave every row as it was."""
+
+    def check(sqlstate: str, blamed: list[str], function: str, *arguments: object) -> None:
+        before = rows(ledger)
+        diag = refused(ledger, sqlstate, statement(function, arguments), arguments)
+        assert sorted(fields(diag)) == sorted(blamed)
+        assert rows(ledger) == before
+
+    return check

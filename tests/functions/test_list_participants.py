@@ -1,0 +1,69 @@
+"""ledger.list_participants: those present in a group, by pages."""
+
+import pytest
+
+from tests.support import call, join
+
+
+@pytest.fixture
+def ids(ledger, group):
+    """Ids of four participants, whose names are in no order."""
+    return [join(ledger, group, name, 10) for name in ("dave", "bob", "carol", "alice")]
+
+
+def listed(ledger, *arguments):
+    return [participant for _, participant, _, _ in call(ledger, "list_participants", *arguments)]
+
+
+def test_lists_its_own_group_by_ascending_id(ledger, group, ids):
+    names = ["dave", "bob", "carol", "alice"]
+    expected = [(name, participant, group, 10) for name, participant in zip(names, ids, strict=True)]
+    assert call(ledger, "list_participants", group) == expected
+
+
+def test_an_empty_group_has_none(ledger, group):
+    assert call(ledger, "list_participants", group) == []
+
+
+def test_leaves_out_those_who_left(ledger, group, ids):
+    call(ledger, "exit_group", group, ids[1])
+    assert listed(ledger, group) == [ids[0], *ids[2:]]
+    assert listed(ledger, group, ids[1]) == ids[2:]
+
+
+@pytest.mark.parametrize("before_all", [-(2**63), -1, 0, None])
+def test_begins_at_the_first_for_what_is_before_all(ledger, group, ids, before_all):
+    assert listed(ledger, group, before_all) == ids
+
+
+def test_nothing_comes_after_the_last(ledger, group, ids):
+    assert listed(ledger, group, ids[-1]) == []
+    assert listed(ledger, group, 2**63 - 1) == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5])
+def test_pages_hold_everyone_once(ledger, group, ids, size):
+    seen, page = [], [0]
+    while page := listed(ledger, group, page[-1], size):
+        assert len(page) <= size
+        seen += page
+    assert seen == ids
+
+
+@pytest.mark.parametrize("size", [0, -1, -(2**31)])
+def test_a_page_of_no_rows_is_empty(ledger, group, ids, size):
+    assert listed(ledger, group, 0, size) == []
+
+
+def test_a_page_has_1000_rows_unless_told(ledger, group, ids):
+    ledger.execute("select ledger.join_group(%s, 'p' || i, 0) from generate_series(1, 1000) as i", [group])
+    assert len(listed(ledger, group)) == 1000
+    assert len(listed(ledger, group, 0, 2000)) == 1004
+
+
+def test_refuses_an_unknown_group(refuses, group, stranger):
+    refuses("LG002", ["group_id"], "list_participants", stranger)
+
+
+def test_refuses_a_null_group(refuses, group):
+    refuses("LG001", ["group_id"], "list_participants", None)
