@@ -113,13 +113,26 @@ def database(keep: bool = False) -> Iterator[Login]:
     service, admin = os.environ.get("DATABASE_URL"), os.environ.get("LEDGER_ADMIN_URL")
     if service or admin:
         for name, value in (("DATABASE_URL", service), ("LEDGER_ADMIN_URL", admin)):
-            if value and not value.startswith(("postgresql://", "postgres://")):
-                raise Refusal(f"{name} must be a connection string that begins with postgresql://")
+            if value:
+                check_conninfo(name, value)
         yield Login(service or "", admin or service or "", embedded=False)
         return
     data = embedded.default_data()
     with embedded.running(data, keep=keep):
         yield Login(embedded.url(data, embedded.SERVICE), embedded.url(data, embedded.ADMIN), embedded=True)
+
+
+def check_conninfo(name: str, value: str) -> None:
+    if not value.startswith(("postgresql://", "postgres://")):
+        raise Refusal(f"{name} must be a connection string that begins with postgresql://")
+    try:
+        conninfo_to_dict(value)
+    except psycopg.ProgrammingError:
+        # libpq's words may quote the password.
+        raise Refusal(
+            f"{name} is no valid connection string. In postgresql://user:password@host:port/database a character other "
+            "than a letter, a digit, - . _ or ~ is written as % and its two hexadecimal digits: @ is %40."
+        ) from None
 
 
 def apply_migrations(login: Login) -> list[str]:
@@ -137,7 +150,7 @@ def run_serve(options: argparse.Namespace) -> None:
             raise Refusal("DATABASE_URL must say which database to serve")
         if login.embedded:
             apply_migrations(login)
-        server = check_at_start(login.service, any_login=options.insecure)
+        server = check_at_start(login.service, any_login=options.insecure or login.embedded)
         where = f"embedded in {embedded.default_data()}" if login.embedded else described(login.service)
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{sock.getsockname()[1]}"

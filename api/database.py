@@ -191,7 +191,10 @@ def check_at_start(conninfo: str, any_login: bool) -> str:
                 raise StartError("the database is older than PostgreSQL 15")
             missing = missing_functions(connection)
             if missing:
-                raise StartError(f"the database is not migrated: {missing[0]} is missing. Run: ledger migrate")
+                raise StartError(
+                    f"the database is not migrated, or {connection.info.user} is no member of ledger_api: "
+                    f"{missing[0]} is missing. Run: ledger migrate"
+                )
             if not any_login:
                 rights = excessive_rights(connection)
                 if rights:
@@ -248,13 +251,18 @@ def excessive_rights(connection: psycopg.Connection) -> list[str]:
           and r.rolname not in (session_user, 'ledger_api')
           and not (select s.rolsuper from pg_catalog.pg_roles as s where s.rolname = session_user)
         union all
+        select 'may create in schema ledger'
+        where pg_catalog.has_schema_privilege(session_user, 'ledger', 'create')
+          and not (select s.rolsuper from pg_catalog.pg_roles as s where s.rolname = session_user)
+        union all
         select format('has rights on table %s', c.oid::regclass)
         from pg_catalog.pg_class as c
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'ledger'
           and c.relkind in ('r', 'p', 'v', 'm')
-          and pg_catalog.has_table_privilege(
-            session_user, c.oid, 'select, insert, update, delete, truncate, references, trigger'
+          and (
+            pg_catalog.has_table_privilege(session_user, c.oid, 'delete, truncate, trigger')
+            or pg_catalog.has_any_column_privilege(session_user, c.oid, 'select, insert, update, references')
           )
           and not (select s.rolsuper from pg_catalog.pg_roles as s where s.rolname = session_user)
         """,

@@ -1,7 +1,8 @@
 """Processes: a supervisor that owns the listening socket, and workers that answer on it.
 
-The workers share nothing but the socket. One that dies is replaced. A stop by SIGTERM or SIGINT reaches them through
-the supervisor alone, and each finishes the requests in hand; should the supervisor be killed, they notice and stop.
+The workers share nothing but the socket. One that dies is replaced. SIGTERM and SIGINT are for the supervisor alone:
+the workers do not hear them, because a service manager signals every process, and a second signal would cut a stop
+short. They stop when the supervisor's end of a pipe is closed, by it or by its death, and finish the requests in hand.
 """
 
 import os
@@ -26,6 +27,8 @@ STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises StartError."""
+    if port > 65535:  # the system would take the remainder
+        raise StartError(f"{port} is no port: choose one from 1 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address, family=family, backlog=BACKLOG)
@@ -33,18 +36,17 @@ def listen(host: str, port: int) -> socket.socket:
         # Python adds words of its own to what the system says of a port in use.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise StartError(f"cannot listen on {host} port {port}: {reason}. PORT or --port chooses another.") from error
-    except OverflowError as error:
-        raise StartError(f"{port} is no port: choose one from 1 to 65535") from error
 
 
 def supervise(sock: socket.socket, conninfo: str, workers: int, announcement: str) -> None:
     """Run the workers until SIGTERM or SIGINT; then stop them and return. Raises StartError."""
     # Signals wait until sigwait takes them, so none is lost between two looks.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
-    alive, supervisor_alive = os.pipe()  # the workers see the end of it when this process is gone
+    alive, supervisor_alive = os.pipe()  # the workers stop at the end of it
     running: list[subprocess.Popen[bytes]] = []
     try:
-        running = [start(sock, alive, conninfo, number) for number in range(workers)]
+        for number in range(workers):
+            running.append(start(sock, alive, conninfo, number))  # noqa: PERF401 - those that started are stopped
         print(announcement, flush=True)
         while True:
             received = signal.sigwait(STOP_SIGNALS | {signal.SIGCHLD})
@@ -57,8 +59,7 @@ def supervise(sock: socket.socket, conninfo: str, workers: int, announcement: st
                     running[number] = start(sock, alive, conninfo, number)
     finally:
         sock.close()
-        for worker in running:
-            worker.terminate()
+        os.close(supervisor_alive)
         for worker in running:
             try:
                 worker.wait(GRACE + 5)
@@ -66,7 +67,6 @@ def supervise(sock: socket.socket, conninfo: str, workers: int, announcement: st
                 worker.kill()
                 worker.wait()
         os.close(alive)
-        os.close(supervisor_alive)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS | {signal.SIGCHLD})
 
 
@@ -96,26 +96,27 @@ def start(sock: socket.socket, alive: int, conninfo: str, number: int) -> subpro
 
 
 def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int) -> None:
-    """Answer requests until SIGTERM, or until the supervisor is gone."""
+    """Answer requests until the supervisor stops or is gone."""
     app = create_app(conninfo, f"ledger serve {number}")
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = GRACE
 
-    def supervisor_gone() -> None:
+    def stop() -> None:
         app.loop.remove_reader(alive)
         app.stop(terminate=False)
 
     @app.after_server_start
     async def follow_supervisor(app: Sanic) -> None:
-        app.loop.add_reader(alive, supervisor_gone)
+        app.loop.add_reader(alive, stop)
         os.write(ready, b"1")
         os.close(ready)
 
-    app.run(sock=sock, single_process=True, motd=False, access_log=False, backlog=BACKLOG)
+    app.run(sock=sock, single_process=True, motd=False, access_log=False, backlog=BACKLOG, register_sys_signals=False)
 
 
 def main() -> None:
     descriptor, alive, ready, number = map(int, sys.argv[1:])
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS | {signal.SIGCHLD})
+    # SIGTERM and SIGINT stay blocked, as the supervisor had them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     work(socket.socket(fileno=descriptor), alive, ready, os.environ.pop("LEDGER_WORKER_DATABASE"), number)
 
 

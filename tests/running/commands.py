@@ -1,0 +1,212 @@
+"""The `ledger` command as people run it: processes of its own, HTTP over a socket, what is left when it has ended."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parents[2]
+LEDGER = Path(sys.executable).parent / "ledger"
+PATIENCE = 60.0  # seconds
+
+# What a developer may have set, and no test may depend on.
+SETTINGS = ("DATABASE_URL", "LEDGER_ADMIN_URL", "LEDGER_DATA", "HOST", "PORT", "WORKERS")
+
+
+def environment(**settings: str | Path) -> dict[str, str]:
+    """The environment of a command: ours without settings of the ledger and of libpq, and with those that are given."""
+    ours = {name: value for name, value in os.environ.items() if name not in SETTINGS and not name.startswith("PG")}
+    return ours | {name: str(value) for name, value in settings.items()}
+
+
+def command(
+    *arguments: str | Path, program: Path = LEDGER, said: str | None = None, **settings: str | Path
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, from another folder than the project's; `said` is what a person types."""
+    return subprocess.run(
+        [program, *arguments],
+        env=environment(**settings),
+        cwd="/",
+        input=said or "",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+def done(*arguments: str | Path, **options: str | Path) -> str:
+    """Run a command that must succeed; what it printed."""
+    result = command(*arguments, **options)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refusal(*arguments: str, status: int = 1, **options: str | Path) -> str:
+    """Run a command that must be refused in words for people; the words."""
+    result = command(*arguments, **options)
+    assert result.returncode == status, (result.returncode, result.stdout, result.stderr)
+    assert "Traceback" not in result.stderr
+    assert "ledger: " in result.stderr or status == 2
+    return result.stderr
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    """Return once the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.005)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A `ledger serve` that answers."""
+
+    process: subprocess.Popen[str]
+    announcement: str
+    host: str
+    port: int
+    errors: IO[str]
+
+    @property
+    def workers(self) -> list[int]:
+        """The pids of the workers, the first worker first."""
+        numbered = [(arguments(pid)[-1], pid) for pid in children(self.process.pid) if "api.serve" in arguments(pid)]
+        return [pid for _, pid in sorted(numbered)]
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.process.pid, *self.workers]
+
+    def ask(self, method: str, path: str, body: object = None, timeout: float = PATIENCE) -> tuple[int, object]:
+        """The status and the body of an answer, on a connection of its own."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        try:
+            headers = {} if body is None else {"Content-Type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None
+        finally:
+            connection.close()
+
+    def answers(self) -> bool:
+        return self.ask("GET", "/api/health") == (200, {"data": {"status": "ok"}})
+
+    def listens(self) -> bool:
+        try:
+            socket.create_connection((self.host, self.port), timeout=5).close()
+        except ConnectionError:
+            return False
+        return True
+
+    def said(self) -> str:
+        """What stands in the standard error."""
+        self.errors.seek(0)
+        return self.errors.read()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal to the first process; its exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def serving(*given: str, **settings: str | Path) -> Iterator[Service]:
+    """A service that answers, on a free port unless one is given; stopped in the end."""
+    chosen = {} if "PORT" in settings or "--port" in given else {"PORT": str(free_port())}
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            [LEDGER, *given],
+            env=environment(**settings, **chosen),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        pids = [process.pid]
+        try:
+            assert process.stdout is not None
+            heard, _, _ = select.select([process.stdout], [], [], PATIENCE)
+            announcement = process.stdout.readline() if heard else ""
+            errors.seek(0)
+            assert announcement.startswith("Ledger answers on http://"), errors.read()
+            host, _, port = announcement.split()[3].removeprefix("http://").rpartition(":")
+            service = Service(process, announcement, host.strip("[]"), int(port), errors)
+            pids += service.workers
+            yield service
+            pids += service.workers
+            if process.poll() is None:
+                assert service.stop() == 0, service.said()
+            assert "Traceback" not in service.said()
+            until(lambda: not any(map(lives, pids)), f"{pids} to end")
+        finally:
+            for pid in filter(lives, pids):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and that nobody has asked for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def arguments(pid: int) -> list[str]:
+    """The command line of a process; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return [""]
+
+
+def users_of(data: Path) -> list[int]:
+    """The processes that work in the folder or were started with it as LEDGER_DATA, other than this one's."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            works_there = Path(os.readlink(folder / "cwd")).is_relative_to(data)
+            marked = f"LEDGER_DATA={data}\0".encode() in (folder / "environ").read_bytes()
+            if (works_there or marked) and lives(int(folder.name)):
+                found.append(int(folder.name))
+    return found
+
+
+def postmaster(data: Path) -> int | None:
+    """The pid of the embedded server's first process, or None when it does not run."""
+    try:
+        pid = int((data / "pgdata" / "postmaster.pid").read_text().split()[0])
+    except FileNotFoundError:
+        return None
+    return pid if lives(pid) else None

@@ -1,0 +1,73 @@
+"""Folders for the embedded server: one that was initialised once, and copies of it.
+
+data     a folder that the tests of a module share: initialised and seeded, its server stopped
+fresh    a test's own folder: initialised, nothing migrated
+unused   the path of a folder that does not exist yet
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from api import embedded
+from tests.running.commands import done, postmaster, until, users_of
+
+
+@contextmanager
+def room() -> Iterator[Path]:
+    """A folder that everybody may enter. For root the server runs as another user, so it is not below pytest's."""
+    path = Path(tempfile.mkdtemp(prefix="ledger-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        if pid := postmaster(path / "data"):
+            os.kill(pid, signal.SIGQUIT)
+            until(lambda: not users_of(path / "data"), "the server to end")
+        shutil.rmtree(path)
+
+
+@pytest.fixture
+def unused() -> Iterator[Path]:
+    with room() as path:
+        yield path / "data"
+
+
+@pytest.fixture(scope="session")
+def initialised() -> Iterator[Path]:
+    with room() as path:
+        with embedded.running(path / "data"):
+            pass
+        yield path / "data"
+
+
+@pytest.fixture
+def fresh(initialised: Path, unused: Path) -> Path:
+    subprocess.run(["cp", "-a", initialised, unused], check=True)
+    return unused
+
+
+@pytest.fixture(scope="module")
+def data(initialised: Path) -> Iterator[Path]:
+    with room() as path:
+        subprocess.run(["cp", "-a", initialised, path / "data"], check=True)
+        done("seed", LEDGER_DATA=path / "data")
+        yield path / "data"
+
+
+@pytest.fixture(autouse=True)
+def nothing_remains(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test no process uses a folder that it used."""
+    folders = [request.getfixturevalue(name) for name in ("data", "fresh", "unused") if name in request.fixturenames]
+    yield
+    for folder in folders:
+        assert users_of(folder) == []

@@ -1,0 +1,78 @@
+"""What pip installs: one command, and the migrations, functions and seeds that it needs, wherever it is run from."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.running.commands import ROOT, done, postmaster
+from tests.running.test_commands import SHIPPED
+
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Without hatchling beside it, pip fetches the one to build with.
+    isolation = ["--no-build-isolation"] if find_spec("hatchling") else []
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([*PIP, "wheel", "--no-deps", *isolation, "--wheel-dir", folder, ROOT], check=True, cwd="/")
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path) -> Iterator[Path]:
+    """The command in an environment of its own, with the project from the wheel and all else from ours."""
+    with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, cwd="/")
+        python = Path(folder) / "bin" / "python"
+        subprocess.run([*PIP, "--python", python, "install", "--no-deps", "--no-index", wheel], check=True, cwd="/")
+        (packages,) = Path(folder).glob("lib/python*/site-packages")
+        (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        yield Path(folder) / "bin" / "ledger"
+
+
+def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        carried = {name for name in archive.namelist() if ".dist-info/" not in name}
+    data = [*ROOT.glob("db/*/*.sql"), *ROOT.glob("seeds/*.sql")]
+    assert len(data) > 20
+    assert {f"api/{file.relative_to(ROOT)}" for file in data} <= carried
+    assert {f"api/{file.name}" for file in ROOT.glob("api/*.py")} <= carried
+    # Nothing outside the package: `tests` or `db` at the top would be everybody's.
+    assert {name.split("/")[0] for name in carried} == {"api"}
+
+
+def test_wheel_carries_no_left_overs(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+    assert {Path(name).suffix for name in names} == {".py", ".sql"}
+    assert len(names) == len(set(names))
+
+
+def test_installed_command_says_its_version(installed: Path) -> None:
+    assert done("--version", program=installed) == done("--version")
+
+
+def test_installed_command_uses_what_it_carries(installed: Path, fresh: Path) -> None:
+    assert done("migrate", program=installed, LEDGER_DATA=fresh) == SHIPPED
+    assert done("seed", program=installed, LEDGER_DATA=fresh) == "the demo groups are there\n"
+    asked = done("psql", "-XAtc", "select count(*) from ledger.participants", program=installed, LEDGER_DATA=fresh)
+    assert asked == "7\n"
+    assert postmaster(fresh) is None
+
+
+def test_installed_command_runs_its_own_modules(installed: Path) -> None:
+    code = "import api.cli, api.migrate, api.seed; print(api.cli.__file__, api.migrate.MIGRATIONS, api.seed.SEEDS)"
+    shown = done("-P", "-c", code, program=installed.parent / "python").split()
+    assert len(shown) == 3
+    assert all(Path(path).is_relative_to(installed.parents[1]) and Path(path).exists() for path in shown)

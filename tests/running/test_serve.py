@@ -1,0 +1,113 @@
+"""`ledger serve`: where it answers, with how many processes, and that a restart finds what was there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.running.commands import arguments, children, free_port, lives, postmaster, serving
+from tests.support import Database
+
+
+def test_serves_from_a_folder_that_does_not_exist_yet(unused: Path) -> None:
+    with serving("serve", LEDGER_DATA=unused) as service:
+        assert service.announcement.startswith(f"Ledger answers on http://127.0.0.1:{service.port} (PostgreSQL 18")
+        assert str(unused) in service.announcement
+        assert service.answers()
+        assert service.ask("POST", "/api/groups", {"name": "ETH"}) == (201, {"data": {"name": "ETH", "id": 1}})
+    assert postmaster(unused) is None
+
+
+def test_a_restart_finds_the_data(fresh: Path) -> None:
+    with serving(LEDGER_DATA=fresh) as service:
+        assert service.ask("POST", "/api/groups", {"name": "ETH"})[0] == 201
+        assert service.ask("POST", "/api/groups/1/participants", {"username": "alice", "amount": 2**255})[0] == 201
+        assert service.stop() == 0
+    with serving(LEDGER_DATA=fresh) as service:
+        assert service.ask("GET", "/api/groups/1/total") == (200, {"data": {"group_total": 2**255}})
+
+
+def test_options_alone_mean_serve(database: Database) -> None:
+    port = free_port()
+    with serving("--port", str(port), DATABASE_URL=database.url(database.service)) as service:
+        assert service.port == port
+        assert service.answers()
+
+
+def test_options_come_before_the_environment(database: Database) -> None:
+    settings = {"HOST": "127.0.0.9", "PORT": "1", "WORKERS": "2"}
+    given = ["--host", "127.0.0.1", "--port", str(free_port()), "--workers", "1"]
+    with serving("serve", *given, DATABASE_URL=database.url(database.service), **settings) as service:
+        assert (service.host, str(service.port)) == ("127.0.0.1", given[3])
+        assert len(service.workers) == 1
+        assert service.answers()
+
+
+def test_the_environment_says_where_and_how(database: Database) -> None:
+    settings = {"HOST": "127.0.0.9", "PORT": str(free_port()), "WORKERS": "2"}
+    with serving(DATABASE_URL=database.url(database.service), **settings) as service:
+        assert (service.host, str(service.port)) == ("127.0.0.9", settings["PORT"])
+        assert len(service.workers) == 2
+        assert service.answers()
+
+
+def test_an_empty_setting_is_an_unset_one(database: Database) -> None:
+    given = ["--port", str(free_port())]
+    settings = {"HOST": "", "PORT": "", "WORKERS": "", "LEDGER_ADMIN_URL": ""}
+    with serving(*given, DATABASE_URL=database.url(database.service), **settings) as service:
+        assert service.host == "127.0.0.1"
+        assert len(service.workers) == 1
+
+
+def test_listens_on_ipv6(database: Database) -> None:
+    with serving("--host", "::1", DATABASE_URL=database.url(database.service)) as service:
+        assert f"http://[::1]:{service.port} " in service.announcement
+        assert service.answers()
+
+
+def test_each_worker_answers(database: Database) -> None:
+    with serving("--workers", "2", DATABASE_URL=database.url(database.service)) as service:
+        assert len(service.workers) == 2
+        for resting in service.workers:
+            os.kill(resting, signal.SIGSTOP)
+            try:
+                assert all(service.answers() for _ in range(3))
+            finally:
+                os.kill(resting, signal.SIGCONT)
+        with database.connect(database.admin) as admin:
+            sessions = "select distinct application_name from pg_stat_activity where datname = current_database()"
+            names = {name for (name,) in admin.execute(sessions)}
+        assert {"ledger serve 0", "ledger serve 1"} <= names
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_worker_that_was_killed_is_replaced(workers: str, database: Database) -> None:
+    with serving("--workers", workers, DATABASE_URL=database.url(database.service)) as service:
+        before = service.workers
+        os.kill(before[0], signal.SIGKILL)
+        # A request that comes meanwhile is answered by another, or waits for the new one.
+        assert service.answers()
+        while len(service.workers) < int(workers) or not all(map(lives, service.workers)):
+            assert service.answers()
+        assert service.workers[0] not in before
+        assert service.workers[1:] == before[1:]
+        for resting in service.workers[1:]:
+            os.kill(resting, signal.SIGSTOP)
+        assert service.answers()
+        for resting in service.workers[1:]:
+            os.kill(resting, signal.SIGCONT)
+        assert "worker 0 ended with -9" in service.said()
+        assert service.stop() == 0
+
+
+def test_no_command_line_shows_the_password(database: Database) -> None:
+    conninfo = database.url(database.service) + "&password=hidden-word"
+    with serving(DATABASE_URL=conninfo) as service:
+        assert service.answers()
+        assert "hidden-word" not in service.announcement
+        assert len(service.workers) == 1
+        for pid in [service.process.pid, *children(service.process.pid)]:
+            assert "hidden-word" not in " ".join(arguments(pid))

@@ -1,0 +1,253 @@
+"""What `ledger serve` does not start with, and that it says so in words."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from api import cli, embedded
+from api.database import StartError, check_at_start
+from tests.conftest import VERSION, Server
+from tests.running.commands import free_port, refusal, serving
+from tests.support import Database
+
+LOGIN = "ledger_test_login"
+
+
+@pytest.fixture
+def make_login(server: Server, database: Database) -> Iterator[Callable[..., str]]:
+    """Make a role by these statements and return its connection string; the role is dropped in the end."""
+    with (
+        embedded.running(server.data, VERSION, roles=[LOGIN]),
+        database.connect(database.admin) as admin,
+    ):
+
+        def make(*statements: str) -> str:
+            for statement in statements:
+                admin.execute(statement.format(login=LOGIN, database=admin.info.dbname).encode())
+            return database.url(LOGIN)
+
+        yield make
+        admin.execute(f"alter database {admin.info.dbname} owner to {database.admin}".encode())
+        admin.execute(f"drop owned by {LOGIN}; drop role {LOGIN}".encode())
+
+
+# The address
+
+
+def test_names_the_port_that_is_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        # The address comes first: nothing is initialised for a service that cannot listen.
+        message = refusal(PORT=str(port), LEDGER_DATA="/dev/null")
+    assert f"port {port}" in message
+    assert "in use" in message
+    assert "--port" in message
+
+
+@pytest.mark.parametrize("port", ["65536", "64000000"])
+def test_refuses_a_port_that_does_not_exist(port: str) -> None:
+    assert f"{port} is no port" in refusal("--port", port, LEDGER_DATA="/dev/null")
+    assert f"{port} is no port" in refusal(PORT=port, LEDGER_DATA="/dev/null")
+
+
+@pytest.mark.parametrize("option", ["port", "workers"])
+@pytest.mark.parametrize("value", ["0", "-1", "abc", "80.0", "٣", "9" * 5000])
+def test_refuses_what_is_no_number(
+    option: str, value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.parser().parse_args(["serve", f"--{option}={value}"])
+    assert ended.value.code == 2
+    monkeypatch.setenv(option.upper(), value)
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["serve"])
+    assert capsys.readouterr().err.count(f"argument --{option}: {value!r} is not a positive number") == 2
+
+
+def test_a_usage_error_is_told_in_words() -> None:
+    message = refusal(PORT="abc", LEDGER_DATA="/dev/null", status=2)
+    assert "ledger serve: error: argument --port: 'abc' is not a positive number" in message
+    assert "invalid choice: 'sevre'" in refusal("sevre", LEDGER_DATA="/dev/null", status=2)
+
+
+def test_names_the_host_that_is_not_ours() -> None:
+    assert "cannot listen on 192.0.2.1" in refusal(
+        "--host", "192.0.2.1", PORT=str(free_port()), LEDGER_DATA="/dev/null"
+    )
+    assert "no.host.invalid" in refusal("--host", "no.host.invalid", PORT=str(free_port()), LEDGER_DATA="/dev/null")
+
+
+# The connection
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "seed"])
+def test_says_that_the_database_is_out_of_reach(command: str) -> None:
+    port = free_port()
+    conninfo = f"postgresql://someone:hidden-word@127.0.0.1:{port}/books"
+    message = refusal(command, PORT=str(free_port()), DATABASE_URL=conninfo)
+    assert "127.0.0.1" in message
+    assert "refused" in message
+    assert "hidden-word" not in message
+
+
+def test_says_that_the_database_does_not_exist(database: Database) -> None:
+    with database.connect() as connection:
+        conninfo = database.url(database.service).replace(connection.info.dbname, "no_such_books")
+    message = refusal(PORT=str(free_port()), DATABASE_URL=conninfo + "&password=hidden-word")
+    assert 'database "no_such_books" does not exist' in message
+    assert "hidden-word" not in message
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "LEDGER_ADMIN_URL"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hidden-word",
+        "mysql://u:hidden-word@localhost/books",
+        "host=localhost password=hidden-word",
+        "postgresql://u:hidden-word%zz@localhost/books",
+        "postgresql://u:hidden-word@[::1/books",
+        "postgresql://u:hidden-word@[::1]books",
+        "postgresql://u:hidden-word and more@localhost/books",
+        "postgresql://u@localhost/books?password=hidden-word%zz",
+        "postgresql://u@localhost/books?no_such_option=hidden-word",
+    ],
+)
+def test_a_malformed_connection_string_is_named_and_not_shown(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(cli.Refusal, match=f"^{variable} ") as refused, cli.database():
+        pass
+    assert "hidden-word" not in str(refused.value)
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "psql"])
+def test_no_command_shows_a_password(command: str) -> None:
+    message = refusal(command, PORT=str(free_port()), DATABASE_URL="postgresql://u:hidden-word%zz@localhost/books")
+    assert "DATABASE_URL" in message
+    assert "hidden-word" not in message
+
+
+def test_serves_from_what_database_url_says_only(database: Database) -> None:
+    message = refusal(PORT=str(free_port()), LEDGER_ADMIN_URL=database.url(database.admin))
+    assert "DATABASE_URL" in message
+
+
+# The schema
+
+
+def test_refuses_a_database_that_is_not_migrated(template: object, empty: Database) -> None:
+    message = refusal(PORT=str(free_port()), DATABASE_URL=empty.url(empty.service))
+    assert "ledger.health() is missing" in message
+    assert "ledger migrate" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ("drop function ledger.group_total", "ledger.group_total(group_id)"),
+        ("revoke execute on function ledger.exit_group from ledger_api", "ledger.exit_group(group_id, participant_id)"),
+        (
+            """
+            drop function ledger.group_total;
+            create function ledger.group_total(of_group bigint) returns numeric language sql return 0
+            """,
+            "ledger.group_total(group_id)",
+        ),
+        ("revoke usage on schema ledger from ledger_api", "ledger.health()"),
+    ],
+    ids=["dropped", "not granted", "renamed parameter", "schema not granted"],
+)
+def test_names_the_function_that_it_cannot_call(change: str, missing: str, database: Database) -> None:
+    with database.connect(database.admin) as admin:
+        admin.execute(change.encode())
+    with pytest.raises(StartError) as refused:
+        check_at_start(database.url(database.service), any_login=False)
+    assert f"{missing} is missing" in str(refused.value)
+    assert "ledger migrate" in str(refused.value)
+
+
+# The login
+
+
+MEMBER = "create role {login} login in role ledger_api"
+RIGHTS = {
+    "superuser": ("is a superuser", "create role {login} login superuser"),
+    "createrole": ("may create roles", MEMBER + " createrole"),
+    "createdb": ("may create databases", MEMBER + " createdb"),
+    "bypassrls": ("bypasses row security", MEMBER + " bypassrls"),
+    "replication": ("may replicate", MEMBER + " replication"),
+    "owner": ("is a member of ledger_owner", MEMBER + ", ledger_owner"),
+    "reader": ("is a member of ledger_reader", MEMBER + ", ledger_reader"),
+    "reads everything": ("is a member of pg_read_all_data", MEMBER + ", pg_read_all_data"),
+    "database's owner": ("is a member of pg_database_owner", MEMBER, "alter database {database} owner to {login}"),
+    "reads a table": ("has rights on table ledger.entries", MEMBER, "grant select on ledger.entries to {login}"),
+    "writes a column": (
+        "has rights on table ledger.participants",
+        MEMBER,
+        "grant update (amount) on ledger.participants to {login}",
+    ),
+    "everybody may": ("has rights on table ledger.groups", MEMBER, "grant truncate on ledger.groups to public"),
+    "makes objects": ("may create in schema ledger", MEMBER, "grant create on schema ledger to {login}"),
+}
+
+
+@pytest.mark.parametrize("rights", RIGHTS.values(), ids=RIGHTS)
+def test_refuses_a_login_with_more_rights(rights: tuple[str, ...], make_login: Callable[..., str]) -> None:
+    reason, *statements = rights
+    conninfo = make_login(*statements)
+    with pytest.raises(StartError) as refused:
+        check_at_start(conninfo, any_login=False)
+    assert reason in str(refused.value)
+    assert LOGIN in str(refused.value)
+    assert check_at_start(conninfo, any_login=True).startswith(str(VERSION))
+
+
+def test_accepts_a_member_of_ledger_api(make_login: Callable[..., str]) -> None:
+    assert check_at_start(make_login(MEMBER), any_login=False)
+
+
+def test_serves_with_more_rights_when_told_to(make_login: Callable[..., str]) -> None:
+    conninfo = make_login("create role {login} login superuser")
+    message = refusal("serve", PORT=str(free_port()), DATABASE_URL=conninfo + "&password=hidden-word")
+    assert "superuser" in message
+    assert "--insecure" in message
+    assert "hidden-word" not in message
+    with serving("serve", "--insecure", DATABASE_URL=conninfo) as service:
+        assert service.answers()
+
+
+def test_the_embedded_login_may_have_more_rights(data: Path) -> None:
+    with embedded.running(data), psycopg.connect(embedded.url(data), autocommit=True) as admin:
+        admin.execute(f"grant ledger_reader to {embedded.SERVICE}")
+        with serving(LEDGER_DATA=data) as service:
+            assert service.answers()
+
+
+# The folder of the embedded server
+
+
+@pytest.mark.parametrize("command", ["serve", "psql"])
+def test_refuses_data_of_another_version(command: str, fresh: Path) -> None:
+    (fresh / "pgdata" / "PG_VERSION").write_text("14\n")
+    message = refusal(command, PORT=str(free_port()), LEDGER_DATA=fresh)
+    assert "PostgreSQL 14" in message
+    assert "PostgreSQL 18" in message
+    assert str(fresh) in message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_names_the_folder_that_the_server_cannot_pass(unused: Path) -> None:
+    unused.parent.chmod(0o700)
+    message = refusal(PORT=str(free_port()), LEDGER_DATA=unused)
+    assert f"{unused.parent} does not let through" in message
+    assert "LEDGER_DATA" in message
+    assert not unused.exists()
