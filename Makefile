@@ -17,7 +17,7 @@ run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (PORT=50
 	@exec $(BIN)/ledger serve
 
 test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)
-	@PG="$(PG)" $(BIN)/python -m pytest $(args)
+	@PG="$(PG)" $(BIN)/python -m pytest -n 2 --dist worksteal $(args)
 
 lint: $(VENV)/installed ## Check the code's layout and style
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -149,6 +149,7 @@ def test_a_kill_of_everything_loses_nothing_that_was_answered(fresh: Path) -> No
         assert server
         for pid in [*service.pids, server]:
             os.kill(pid, signal.SIGKILL)
+        service.process.wait(PATIENCE)
         until(lambda: not users_of(fresh), "everything to end")
     with serving(LEDGER_DATA=fresh) as service:
         assert service.ask("GET", "/api/groups")[1]["data"] == [{"name": "ETH", "id": 1}]
