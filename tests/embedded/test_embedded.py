@@ -366,7 +366,7 @@ def test_makes_the_user_when_it_is_missing(data: Path, monkeypatch: pytest.Monke
             assert account.pw_uid < 1000
             assert not os.path.exists(account.pw_dir)
     finally:
-        subprocess.run(["userdel", name], check=True, capture_output=True)
+        subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True)
 
 
 @as_root
