@@ -142,9 +142,16 @@ def in_background(call: Callable[[], object]) -> Iterator[list[object]]:
         assert not thread.is_alive(), "the call in the background did not return"
 
 
+def until(condition: Callable[[], object], what: str = "the condition", seconds: float = 60) -> None:
+    """Return once the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.005)
+
+
 def wait_until_blocked(observer: psycopg.Connection, connection: psycopg.Connection) -> None:
     """Return once the connection's session waits for a lock."""
+    blocked = "select cardinality(pg_blocking_pids(%s)) > 0"
     pid = connection.info.backend_pid
-    deadline = time.monotonic() + 30
-    while not one(observer, "select cardinality(pg_blocking_pids(%s)) > 0", [pid])[0]:
-        assert time.monotonic() < deadline, f"session {pid} never waited for a lock"
+    until(lambda: one(observer, blocked, [pid])[0], f"session {pid} to wait for a lock", 30)

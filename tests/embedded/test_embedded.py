@@ -11,8 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import psycopg
 import pytest
 
 from api import embedded
+from tests.support import until
 
 ROOT = Path(__file__).resolve().parents[2]
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -53,13 +53,6 @@ def ask(data: Path, query: str, role: str = embedded.ADMIN) -> str:
     with psycopg.connect(embedded.url(data, role), autocommit=True) as connection:
         cursor = connection.execute(query)
         return str(cursor.fetchone()[0]) if cursor.description else ""
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def permissions(path: Path) -> tuple[int, int, int]:

@@ -2,16 +2,14 @@
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from tests.running.commands import LEDGER, environment, free_port
 from tests.support import Database
 
 JSON = {"Content-Type": "application/json"}
@@ -62,14 +60,11 @@ class Service:
 
 
 @contextmanager
-def serving(database: Database, role: str | None = None) -> Iterator[Service]:
+def serving(database: Database) -> Iterator[Service]:
     """Run `ledger serve` on a database."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = os.environ | {"DATABASE_URL": database.url(role or database.service), "PORT": str(port)}
-    process = subprocess.Popen(
-        [Path(sys.executable).parent / "ledger", "serve"], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    port = free_port()
+    settings = environment(DATABASE_URL=database.url(database.service), PORT=str(port))
+    process = subprocess.Popen([LEDGER, "serve"], env=settings, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("Ledger answers on"), "it did not start"

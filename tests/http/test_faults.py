@@ -17,18 +17,11 @@ import pytest
 from api import embedded, migrate
 from tests.conftest import VERSION
 from tests.http.client import Service, problem, serving
-from tests.support import Database, one
+from tests.support import Database, one, until
 
 SESSIONS = (
     "select pid from pg_stat_activity where datname = current_database() and application_name like 'ledger serve%'"
 )
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
 
 
 def waiting(admin: psycopg.Connection) -> list[int]:

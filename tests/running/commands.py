@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from tests.support import until
 
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = Path(sys.executable).parent / "ledger"
@@ -66,14 +67,6 @@ def refusal(*arguments: str, status: int = 1, **options: str | Path) -> str:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return sock.getsockname()[1]
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    """Return once the condition holds."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.005)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from api import embedded
-from tests.running.commands import done, postmaster, until, users_of
+from tests.running.commands import done, postmaster, users_of
+from tests.support import until
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from api import embedded
-from tests.running.commands import PATIENCE, Service, lives, postmaster, serving, until, users_of
-from tests.support import Database, balance, create, join, one
+from tests.running.commands import PATIENCE, Service, lives, postmaster, serving, users_of
+from tests.support import Database, balance, create, join, one, until
 
 
 def to_the_first(number: int) -> Callable[[Service], None]:
