@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import select
@@ -22,6 +23,7 @@ from tests.support import until
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = Path(sys.executable).parent / "ledger"
 PATIENCE = 60.0  # seconds
+PORTS = itertools.count()
 
 # What a developer may have set, and no test may depend on.
 SETTINGS = ("DATABASE_URL", "LEDGER_ADMIN_URL", "LEDGER_DATA", "HOST", "PORT", "WORKERS")
@@ -65,8 +67,16 @@ def refusal(*arguments: str, status: int = 1, **options: str | Path) -> str:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+    """A port that nobody listens on, and that no other process of this test run is given.
+
+    Below those that the system gives to clients, and a share for each worker of pytest-xdist: between this look and
+    the service's own nobody takes it.
+    """
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+    while True:
+        port = 12_000 + 2_000 * share + next(PORTS) % 2_000
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @dataclass(frozen=True)
