@@ -26,7 +26,7 @@ format: $(VENV)/installed ## Put the code into shape
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 migration: ## Freeze changed functions into a migration: make migration name=refuse-overflow
-	@$(PYTHON) db/freeze.py $(name)
+	@$(PYTHON) db/freeze.py '$(name)'
 
 clean: ## Remove what was installed here
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -18,6 +18,8 @@ logger = logging.getLogger("ledger")
 MAX_HEADER = 16_384  # bytes, Sanic's ceiling
 # How much of a body that is refused is still read, so that its client gets to see the answer and no reset.
 MAX_DRAINED = 64 << 20  # bytes
+# For a request to arrive whole: one of 1 MiB over a line of 300 kbit/s.
+REQUEST_TIMEOUT = 30  # seconds
 # Longer than any call can take, its wait for a connection and its second attempt included.
 RESPONSE_TIMEOUT = 120  # seconds
 
@@ -31,6 +33,7 @@ def create_app(conninfo: str, name: str) -> Sanic:
         ACCESS_LOG=False,
         REQUEST_MAX_HEADER_SIZE=MAX_HEADER,
         REQUEST_MAX_SIZE=MAX_DRAINED,
+        REQUEST_TIMEOUT=REQUEST_TIMEOUT,
         RESPONSE_TIMEOUT=RESPONSE_TIMEOUT,
     )
     database = Database(conninfo, name)

@@ -56,9 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except (Refusal, StartError, embedded.EmbeddedError, migrate.MigrationError) as error:
         sys.exit(f"ledger: {error}")
+    except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
+        sys.exit(f"ledger: the database is not migrated: {error.diag.message_primary}. Run: ledger migrate")
     except psycopg.Error as error:
+        # Without a SQLSTATE no server answered.
+        said = "the database refused" if error.sqlstate else "cannot connect to the database"
         hint = f"\n{error.diag.message_hint}" if error.diag.message_hint else ""
-        sys.exit(f"ledger: the database refused: {str(error).strip()}{hint}")
+        sys.exit(f"ledger: {said}: {str(error).strip()}{hint}")
 
 
 def stop(number: int, frame: FrameType | None) -> None:
@@ -118,6 +122,8 @@ def database(keep: bool = False) -> Iterator[Login]:
         yield Login(service or "", admin or service or "", embedded=False)
         return
     data = embedded.default_data()
+    if not data.exists():
+        print(f"ledger: DATABASE_URL is not set; making an embedded PostgreSQL in {data}", file=sys.stderr)
     with embedded.running(data, keep=keep):
         yield Login(embedded.url(data, embedded.SERVICE), embedded.url(data, embedded.ADMIN), embedded=True)
 
@@ -207,8 +213,9 @@ def run_psql(arguments: list[str]) -> int:
             environment["PGPASSWORD"] = str(password)  # on the command line everybody could read it
         program = shutil.which("psql") or str(embedded.binaries() / "psql")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's to handle
-        # A refusal is told with its SQLSTATE, and without the calls inside the function.
-        shown = ["--set=VERBOSITY=verbose", "--set=SHOW_CONTEXT=never"]
+        # A refusal is told with its SQLSTATE, and without the calls inside the function. A pager would swallow what is
+        # pasted after a long answer.
+        shown = ["--set=VERBOSITY=verbose", "--set=SHOW_CONTEXT=never", "--pset=pager=off"]
         command = [program, "--dbname", make_conninfo(**parts), *shown, *arguments]
         return subprocess.run(command, env=environment, check=False, restore_signals=True).returncode
 

@@ -99,7 +99,7 @@ class Problem(Exception):
         if self.request_id:
             members["request_id"] = self.request_id
         members["errors"] = dict(self.errors) or {"detail": title}
-        return json.dumps(members).encode()
+        return json.dumps(members, separators=(",", ":")).encode()
 
 
 class ConnectionLost(Exception):

@@ -35,7 +35,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         # Python adds words of its own to what the system says of a port in use.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise StartError(f"cannot listen on {host} port {port}: {reason}. PORT or --port chooses another.") from error
+        raise StartError(
+            f"cannot listen on {host} port {port}: {reason}. HOST and PORT, or --host and --port, choose another."
+        ) from error
 
 
 def supervise(sock: socket.socket, conninfo: str, workers: int, announcement: str) -> None:
@@ -78,7 +80,7 @@ def start(sock: socket.socket, alive: int, conninfo: str, number: int) -> subpro
             # -P: an `api` in the working directory is not ours.
             [sys.executable, "-P", "-m", "api.serve", str(sock.fileno()), str(alive), str(ready), str(number)],
             # The connection string may hold a password, which the command line would show to everybody.
-            env=os.environ | {"LEDGER_WORKER_DATABASE": conninfo},
+            env=os.environ | {"LEDGER_WORKER_DATABASE": conninfo, "SANIC_IGNORE_PRODUCTION_WARNING": "true"},
             stdin=subprocess.DEVNULL,
             pass_fds=[sock.fileno(), alive, ready],
             process_group=0,  # a terminal's Ctrl-C goes to the supervisor

@@ -73,14 +73,14 @@ def test_every_command_and_setting_is_documented():
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tour in curl needs curl")
 def test_the_tour_in_curl_works_when_pasted(database):
     with serving(database) as service:
-        script = block("sh", "curl").replace("127.0.0.1:4000", f"127.0.0.1:{service.port}")
+        script = block("sh", '"ETH"').replace("127.0.0.1:4000", f"127.0.0.1:{service.port}")
         said = subprocess.run(["sh", "-e", "-c", script], capture_output=True, text=True, check=True).stdout
     assert '"to_participant":{"username":"alice","id":1,"group_id":1,"amount":150}' in said
     assert '"from_participant":{"username":"bob","id":2,"group_id":1,"amount":50}' in said
     for part in (
         '{"group_total":200}',
-        '"status": 403',
-        '"status": 409',
+        '"status":403',
+        '"status":409',
         '{"final_amount":150}',
         '{"final_amount":50}',
     ):
@@ -89,7 +89,7 @@ def test_the_tour_in_curl_works_when_pasted(database):
 
 
 def test_the_tour_in_psql_works_when_pasted(database):
-    script = block("sql", "create_group")
+    script = block("sql", "'BTC'")
     psql = [embedded.binaries() / "psql", "-At", "--set=VERBOSITY=verbose", database.url(database.admin)]
     told = subprocess.run(psql, input=script, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines() == [

@@ -33,6 +33,11 @@ begin
   if not pg_has_role('ledger_owner', 'usage') then
     grant ledger_owner to current_user;
   end if;
+exception when insufficient_privilege then
+  raise exception using
+    errcode = 'insufficient_privilege',
+    message = format('%I may not create the ledger''s roles, or is no member of ledger_owner: %s', current_user, sqlerrm),
+    hint    = format('Give it CREATEROLE, or, where the roles exist, as their creator: grant ledger_owner to %I.', current_user);
 end
 $$;
 
