@@ -5,7 +5,9 @@ PostgreSQL writes the JSON and its bytes pass through: no amount becomes a Pytho
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from typing import NoReturn
 from urllib.parse import urlencode
 
@@ -15,6 +17,7 @@ from api.errors import Problem
 from api.routes import AMOUNTS, Argument, Route, Shape
 
 BODY_LIMIT = 1 << 20  # bytes
+MAX_ERRORS = 100  # bad fields that are told; a body may name a hundred thousand
 MAX_LIMIT = 1000  # rows of a page
 MAX_ID = str(2**63 - 1)
 MAX_AMOUNT_DIGITS = 78  # of 2^256 - 1; the exact bound is a rule and lies in SQL
@@ -41,8 +44,8 @@ class Members(dict[str, object]):
 def members(pairs: list[tuple[str, object]]) -> Members:
     result = Members(pairs)
     if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        result.repeated = frozenset(name for name in names if names.count(name) > 1)
+        times = Counter(name for name, _ in pairs)
+        result.repeated = frozenset(name for name, count in times.items() if count > 1)
     return result
 
 
@@ -124,7 +127,7 @@ async def read_arguments(route: Route, request: Request, parts: Mapping[str, str
     read_query(route, request, values, errors)
     if errors:
         name, messages = next(iter(errors.items()))
-        raise Problem("invalid_value", f"{name} {messages[0]}", errors)
+        raise Problem("invalid_value", f"{name} {messages[0]}", dict(islice(errors.items(), MAX_ERRORS)))
     for argument in route.arguments:
         if argument.source == "path":
             number = parts[argument.name]

@@ -1,23 +1,27 @@
 """Connections to PostgreSQL: a pool for calls, one connection for the health check, and what is checked at start."""
 
 import asyncio
+import os
 import select
+import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from api.errors import ConnectionLost
 from api.routes import ROUTES
 
-POOL_SIZE = 8
+CALL_CONNECTIONS = 8
+# Reads have connections of their own: calls that wait for one participant's lock hold all the others.
+READ_CONNECTIONS = 2
 MAX_WAITING = 1024  # requests that wait for a connection; one more is refused
 WAIT_TIMEOUT = 5.0  # seconds that a request waits for a connection
 CONNECT_TIMEOUT = 5  # seconds
 CONNECT_PATIENCE = 0.5  # seconds that a request waits while the database cannot be reached
-CALL_TIMEOUT = 20.0  # seconds until a call is given up that the server's own time-outs did not end
+CALL_TIMEOUT = 12.0  # seconds until a call is given up that the server's own time-outs did not end
 HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
 
 # Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
@@ -46,30 +50,38 @@ class Database:
     """What one worker needs of PostgreSQL. Open it in the worker's event loop."""
 
     def __init__(self, conninfo: str, name: str) -> None:
-        self.conninfo = conninfo
+        self.conninfo = make_conninfo(
+            conninfo, application_name=name, connect_timeout=CONNECT_TIMEOUT, client_encoding="utf8"
+        )
         self.name = name
-        self.pool = AsyncConnectionPool(
-            conninfo,
-            kwargs={"autocommit": True, "application_name": name, "connect_timeout": CONNECT_TIMEOUT},
-            min_size=POOL_SIZE,
-            max_size=POOL_SIZE,
+        self.calls = self.pool(CALL_CONNECTIONS)
+        self.reads = self.pool(READ_CONNECTIONS)
+        self.reachable = True
+        self.under_way: set[asyncio.Task[Values]] = set()
+        self.health: psycopg.AsyncConnection | None = None
+        self.check: asyncio.Task[bytes | None] | None = None
+
+    def pool(self, size: int) -> AsyncConnectionPool:
+        return AsyncConnectionPool(
+            self.conninfo,
+            kwargs={"autocommit": True},
+            min_size=size,
+            max_size=size,
             max_waiting=MAX_WAITING,
-            timeout=WAIT_TIMEOUT,
             # Short, because a pool that gave up begins anew at the next request, without the delays of its back-off.
             reconnect_timeout=1,
             reconnect_failed=self.lose_sight,
             configure=self.configure,
             open=False,
         )
-        self.reachable = True
-        self.health: psycopg.AsyncConnection | None = None
-        self.check: asyncio.Task[bytes | None] | None = None
 
     async def open(self) -> None:
-        await self.pool.open()
+        await self.calls.open()
+        await self.reads.open()
 
     async def close(self) -> None:
-        await self.pool.close(timeout=1)
+        await self.calls.close(timeout=1)
+        await self.reads.close(timeout=1)
         if self.health is not None:
             await self.health.close()
 
@@ -80,37 +92,45 @@ class Database:
         a migration made stale, and, for one that only reads, a lost connection.
         Raises psycopg.Error, psycopg_pool.PoolTimeout, ConnectionLost.
         """
+        # A client that goes away does not cancel its call: a cancel that comes while the commit waits for a standby
+        # would make it visible before it is safe.
+        task = asyncio.create_task(self.repeat(statement, parameters, reads))
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.discard)
+        return await asyncio.shield(task)
+
+    async def repeat(self, statement: str, parameters: Mapping[str, str | None], reads: bool) -> Values:
+        pool = self.reads if reads else self.calls
         try:
-            return await self.attempt(statement, parameters)
+            return await self.attempt(pool, statement, parameters)
         except TRANSIENT:
-            return await self.attempt(statement, parameters)
+            return await self.attempt(pool, statement, parameters)
         except ConnectionLost:
             if not reads:
                 raise
-            return await self.attempt(statement, parameters)
+            return await self.attempt(pool, statement, parameters)
 
-    async def attempt(self, statement: str, parameters: Mapping[str, str | None]) -> Values:
-        async with self.connection() as connection:
+    async def attempt(self, pool: AsyncConnectionPool, statement: str, parameters: Mapping[str, str | None]) -> Values:
+        async with self.connection(pool) as connection:
+            given_up = asyncio.get_running_loop().call_later(CALL_TIMEOUT, hang_up, connection)
             try:
-                async with asyncio.timeout(CALL_TIMEOUT):
-                    try:
-                        cursor = await connection.execute(statement, parameters, prepare=True)
-                    except STALE:
-                        await connection.execute("deallocate all")
-                        cursor = await connection.execute(statement, parameters, prepare=True)
-            except TimeoutError as error:
-                await connection.close()
-                raise ConnectionLost from error
+                try:
+                    cursor = await connection.execute(statement, parameters, prepare=True)
+                except STALE:
+                    await connection.execute("deallocate all")
+                    cursor = await connection.execute(statement, parameters, prepare=True)
             except psycopg.OperationalError as error:
                 if connection.closed:
                     raise ConnectionLost from error
                 raise
+            finally:
+                given_up.cancel()
             result = cursor.pgresult
             assert result is not None
             return [result.get_value(0, column) for column in range(result.nfields)]
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
+    async def connection(self, pool: AsyncConnectionPool) -> AsyncIterator[psycopg.AsyncConnection]:
         """A connection of the pool that was alive a moment ago.
 
         The pool's own `check` waits ever longer from one dead connection to the next: after a restart of the server
@@ -118,18 +138,18 @@ class Database:
         """
         while True:
             try:
-                connection = await self.pool.getconn(WAIT_TIMEOUT if self.reachable else CONNECT_PATIENCE)
+                connection = await pool.getconn(WAIT_TIMEOUT if self.reachable else CONNECT_PATIENCE)
             except PoolTimeout as error:
                 if not self.reachable:
                     raise psycopg.OperationalError("the database cannot be reached") from error
                 raise
             if not closed_while_idle(connection):
                 break
-            await self.pool.putconn(connection)
+            await pool.putconn(connection)
         try:
             yield connection
         finally:
-            await self.pool.putconn(connection)
+            await pool.putconn(connection)
 
     async def configure(self, connection: psycopg.AsyncConnection) -> None:
         await connection.execute(SETTINGS)
@@ -145,24 +165,38 @@ class Database:
         """
         if self.check is None or self.check.done():
             self.check = asyncio.create_task(self.attempt_health(statement))
+        check = self.check
         # Not wait_for, which would wait for the cancelled query as well.
-        done, _ = await asyncio.wait({self.check}, timeout=HEALTH_TIMEOUT)
-        if done:
-            return self.check.result() if self.check.exception() is None else None
-        self.check.cancel()
-        if self.health is not None:
-            # Closed at once, without a word to a server that does not listen.
-            self.health.pgconn.finish()
-            self.health = None
+        await asyncio.wait({check}, timeout=HEALTH_TIMEOUT)
+        if check.done():
+            return None if check.cancelled() or check.exception() else check.result()
+        if self.check is check:
+            self.check = None
+            if self.health is not None:
+                hang_up(self.health)
+                self.health = None
+            else:
+                check.cancel()  # it is still connecting
         return None
 
     async def attempt_health(self, statement: str) -> bytes | None:
-        if self.health is None or self.health.closed:
-            self.health = await psycopg.AsyncConnection.connect(
-                self.conninfo, autocommit=True, application_name=f"{self.name} health", connect_timeout=CONNECT_TIMEOUT
+        connection = self.health
+        if connection is None or connection.closed:
+            connection = await psycopg.AsyncConnection.connect(
+                self.conninfo, autocommit=True, application_name=f"{self.name} health"
             )
-        cursor = await self.health.execute(statement)
+            self.health = connection
+        cursor = await connection.execute(statement)
         return cursor.pgresult.get_value(0, 0) if cursor.pgresult else None
+
+
+def hang_up(connection: psycopg.AsyncConnection) -> None:
+    """End the conversation at once, without a word to a server that may not listen: whoever waits for it sees the end.
+
+    A cancel would have to be waited for, and one that comes late, while a commit waits for a standby, does harm.
+    """
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as sock:
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 def closed_while_idle(connection: psycopg.AsyncConnection) -> bool:
@@ -186,7 +220,9 @@ def check_at_start(conninfo: str, any_login: bool) -> str:
     Returns the server's version. Raises StartError.
     """
     try:
-        with psycopg.connect(conninfo, autocommit=True, connect_timeout=CONNECT_TIMEOUT) as connection:
+        with psycopg.connect(
+            conninfo, autocommit=True, connect_timeout=CONNECT_TIMEOUT, client_encoding="utf8"
+        ) as connection:
             if connection.info.server_version < 150000:
                 raise StartError("the database is older than PostgreSQL 15")
             missing = missing_functions(connection)
@@ -232,40 +268,68 @@ def missing_functions(connection: psycopg.Connection) -> list[str]:
 
 
 def excessive_rights(connection: psycopg.Connection) -> list[str]:
-    """What this login may do beyond executing the published functions."""
+    """What this login may do beyond executing the published functions, by itself or as a role that it can become."""
     rows = connection.execute(
         """
-        select 'is a superuser' from pg_catalog.pg_roles where rolname = session_user and rolsuper
+        with reachable as (
+          select r.*, case when r.rolname = session_user then '' else format(' as %%I', r.rolname) end as by_role
+          from pg_catalog.pg_roles as r
+          where pg_catalog.pg_has_role(session_user, r.oid, 'member')
+            -- A superuser is a member of every role: one word says it all.
+            and (
+              r.rolname = session_user
+              or not (select s.rolsuper from pg_catalog.pg_roles as s where s.rolname = session_user)
+            )
+        )
+        select a.may || r.by_role
+        from reachable as r
+        cross join lateral (
+          values
+            (r.rolsuper, 'is a superuser'),
+            (r.rolcreaterole, 'may create roles'),
+            (r.rolcreatedb, 'may create databases'),
+            (r.rolbypassrls, 'bypasses row security'),
+            (r.rolreplication, 'may replicate')
+        ) as a (has, may)
+        where a.has
         union all
-        select 'may create roles' from pg_catalog.pg_roles where rolname = session_user and rolcreaterole
+        select format('is a member of %%I', r.rolname)
+        from reachable as r
+        where r.rolname not in (session_user, 'ledger_api')
         union all
-        select 'may create databases' from pg_catalog.pg_roles where rolname = session_user and rolcreatedb
+        select distinct 'may create in the database' || r.by_role
+        from reachable as r
+        where pg_catalog.has_database_privilege(r.oid, current_database(), 'create') and not r.rolsuper
         union all
-        select 'bypasses row security' from pg_catalog.pg_roles where rolname = session_user and rolbypassrls
+        select 'may create in schema ledger' || r.by_role
+        from reachable as r
+        where pg_catalog.has_schema_privilege(r.oid, 'ledger', 'create') and not r.rolsuper
         union all
-        select 'may replicate' from pg_catalog.pg_roles where rolname = session_user and rolreplication
-        union all
-        select format('is a member of %I', r.rolname)
-        from pg_catalog.pg_roles as r
-        where pg_catalog.pg_has_role(session_user, r.oid, 'member')
-          and r.rolname not in (session_user, 'ledger_api')
-          and not (select s.rolsuper from pg_catalog.pg_roles as s where s.rolname = session_user)
-        union all
-        select 'may create in schema ledger'
-        where pg_catalog.has_schema_privilege(session_user, 'ledger', 'create')
-          and not (select s.rolsuper from pg_catalog.pg_roles as s where s.rolname = session_user)
-        union all
-        select format('has rights on table %s', c.oid::regclass)
-        from pg_catalog.pg_class as c
+        select distinct
+          format('has rights on %%s %%s', case when c.relkind = 'S' then 'sequence' else 'table' end, c.oid::regclass)
+            || r.by_role
+        from reachable as r
+        cross join pg_catalog.pg_class as c
         join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
         where n.nspname = 'ledger'
-          and c.relkind in ('r', 'p', 'v', 'm')
-          and (
-            pg_catalog.has_table_privilege(session_user, c.oid, 'delete, truncate, trigger')
-            or pg_catalog.has_any_column_privilege(session_user, c.oid, 'select, insert, update, references')
-          )
-          and not (select s.rolsuper from pg_catalog.pg_roles as s where s.rolname = session_user)
+          and not r.rolsuper
+          and case
+            when c.relkind in ('r', 'p', 'v', 'm')
+            then pg_catalog.has_table_privilege(r.oid, c.oid, 'delete, truncate, trigger')
+              or pg_catalog.has_any_column_privilege(r.oid, c.oid, 'select, insert, update, references')
+            when c.relkind = 'S'
+            then pg_catalog.has_sequence_privilege(r.oid, c.oid, 'usage, select, update')
+          end
+        union all
+        select distinct format('may execute ledger.%%s', p.proname) || r.by_role
+        from reachable as r
+        cross join pg_catalog.pg_proc as p
+        join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+        where n.nspname = 'ledger'
+          and not r.rolsuper
+          and p.prosecdef is false -- what is published runs as its owner, what is not does not
+          and pg_catalog.has_function_privilege(r.oid, p.oid, 'execute')
         """,
-        prepare=False,
+        {},
     ).fetchall()
     return [row[0] for row in rows]

@@ -41,7 +41,7 @@ class Backend(PostgresqlPsycopgBackend):
         super().__init__(parse_uri("postgresql+psycopg://"), default_migration_table)
 
     def connect(self, dburi: object) -> psycopg.Connection:
-        return psycopg.connect(self.conninfo, autocommit=True, application_name=self.name)
+        return psycopg.connect(self.conninfo, autocommit=True, application_name=self.name, client_encoding="utf8")
 
     def copy(self) -> "Backend":
         return Backend(self.conninfo, self.name)
@@ -85,8 +85,10 @@ def reset(conninfo: str) -> None:
 @contextmanager
 def locked(conninfo: str) -> Iterator[Backend]:
     """Hold the right to migrate: against runs of this program by an advisory lock, against yoyo's own by its row."""
-    with psycopg.connect(conninfo, autocommit=True, application_name="ledger migrate: lock") as session:
-        session.execute("select pg_advisory_lock(%s)", [LOCK_KEY])
+    with psycopg.connect(
+        conninfo, autocommit=True, application_name="ledger migrate: lock", client_encoding="utf8"
+    ) as session:
+        take_turn(session)
         with Backend(conninfo, f"ledger migrate {session.info.backend_pid}") as backend:
             backend.init_database()
             check_rights(session)
@@ -109,8 +111,50 @@ def locked(conninfo: str) -> Iterator[Backend]:
                 yield backend
 
 
+def take_turn(session: psycopg.Connection) -> None:
+    """Wait for the run of this program that is under way, LOCK_TIMEOUT at most."""
+    session.execute("select set_config('lock_timeout', %s, false)", [f"{LOCK_TIMEOUT}s"])
+    try:
+        session.execute("select pg_advisory_lock(%s)", [LOCK_KEY])
+    except psycopg.errors.LockNotAvailable as error:
+        holders = session.execute(
+            """
+            select format('%%s (%%s, %%s)', a.pid, a.usename, a.application_name)
+            from pg_locks as l
+            join pg_stat_activity as a on a.pid = l.pid
+            where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+              and l.classid = (%s::bigint >> 32)::oid and l.objid = (%s::bigint & 4294967295)::oid
+            """,
+            [LOCK_KEY, LOCK_KEY],
+        ).fetchall()
+        names = ", ".join(row[0] for row in holders)
+        raise MigrationError(f"another run has held the lock for {LOCK_TIMEOUT:.0f} seconds: {names}") from error
+
+
 def check_rights(session: psycopg.Connection) -> None:
-    """Refuse a login that cannot keep yoyo's tables, which yoyo would take for a lock held by another run."""
+    """Refuse a login that cannot keep yoyo's tables, which yoyo would take for a lock held by another run.
+
+    And refuse tables that somebody else may have laid for us: a trigger on them would run with our rights.
+    """
+    foreign = session.execute(
+        """
+        select format('%%s of %%I', c.oid::regclass, r.rolname)
+        from pg_class as c
+        join pg_roles as r on r.oid = c.relowner
+        join pg_database as d on d.datname = current_database()
+        where c.oid in (
+            to_regclass('yoyo_lock'), to_regclass('_yoyo_log'), to_regclass('_yoyo_version'),
+            to_regclass('_yoyo_migration')
+          )
+          and not r.rolsuper
+          and r.oid <> d.datdba
+          and r.rolname <> current_user
+        """,
+        {},
+    ).fetchall()
+    if foreign:
+        names = ", ".join(row[0] for row in foreign)
+        raise MigrationError(f"yoyo's tables belong neither to you nor to the owner of the database: {names}")
     (usable,) = session.execute("select has_table_privilege(to_regclass('yoyo_lock'), 'insert')").fetchone() or (None,)
     if usable is None:
         raise MigrationError(

@@ -19,7 +19,7 @@ from api.app import create_app
 from api.database import StartError
 
 BACKLOG = 1024
-GRACE = 15.0  # seconds that a worker gives the requests in hand
+GRACE = 20.0  # seconds that a worker gives the requests in hand: a wait for a connection and a call
 READY_TIMEOUT = 30.0  # seconds from a worker's start until it answers
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}

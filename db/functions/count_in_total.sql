@@ -3,15 +3,20 @@ create or replace function ledger.count_in_total(
   group_id bigint,
   amount   numeric
 ) returns void
-language sql volatile
+language plpgsql volatile
 as $$
+begin
   -- trunc() takes the zeros off a deposit spelled 100.0, which would show in every total after it.
   -- A session always takes the same one of the eight counters, so a transaction of many joins and exits holds one and
   -- cannot deadlock with another over two.
   update ledger.group_counters as c
   set total = c.total + trunc(count_in_total.amount)
   where c.group_id = count_in_total.group_id
-    and c.slot = pg_backend_pid() % 8
+    and c.slot = pg_backend_pid() % 8;
+  if not found then
+    raise exception 'group % has lost a counter', group_id;
+  end if;
+end
 $$;
 
 alter function ledger.count_in_total owner to ledger_owner;

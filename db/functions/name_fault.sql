@@ -10,9 +10,9 @@ as $$
     then 'must be given'
     when char_length(name_fault.name) > 255
     then 'must have at most 255 characters'
-    when name_fault.name ~ '[\u0001-\u001f\u007f-\u009f]'
+    when name_fault.name collate "C" ~ '[\u0001-\u001f\u007f-\u009f]'
     then 'must not contain control characters'
-    when name_fault.name !~ '[^ \u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028\u2029\u202f\u205f-\u2064\u3000\ufeff]'
+    when name_fault.name collate "C" !~ '[^ \u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028\u2029\u202f\u205f-\u2064\u3000\ufeff]'
     then 'must not be blank'
   end
 $$;

@@ -19,7 +19,7 @@ begin
       and g.closed_at is null
       and not exists (
         select from current_groups as other
-        where other.name = rename_group.name
+        where other.name = rename_group.name collate "C"
           and other.id <> g.id
       )
     returning g.name, g.id into renamed_group;

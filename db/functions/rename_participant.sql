@@ -25,7 +25,7 @@ begin
       and not exists (
         select from current_participants as other
         where other.group_id = p.group_id
-          and other.username = rename_participant.username
+          and other.username = rename_participant.username collate "C"
           and other.id <> p.id
       )
     returning p.username, p.id, p.group_id, p.amount into participant;

@@ -4,6 +4,13 @@ set local lock_timeout = '5s';
 
 do $$
 begin
+  -- A snapshot from before the lock would not show what was committed while we waited for it.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'the ledger is rolled back at READ COMMITTED only',
+      hint    = 'Set default_transaction_isolation of the database or the login to read committed.';
+  end if;
   if to_regclass('ledger.groups') is not null then
     lock table ledger.groups in access exclusive mode;
     if exists (select from ledger.groups) then

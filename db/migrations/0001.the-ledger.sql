@@ -5,7 +5,8 @@ set local lock_timeout = '5s';
 
 do $$
 declare
-  missing text;
+  missing   text;
+  dangerous text;
 begin
   if current_setting('server_version_num')::integer < 150000 then
     raise exception using
@@ -16,7 +17,7 @@ begin
     raise exception using
       errcode = 'feature_not_supported',
       message = format('ledger needs a database in UTF8, this one is in %s', getdatabaseencoding()),
-      hint    = 'Create it with: create database … encoding ''UTF8'' template template0.';
+      hint    = 'Create it with: create database ... encoding ''UTF8'' template template0.';
   end if;
 
   -- Roles belong to the cluster: another database in it may have created them, perhaps at this moment.
@@ -29,6 +30,28 @@ begin
       null;
     end;
   end loop;
+
+  -- Whoever may do more than these roles are for would be let in, or run as, by all that follows.
+  select string_agg(r.rolname, ', ')
+  into dangerous
+  from pg_roles as r
+  where r.rolname in ('ledger_owner', 'ledger_api', 'ledger_reader')
+    and (
+      r.rolsuper or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls
+      or (r.rolname = 'ledger_owner' and r.rolcanlogin)
+    );
+  if dangerous is not null then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = format('these roles exist with attributes that they must not have: %s', dangerous),
+      hint    = 'For each: alter role ... nosuperuser nocreaterole nocreatedb noreplication nobypassrls, and for ledger_owner nologin.';
+  end if;
+  if exists (select from pg_default_acl as d where d.defaclrole = to_regrole('ledger_owner')) then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'default privileges of ledger_owner would give others rights on the ledger',
+      hint    = 'Take them back with: alter default privileges for role ledger_owner revoke ... (\ddp in psql shows them).';
+  end if;
 
   if not pg_has_role('ledger_owner', 'usage') then
     grant ledger_owner to current_user;
@@ -58,6 +81,9 @@ create table if not exists ledger.groups (
 );
 create unique index if not exists groups_name_unique_while_open
   on ledger.groups (name)
+  where closed_at is null;
+create index if not exists groups_open
+  on ledger.groups (id)
   where closed_at is null;
 
 comment on table ledger.groups is 'Payment groups, those removed included.';
@@ -274,15 +300,20 @@ create or replace function ledger.count_in_total(
   group_id bigint,
   amount   numeric
 ) returns void
-language sql volatile
+language plpgsql volatile
 as $$
+begin
   -- trunc() takes the zeros off a deposit spelled 100.0, which would show in every total after it.
   -- A session always takes the same one of the eight counters, so a transaction of many joins and exits holds one and
   -- cannot deadlock with another over two.
   update ledger.group_counters as c
   set total = c.total + trunc(count_in_total.amount)
   where c.group_id = count_in_total.group_id
-    and c.slot = pg_backend_pid() % 8
+    and c.slot = pg_backend_pid() % 8;
+  if not found then
+    raise exception 'group % has lost a counter', group_id;
+  end if;
+end
 $$;
 
 alter function ledger.count_in_total owner to ledger_owner;
@@ -622,9 +653,9 @@ as $$
     then 'must be given'
     when char_length(name_fault.name) > 255
     then 'must have at most 255 characters'
-    when name_fault.name ~ '[\u0001-\u001f\u007f-\u009f]'
+    when name_fault.name collate "C" ~ '[\u0001-\u001f\u007f-\u009f]'
     then 'must not contain control characters'
-    when name_fault.name !~ '[^ \u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028\u2029\u202f\u205f-\u2064\u3000\ufeff]'
+    when name_fault.name collate "C" !~ '[^ \u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028\u2029\u202f\u205f-\u2064\u3000\ufeff]'
     then 'must not be blank'
   end
 $$;
@@ -851,7 +882,7 @@ begin
       and g.closed_at is null
       and not exists (
         select from current_groups as other
-        where other.name = rename_group.name
+        where other.name = rename_group.name collate "C"
           and other.id <> g.id
       )
     returning g.name, g.id into renamed_group;
@@ -902,7 +933,7 @@ begin
       and not exists (
         select from current_participants as other
         where other.group_id = p.group_id
-          and other.username = rename_participant.username
+          and other.username = rename_participant.username collate "C"
           and other.id <> p.id
       )
     returning p.username, p.id, p.group_id, p.amount into participant;

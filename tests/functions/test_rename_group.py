@@ -1,6 +1,10 @@
 """ledger.rename_group: a new name for the same group."""
 
-from tests.support import call, create
+from tests.support import call, create, one
+
+
+def test_takes_a_name_with_a_collation_of_its_own(ledger, group):
+    assert one(ledger, "select name from ledger.rename_group(%s, 'coly' collate \"POSIX\")", [group]) == ("coly",)
 
 
 def test_changes_the_name_alone(ledger, group, alice, record):

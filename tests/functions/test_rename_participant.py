@@ -2,7 +2,12 @@
 
 import pytest
 
-from tests.support import call, create, join
+from tests.support import call, create, join, one
+
+
+def test_takes_a_username_with_a_collation_of_its_own(ledger, group, alice):
+    query = "select username from ledger.rename_participant(%s, %s, 'coly' collate \"POSIX\")"
+    assert one(ledger, query, [group, alice]) == ("coly",)
 
 
 def test_changes_the_username_alone(ledger, group, alice, bob, record):

@@ -18,8 +18,9 @@ def api(server: Server, template: NoopExecutor) -> Iterator[Service]:
     with janitor(server, "ledger_http", template.template_dbname):
         database = server.database("ledger_http")
         with database.connect(database.admin) as admin:
-            # Shorter than the service's own and PostgreSQL's, for tests that wait for them.
-            for name, value in (("lock_timeout", "1s"), ("deadlock_timeout", "200ms")):
+            # Shorter time-outs than the service's own and PostgreSQL's, for tests that wait for them; and an encoding
+            # that the service must not take over.
+            for name, value in (("lock_timeout", "1s"), ("deadlock_timeout", "200ms"), ("client_encoding", "latin1")):
                 admin.execute(f"alter role {database.service} in database ledger_http set {name} = '{value}'")
         with serving(database) as service:
             yield service

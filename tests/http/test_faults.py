@@ -24,6 +24,9 @@ SESSIONS = (
 )
 
 
+HEALTH = "select pid from pg_stat_activity where application_name = 'ledger serve 0 health'"
+
+
 def waiting(admin: psycopg.Connection) -> list[int]:
     """The service's sessions that wait for a lock."""
     return [pid for (pid,) in admin.execute(f"{SESSIONS} and wait_event_type = 'Lock'").fetchall()]
@@ -121,9 +124,30 @@ def test_a_full_pool_is_busy_and_what_it_refused_is_not_done(api, group, locked,
     assert balance(api, group) == 100
 
 
-def test_the_health_check_answers_in_time_whatever_the_database_does(api, admin):
+def test_a_read_does_not_wait_for_calls_that_wait(api, group, other, locked, move, admin):
+    moving = [move() for _ in range(20)]
+    until(lambda: len(waiting(admin)) >= 8)
+    assert api("GET", f"{other.path}/total").status == 200
+    locked.rollback()
+    assert {future.result().status for future in moving} <= {200, 403}
+
+
+def test_health_checks_at_once_share_an_answer(api, admin, background):
     assert api("GET", "/api/health").status == 200
-    (health,) = one(admin, "select pid from pg_stat_activity where application_name = 'ledger serve 0 health'")
+    (health,) = one(admin, HEALTH)
+    os.kill(health, signal.SIGSTOP)
+    try:
+        asked = [background.submit(api, "GET", "/api/health") for _ in range(8)]
+        for answer in asked:
+            problem(answer.result(), 503, "unavailable")
+    finally:
+        os.kill(health, signal.SIGCONT)
+
+
+def test_the_health_check_answers_in_time_whatever_the_database_does(api, admin):
+    until(lambda: len(admin.execute(HEALTH).fetchall()) <= 1, "the health check that was given up to end")
+    assert api("GET", "/api/health").status == 200
+    (health,) = one(admin, HEALTH)
     os.kill(health, signal.SIGSTOP)
     try:
         started = time.monotonic()

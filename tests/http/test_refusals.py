@@ -162,6 +162,12 @@ def test_members_that_do_not_belong_are_refused(api, group, method, body, field)
     assert list(problem(answer, 422, "invalid_value")["errors"]) == [field]
 
 
+def test_a_hundred_thousand_members_are_answered(api):
+    members = [f'"{number:05x}":0' for number in range(100_000)]
+    answer = api("POST", "/api/groups", "{" + ",".join([*members, '"00000":1']) + "}")
+    assert 1 < len(problem(answer, 422, "invalid_value")["errors"]) <= 100
+
+
 BODIES = {
     "nothing": b"",
     "list": b"[]",

@@ -38,6 +38,13 @@ def test_creates_a_group_and_says_where(api):
     assert api("GET", answer.headers["Location"]).body == answer.body
 
 
+def test_names_are_utf_8_whatever_the_login_is_set_to(api):
+    for name in ("café", "Ж", "中文"):
+        answer = api("POST", "/api/groups", {"name": name})
+        assert answer.status == 201
+        assert f'"name":"{name}"'.encode() in api("GET", answer.headers["Location"]).body
+
+
 def test_lists_groups_by_ascending_id(api, new_group):
     made = [new_group() for _ in range(3)]
     listed = api("GET", "/api/groups").data

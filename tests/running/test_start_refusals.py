@@ -189,6 +189,17 @@ RIGHTS = {
     "reader": ("is a member of ledger_reader", MEMBER + ", ledger_reader"),
     "reads everything": ("is a member of pg_read_all_data", MEMBER + ", pg_read_all_data"),
     "database's owner": ("is a member of pg_database_owner", MEMBER, "alter database {database} owner to {login}"),
+    "uses a sequence": (
+        "has rights on sequence ledger.groups_id_seq",
+        MEMBER,
+        "grant update on sequence ledger.groups_id_seq to {login}",
+    ),
+    "calls what is not published": (
+        "may execute ledger.count_in_total",
+        MEMBER,
+        "grant execute on function ledger.count_in_total to {login}",
+    ),
+    "creates in the database": ("may create in the database", MEMBER, "grant create on database {database} to {login}"),
     "reads a table": ("has rights on table ledger.entries", MEMBER, "grant select on ledger.entries to {login}"),
     "writes a column": (
         "has rights on table ledger.participants",
@@ -209,6 +220,19 @@ def test_refuses_a_login_with_more_rights(rights: tuple[str, ...], make_login: C
     assert reason in str(refused.value)
     assert LOGIN in str(refused.value)
     assert check_at_start(conninfo, any_login=True).startswith(str(VERSION))
+
+
+def test_refuses_a_login_that_may_become_one_with_more_rights(
+    make_login: Callable[..., str], database: Database
+) -> None:
+    conninfo = make_login(MEMBER)
+    with database.connect(database.admin) as admin:
+        admin.execute("alter role ledger_api createrole")
+        try:
+            with pytest.raises(StartError, match="may create roles as ledger_api"):
+                check_at_start(conninfo, any_login=False)
+        finally:
+            admin.execute("alter role ledger_api nocreaterole")
 
 
 def test_accepts_a_member_of_ledger_api(make_login: Callable[..., str]) -> None:
