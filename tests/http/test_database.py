@@ -26,14 +26,15 @@ def run(shared: Database, use: Callable[[database.Database], Coroutine[None, Non
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_call_that_takes_too_long_is_given_up_and_not_cancelled(shared, monkeypatch, reads):
     monkeypatch.setattr(database, "CALL_TIMEOUT", 0.3)
+    slow = f"select pg_sleep(3), '{reads}'"
 
     async def use(connections: database.Database) -> None:
         with pytest.raises(ConnectionLost):
-            await connections.call("select pg_sleep(3)", {}, reads)
+            await connections.call(slow, {}, reads)
         with shared.connect(shared.admin) as admin:
             # A cancel would have ended it; it goes on, and finds out at its end that nobody listens.
-            asleep = "select count(*) from pg_stat_activity where query = 'select pg_sleep(3)' and state = 'active'"
-            assert one(admin, asleep)[0] == (2 if reads else 1)
+            asleep = "select count(*) from pg_stat_activity where query = %s and state = 'active'"
+            assert one(admin, asleep, [slow])[0] == (2 if reads else 1)
         assert await connections.call("select 1", {}, reads) == [b"1"]
 
     run(shared, use)
