@@ -22,6 +22,7 @@ WAIT_TIMEOUT = 5.0  # seconds that a request waits for a connection
 CONNECT_TIMEOUT = 5  # seconds
 CONNECT_PATIENCE = 0.5  # seconds that a request waits while the database cannot be reached
 CALL_TIMEOUT = 12.0  # seconds until a call is given up that the server's own time-outs did not end
+RETRY_PAUSE = 0.02  # seconds before a second attempt
 HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
 
 # Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
@@ -104,6 +105,8 @@ class Database:
         try:
             return await self.attempt(pool, statement, parameters)
         except TRANSIENT:
+            # Whoever we stood in the way of goes first.
+            await asyncio.sleep(RETRY_PAUSE)
             return await self.attempt(pool, statement, parameters)
         except ConnectionLost:
             if not reads:

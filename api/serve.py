@@ -102,13 +102,26 @@ def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int
     app = create_app(conninfo, f"ledger serve {number}")
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = GRACE
 
+    stopping = False
+
+    @app.before_server_stop
+    async def note_stop(app: Sanic) -> None:
+        nonlocal stopping
+        stopping = True
+
     def stop() -> None:
+        # A stop that comes before the server's own loop runs is lost, so it is said until it is heard.
+        if not stopping:
+            app.stop(terminate=False)
+            app.loop.call_later(0.2, stop)
+
+    def supervisor_gone() -> None:
         app.loop.remove_reader(alive)
-        app.stop(terminate=False)
+        stop()
 
     @app.after_server_start
     async def follow_supervisor(app: Sanic) -> None:
-        app.loop.add_reader(alive, stop)
+        app.loop.add_reader(alive, supervisor_gone)
         os.write(ready, b"1")
         os.close(ready)
 
