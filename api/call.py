@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from sanic import HTTPResponse, Request
 
 from api.errors import Problem
-from api.routes import AMOUNTS, Argument, Route, Shape
+from api.routes import AMOUNTS, KEY, Argument, Route, Shape
 
 BODY_LIMIT = 1 << 20  # bytes
 MAX_ERRORS = 100  # bad fields that are told; a body may name a hundred thousand
@@ -22,9 +22,10 @@ MAX_LIMIT = 1000  # rows of a page
 MAX_ID = str(2**63 - 1)
 MAX_AMOUNT_DIGITS = 78  # of 2^256 - 1; the exact bound is a rule and lies in SQL
 
-TYPES = {"id": "bigint", "after": "bigint", "limit": "integer", "amount": "numeric", "text": "text"}
+TYPES = {"id": "bigint", "after": "bigint", "limit": "integer", "amount": "numeric", "text": "text", "key": "text"}
 
 DIGITS = re.compile("[0-9]+", re.ASCII)
+VISIBLE = re.compile("[!-~]{1,255}")
 SURROGATES = re.compile("[\ud800-\udfff]")
 AMOUNTS_AS_STRINGS = re.compile(r'\s*amounts\s*=\s*"?string"?\s*(;.*)?', re.IGNORECASE)
 
@@ -65,16 +66,15 @@ def statement(route: Route, amounts_as_strings: bool) -> str:
     """The SQL of a route's call, with a parameter for each argument by its name in the function.
 
     It returns one row: the JSON, then for a list the last id of a page that has a successor, else the id of what was
-    created and the entry that was written, where the route tells them.
+    created, the entry that was written, and whether an earlier request did it, where the route tells them.
     """
     arguments = [f"{argument.parameter} => {placeholder(argument)}" for argument in route.arguments]
     call = f"ledger.{route.function}({', '.join(arguments)})"
-    if route.answer is None:
-        return f"select null from {call}"
-    answer = json_of(route.answer, route.function, amounts_as_strings)
+    answer = json_of(route.answer, route.function, amounts_as_strings) if route.answer else "null"
     if not route.many:
-        extra = [f"{route.function}.id" if route.location else "null", f"{route.function}.entry_id"]
-        return f"select {', '.join([answer, *extra][: 3 if route.entry else 2])} from {call}"
+        told = (("id", route.location), ("entry_id", route.entry), ("replayed", route.keyed))
+        extra = [f"{route.function}.{column}" if tells else "null" for column, tells in told]
+        return f"select {', '.join([answer, *extra])} from {call}"
     # One row more than the page holds is asked for, to know whether there is one.
     return f"""
         select
@@ -125,6 +125,8 @@ async def read_arguments(route: Route, request: Request, parts: Mapping[str, str
     if route.body:
         read_members(route, parse(request, body), parts, values, errors)
     read_query(route, request, values, errors)
+    if route.keyed:
+        read_key(request, values, errors)
     if errors:
         name, messages = next(iter(errors.items()))
         raise Problem("invalid_value", f"{name} {messages[0]}", dict(islice(errors.items(), MAX_ERRORS)))
@@ -134,8 +136,8 @@ async def read_arguments(route: Route, request: Request, parts: Mapping[str, str
             if id_fault(number) is None:
                 values[argument.parameter] = number
             elif route.body:
-                # No row has the id 0: the function still gets to refuse bad values first.
-                values[argument.parameter] = "0"
+                # No row has the id -1: the function still gets to refuse bad values first.
+                values[argument.parameter] = "-1"
             else:
                 raise Problem("not_found", f"{request.path} does not exist")
     return values
@@ -233,6 +235,16 @@ def read_query(route: Route, request: Request, values: dict[str, str | None], er
             values[argument.parameter] = given[0]
 
 
+def read_key(request: Request, values: dict[str, str | None], errors: dict[str, list[str]]) -> None:
+    given = request.headers.getall(KEY.name, [])
+    if len(given) > 1:
+        errors[KEY.name] = ["must be given once"]
+    elif given and not VISIBLE.fullmatch(given[0]):
+        errors[KEY.name] = ["must be 1 to 255 visible ASCII characters"]
+    else:
+        values[KEY.parameter] = given[0] if given else None
+
+
 def id_fault(value: object) -> str | None:
     digits = digits_of(value)
     if digits is None or digits == "":
@@ -316,10 +328,10 @@ def render(
     route: Route, request: Request, parameters: Mapping[str, str | None], row: list[bytes | None], strings: bool
 ) -> HTTPResponse:
     """The success answer of a call."""
+    answer, identifier, entry, replayed = (*row, None, None, None)[:4]
+    headers = {"Idempotency-Replayed": "true"} if replayed == b"t" else {}
     if route.answer is None:
-        return HTTPResponse(status=route.status)
-    headers: dict[str, str] = {}
-    answer, identifier, entry = (*row, None, None)[:3]
+        return HTTPResponse(status=route.status, headers=headers)
     body = b'{"data":' + (answer or b"null")
     if has_amounts(route.answer):
         headers["Vary"] = "Prefer"

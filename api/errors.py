@@ -25,6 +25,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "expectation_failed": (417, "Expectation failed"),
     "invalid_value": (422, "Invalid value"),
     "already_taken": (422, "Already taken"),
+    "idempotency_key_reused": (422, "Idempotency key reused"),
     "header_too_large": (431, "Header too large"),
     "internal_error": (500, "Internal error"),
     "busy": (503, "Busy"),
@@ -39,6 +40,7 @@ SQLSTATES: dict[str, str] = {
     "LG003": "insufficient_funds",
     "LG004": "group_not_empty",
     "LG005": "already_taken",
+    "LG006": "idempotency_key_reused",
     "40001": "busy",  # serialization_failure
     "40P01": "busy",  # deadlock_detected
     "55P03": "busy",  # lock_not_available
@@ -140,8 +142,8 @@ def from_database(error: Exception, route: Route) -> Problem | None:
 
 
 def fields(diag: psycopg.errors.Diagnostic, route: Route) -> dict[str, list[str]]:
-    """The fields that DETAIL blames, one `parameter: message` a line, by their names in the request's body."""
-    names = {argument.parameter: argument.name for argument in route.body}
+    """The fields that DETAIL blames, one `parameter: message` a line, by their names in the request."""
+    names = {argument.parameter: argument.name for argument in route.arguments if argument.source != "path"}
     blamed: dict[str, list[str]] = {}
     for line in (diag.message_detail or "").splitlines():
         parameter, _, message = line.partition(": ")

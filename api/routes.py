@@ -20,8 +20,8 @@ class Argument:
     """Where the value of one parameter of a function comes from."""
 
     parameter: str
-    source: Literal["path", "query", "body"]
-    kind: Literal["id", "text", "amount", "after", "limit"]
+    source: Literal["path", "query", "body", "header"]
+    kind: Literal["id", "text", "amount", "after", "limit", "key"]
     name: str
 
 
@@ -68,10 +68,16 @@ class Route:
         return "GET" in self.methods
 
     @property
+    def keyed(self) -> bool:
+        """Whether a repeated request can be told by its idempotency key."""
+        return KEY in self.arguments
+
+    @property
     def body(self) -> tuple[Argument, ...]:
         return tuple(argument for argument in self.arguments if argument.source == "body")
 
 
+KEY = Argument("idempotency_key", "header", "key", "Idempotency-Key")
 PAGE = (Argument("after", "query", "after", "after"), Argument("max_rows", "query", "limit", "limit"))
 BY_MOVEMENT = (("amount", "is changed by joining, transferring and exiting only"),)
 
@@ -89,22 +95,22 @@ ROUTES: tuple[Route, ...] = (
     Route(("GET",), "/api/health", "health", (), HEALTH),
 
     Route(("GET",), GROUPS, "list_groups", PAGE, GROUP, many=True),
-    Route(("POST",), GROUPS, "create_group", (text("name"),), GROUP, 201, location=True),
+    Route(("POST",), GROUPS, "create_group", (text("name"), KEY), GROUP, 201, location=True),
     Route(("GET",), ONE_GROUP, "get_group", IN_GROUP, GROUP),
-    Route(("PUT", "PATCH"), ONE_GROUP, "rename_group", (*IN_GROUP, text("name")), GROUP, wrapper="group"),
-    Route(("DELETE",), ONE_GROUP, "remove_group", IN_GROUP, None, 204),
+    Route(("PUT", "PATCH"), ONE_GROUP, "rename_group", (*IN_GROUP, text("name"), KEY), GROUP, wrapper="group"),
+    Route(("DELETE",), ONE_GROUP, "remove_group", (*IN_GROUP, KEY), None, 204),
     Route(("GET",), "/api/groups/<id>/total", "group_total", IN_GROUP, ("group_total",)),
 
     Route(("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE), PARTICIPANT, many=True),
-    Route(("POST",), PARTICIPANTS, "join_group", (*OF_GROUP, text("username"), amount("amount")), PARTICIPANT, 201,
-          location=True, entry=True, echoes="group_id"),
+    Route(("POST",), PARTICIPANTS, "join_group", (*OF_GROUP, text("username"), amount("amount"), KEY),
+          PARTICIPANT, 201, location=True, entry=True, echoes="group_id"),
     Route(("GET",), ONE_PARTICIPANT, "get_participant", OF_PARTICIPANT, PARTICIPANT),
-    Route(("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant", (*OF_PARTICIPANT, text("username")), PARTICIPANT,
-          wrapper="update_params", echoes="group_id", frozen=BY_MOVEMENT),
-    Route(("DELETE",), ONE_PARTICIPANT, "exit_group", OF_PARTICIPANT, ("final_amount",), entry=True),
+    Route(("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant", (*OF_PARTICIPANT, text("username"), KEY),
+          PARTICIPANT, wrapper="update_params", echoes="group_id", frozen=BY_MOVEMENT),
+    Route(("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, KEY), ("final_amount",), entry=True),
 
     Route(("POST",), "/api/groups/<group_id>/transfer", "transfer",
-          (*OF_GROUP, participant("from_id", "from"), participant("to_id", "to"), amount("amount")), TRANSFER,
-          entry=True),
+          (*OF_GROUP, participant("from_id", "from"), participant("to_id", "to"), amount("amount"), KEY),
+          TRANSFER, entry=True),
 )
 # fmt: on

@@ -3,12 +3,12 @@
 
 do $$
 declare
-  new_group ledger.current_groups;
+  new_group bigint;
   username  text;
 begin
-  new_group := ledger.create_group('Ethereum Foundation');
+  select id into new_group from ledger.create_group('Ethereum Foundation');
   foreach username in array array['Vitalik', 'Vlad', 'Gavin', 'Danny'] loop
-    perform ledger.join_group(new_group.id, username, 100);
+    perform ledger.join_group(new_group, username, 100);
   end loop;
 exception when sqlstate 'LG005' then
   raise notice '%', sqlerrm;
@@ -17,12 +17,12 @@ $$;
 
 do $$
 declare
-  new_group ledger.current_groups;
+  new_group bigint;
   username  text;
 begin
-  new_group := ledger.create_group('ConsenSys');
+  select id into new_group from ledger.create_group('ConsenSys');
   foreach username in array array['Joe', 'Dudley', 'Kevin'] loop
-    perform ledger.join_group(new_group.id, username, 100);
+    perform ledger.join_group(new_group, username, 100);
   end loop;
 exception when sqlstate 'LG005' then
   raise notice '%', sqlerrm;

@@ -88,16 +88,38 @@ def test_the_tour_in_curl_works_when_pasted(database):
     assert "HTTP/1.1 204" in said
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the tour in curl needs curl")
+def test_a_retry_in_curl_works_when_pasted(database):
+    with serving(database) as service:
+        names = "".join(block("sh", '"ETH"').splitlines(keepends=True)[:4])
+        script = (names + block("sh", "Idempotency-Key")).replace("127.0.0.1:4000", f"127.0.0.1:{service.port}")
+        said = subprocess.run(["sh", "-e", "-c", script], capture_output=True, text=True, check=True).stdout
+    first, again, refused = re.split("(?=HTTP/1.1 )", said)[1:]
+    assert first.startswith("HTTP/1.1 201")
+    assert "Idempotency-Replayed" not in first
+    assert "Idempotency-Replayed: true" in again
+    assert first.splitlines()[-1] == again.splitlines()[-1]
+    assert '"code":"idempotency_key_reused"' in refused
+
+
+def test_a_retry_in_psql_works_when_pasted(database):
+    psql = [embedded.binaries() / "psql", "-At", "--set=VERBOSITY=verbose", database.url(database.admin)]
+    script = block("sql", "idempotency_key")
+    told = subprocess.run(psql, input=script, capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines() == ["carol|1|1|100|1|f", "carol|1|1|100|1|t"]
+    assert re.findall(r"ERROR:  (\w+):", told.stderr) == ["LG006"]
+
+
 def test_the_tour_in_psql_works_when_pasted(database):
     script = block("sql", "'BTC'")
     psql = [embedded.binaries() / "psql", "-At", "--set=VERBOSITY=verbose", database.url(database.admin)]
     told = subprocess.run(psql, input=script, capture_output=True, text=True, check=True)
     assert told.stdout.splitlines() == [
-        "(alice,1,1,150)|(bob,2,1,50)|3",
+        "(alice,1,1,150)|(bob,2,1,50)|3|f",
         "200",
         "150",
         "50",
-        "",
+        "f",
         "join||1|100||100",
         "join||2|100||100",
         "transfer|2|1|50|50|150",

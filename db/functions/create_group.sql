@@ -1,19 +1,32 @@
 -- Open a group, which is one off-chain ledger.
 create or replace function ledger.create_group(
-  name text
-) returns ledger.current_groups
+  name            text,
+  idempotency_key text default null
+) returns ledger.group_result
 language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
 declare
-  new_group current_groups;
+  request   text[] := array['create_group', name];
+  answer    json;
+  new_group group_result;
 begin
-  perform refuse_invalid(array['name'], array[name_fault(name)]);
+  perform refuse_invalid(array['name', 'idempotency_key'], array[name_fault(name), key_fault(idempotency_key)]);
+
+  -- The key cannot belong to the group, which is not there yet: it is unique among all that create groups.
+  if idempotency_key is not null then
+    answer := replay(0, idempotency_key, request);
+    if answer is not null then
+      new_group := json_populate_record(new_group, answer);
+      new_group.replayed := true;
+      return new_group;
+    end if;
+  end if;
 
   insert into groups (name)
   values (create_group.name)
   on conflict do nothing
-  returning groups.name, groups.id into new_group;
+  returning groups.name, groups.id into new_group.name, new_group.id;
   if not found then
     perform refuse_taken('name', name);
   end if;
@@ -22,12 +35,16 @@ begin
   select new_group.id, s.slot
   from generate_series(0, 7) as s (slot);
 
+  new_group.replayed := false;
+  if idempotency_key is not null then
+    perform remember(0, idempotency_key, request, to_json(new_group));
+  end if;
   return new_group;
 end
 $$;
 
 alter function ledger.create_group owner to ledger_owner;
 comment on function ledger.create_group is
-  'Open a group under a name that no other existing group has. Raises LG001, LG005.';
+  'Open a group under a name that no other existing group has. Raises LG001, LG005, LG006.';
 revoke execute on function ledger.create_group from public;
 grant execute on function ledger.create_group to ledger_api;

@@ -1,14 +1,31 @@
 -- Leave a group with the final amount, which returns to the main network.
 create or replace function ledger.exit_group(
-  group_id       bigint,
-  participant_id bigint
+  group_id        bigint,
+  participant_id  bigint,
+  idempotency_key text default null
 ) returns ledger.exit_result
 language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
 declare
-  exited exit_result;
+  request text[] := array['exit_group', participant_id::text];
+  answer  json;
+  exited  exit_result;
 begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'idempotency_key'],
+    array[id_fault(group_id), id_fault(participant_id), key_fault(idempotency_key)]
+  );
+
+  if idempotency_key is not null then
+    answer := replay(group_id, idempotency_key, request);
+    if answer is not null then
+      exited := json_populate_record(exited, answer);
+      exited.replayed := true;
+      return exited;
+    end if;
+  end if;
+
   select p.amount
   into exited.final_amount
   from participants as p
@@ -33,12 +50,16 @@ begin
   values (exit_group.group_id, 'exit', exit_group.participant_id, exited.final_amount, 0)
   returning entries.id into exited.entry_id;
 
+  exited.replayed := false;
+  if idempotency_key is not null then
+    perform remember(group_id, idempotency_key, request, to_json(exited));
+  end if;
   return exited;
 end
 $$;
 
 alter function ledger.exit_group owner to ledger_owner;
 comment on function ledger.exit_group is
-  'Leave the group with all that the participant holds, the final amount. entry_id is the entry written. Raises LG001, LG002.';
+  'Leave the group with all that the participant holds, the final amount. entry_id is the entry written. Raises LG001, LG002, LG006.';
 revoke execute on function ledger.exit_group from public;
 grant execute on function ledger.exit_group to ledger_api;

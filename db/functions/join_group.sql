@@ -1,19 +1,31 @@
 -- Join a group with a deposit from the main network.
 create or replace function ledger.join_group(
-  group_id bigint,
-  username text,
-  amount   numeric
+  group_id        bigint,
+  username        text,
+  amount          numeric,
+  idempotency_key text default null
 ) returns ledger.join_result
 language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
 declare
-  joined join_result;
+  request text[] := array['join_group', username, trunc(amount)::text];
+  answer  json;
+  joined  join_result;
 begin
   perform refuse_invalid(
-    array['group_id', 'username', 'amount'],
-    array[id_fault(group_id), name_fault(username), amount_fault(amount, 0)]
+    array['group_id', 'username', 'amount', 'idempotency_key'],
+    array[id_fault(group_id), name_fault(username), amount_fault(amount, 0), key_fault(idempotency_key)]
   );
+
+  if idempotency_key is not null then
+    answer := replay(group_id, idempotency_key, request);
+    if answer is not null then
+      joined := json_populate_record(joined, answer);
+      joined.replayed := true;
+      return joined;
+    end if;
+  end if;
 
   -- Kept from removal until this commits; joins do not keep each other out.
   perform from groups as g
@@ -39,12 +51,16 @@ begin
   values (join_group.group_id, 'join', joined.id, join_group.amount, join_group.amount)
   returning entries.id into joined.entry_id;
 
+  joined.replayed := false;
+  if idempotency_key is not null then
+    perform remember(group_id, idempotency_key, request, to_json(joined));
+  end if;
   return joined;
 end
 $$;
 
 alter function ledger.join_group owner to ledger_owner;
 comment on function ledger.join_group is
-  'Join a group under a username that no one present has, with a deposit of 0 or more. entry_id is the entry written. Raises LG001, LG002, LG005.';
+  'Join a group under a username that no one present has, with a deposit of 0 or more. entry_id is the entry written. Raises LG001, LG002, LG005, LG006.';
 revoke execute on function ledger.join_group from public;
 grant execute on function ledger.join_group to ledger_api;

@@ -1,11 +1,30 @@
 -- Remove a group that nobody is in; its record stays.
 create or replace function ledger.remove_group(
-  group_id bigint
-) returns void
+  group_id        bigint,
+  idempotency_key text default null
+) returns ledger.remove_result
 language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
+declare
+  request text[] := array['remove_group'];
+  answer  json;
+  removed remove_result;
 begin
+  perform refuse_invalid(
+    array['group_id', 'idempotency_key'],
+    array[id_fault(group_id), key_fault(idempotency_key)]
+  );
+
+  if idempotency_key is not null then
+    answer := replay(group_id, idempotency_key, request);
+    if answer is not null then
+      removed := json_populate_record(removed, answer);
+      removed.replayed := true;
+      return removed;
+    end if;
+  end if;
+
   -- Joins hold this row in share mode: none is under way once it is ours, and none begins.
   perform from groups as g
   where g.id = remove_group.group_id
@@ -37,11 +56,17 @@ begin
   update groups as g
   set closed_at = clock_timestamp()
   where g.id = remove_group.group_id;
+
+  removed.replayed := false;
+  if idempotency_key is not null then
+    perform remember(group_id, idempotency_key, request, to_json(removed));
+  end if;
+  return removed;
 end
 $$;
 
 alter function ledger.remove_group owner to ledger_owner;
 comment on function ledger.remove_group is
-  'Remove a group without participants; its name is free again and its record stays. Raises LG001, LG002, LG004.';
+  'Remove a group without participants; its name is free again and its record stays. Raises LG001, LG002, LG004, LG006.';
 revoke execute on function ledger.remove_group from public;
 grant execute on function ledger.remove_group to ledger_api;

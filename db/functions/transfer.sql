@@ -1,29 +1,45 @@
 -- Move money between two participants of one group.
 create or replace function ledger.transfer(
-  group_id bigint,
-  from_id  bigint,
-  to_id    bigint,
-  amount   numeric
+  group_id        bigint,
+  from_id         bigint,
+  to_id           bigint,
+  amount          numeric,
+  idempotency_key text default null
 ) returns ledger.transfer_result
 language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
 declare
+  request     text[];
+  answer      json;
   participant participants;
   sender      current_participants;
   recipient   current_participants;
   result      transfer_result;
 begin
-  if (group_id is not null and from_id <> to_id and amount_fault(amount, 1) is null) is not true then
+  if (
+    group_id is not null and from_id <> to_id and amount_fault(amount, 1) is null and key_fault(idempotency_key) is null
+  ) is not true then
     perform refuse_invalid(
-      array['group_id', 'from_id', 'to_id', 'amount'],
+      array['group_id', 'from_id', 'to_id', 'amount', 'idempotency_key'],
       array[
         id_fault(group_id),
         id_fault(from_id),
         case when to_id = from_id then 'must be another participant' else id_fault(to_id) end,
-        amount_fault(amount, 1)
+        amount_fault(amount, 1),
+        key_fault(idempotency_key)
       ]
     );
+  end if;
+
+  if idempotency_key is not null then
+    request := array['transfer', from_id::text, to_id::text, trunc(amount)::text];
+    answer := replay(group_id, idempotency_key, request);
+    if answer is not null then
+      result := json_populate_record(result, answer);
+      result.replayed := true;
+      return result;
+    end if;
   end if;
 
   -- In ascending id, so that no two transfers wait for each other. Both are present until this commits, which keeps
@@ -78,12 +94,17 @@ begin
 
   result.to_participant := recipient;
   result.from_participant := sender;
+
+  result.replayed := false;
+  if idempotency_key is not null then
+    perform remember(group_id, idempotency_key, request, to_json(result));
+  end if;
   return result;
 end
 $$;
 
 alter function ledger.transfer owner to ledger_owner;
 comment on function ledger.transfer is
-  'Move amount from one participant to another of the same group. entry_id is the entry written. Raises LG001, LG002, LG003.';
+  'Move amount from one participant to another of the same group. entry_id is the entry written. Raises LG001, LG002, LG003, LG006.';
 revoke execute on function ledger.transfer from public;
 grant execute on function ledger.transfer to ledger_api;

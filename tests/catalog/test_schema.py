@@ -61,7 +61,7 @@ def test_every_table_is_keyed_by_its_group_first(owner):
         """
     ).fetchall()
     assert {column for _, column in first} == {"group_id"}
-    assert {table for table, _ in first} == {"participants", "entries", "group_counters"}
+    assert {table for table, _ in first} == {"participants", "entries", "group_counters", "idempotency_keys"}
 
 
 def test_every_amount_is_an_exact_number(owner):

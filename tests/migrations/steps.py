@@ -149,7 +149,7 @@ def run(conninfo: str, name: str, direction: str) -> None:
 
 
 def put_data_in(conninfo: str) -> None:
-    """Two groups with joins, transfers and exits, and a third one that was removed."""
+    """Two groups with joins, transfers and exits, and a third that was removed; keys, where there are keys."""
     with psycopg.connect(conninfo, autocommit=True) as database:
         for name in ("ETH", "DAI", "gone"):
             database.execute("select ledger.create_group(%s)", [name])
@@ -163,6 +163,9 @@ def put_data_in(conninfo: str) -> None:
             ]
             database.execute("select ledger.transfer(%s, %s, %s, 5)", [group, *participants[:2]])
             database.execute("select ledger.exit_group(%s, %s)", [group, participants[1]])
+            if database.execute("select to_regclass('ledger.idempotency_keys')").fetchone() != (None,):
+                keyed = "select ledger.transfer(%s, %s, %s, 1, idempotency_key => 'key')"
+                database.execute(keyed, [group, participants[0], participants[2]])
 
 
 def contents(conninfo: str) -> dict[str, list[dict]]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from psycopg import sql
 
-from tests.support import Database, faults, fields, statement
+from tests.support import Database, call, faults, fields
 
 BOUND = 2**256
 UNKNOWN = 2**62
@@ -230,7 +230,7 @@ class Calls(RuleBasedStateMachine):
         self.connection.execute(self.service)
         try:
             with self.connection.transaction():
-                row = self.connection.execute(statement(function, arguments), arguments).fetchone()
+                (row,) = call(self.connection, function, *arguments)
         except psycopg.Error as error:
             diag = error.diag
         self.connection.execute("reset session authorization")

@@ -154,7 +154,10 @@ def test_refuses_a_database_that_is_not_migrated(template: object, empty: Databa
     ("change", "missing"),
     [
         ("drop function ledger.group_total", "ledger.group_total(group_id)"),
-        ("revoke execute on function ledger.exit_group from ledger_api", "ledger.exit_group(group_id, participant_id)"),
+        (
+            "revoke execute on function ledger.exit_group from ledger_api",
+            "ledger.exit_group(group_id, participant_id, idempotency_key)",
+        ),
         (
             """
             drop function ledger.group_total;

@@ -1,0 +1,96 @@
+"""Idempotency keys at once: whoever repeats a request, and whenever, one movement is made."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from tests.support import call, create, in_background, join, one, wait_until_blocked
+
+TRANSFER = "select * from ledger.transfer(%s, %s, %s, 5, 'key')"
+
+
+@pytest.fixture
+def pair(database) -> list[int]:
+    """group, alice, bob, who have 100 each."""
+    with database.connect() as ledger:
+        group = create(ledger, "ETH")
+        return [group, join(ledger, group, "alice", 100), join(ledger, group, "bob", 100)]
+
+
+def entries(database) -> int:
+    with database.connect(database.admin) as admin:
+        return one(admin, "select count(*) from ledger.entries where kind = 'transfer'")[0]
+
+
+def test_a_repeated_request_waits_for_the_first_and_answers_as_it_did(database, pair):
+    with database.connect(autocommit=False) as first, database.connect() as again, database.connect() as observer:
+        answer = one(first, TRANSFER, pair)
+        with in_background(lambda: one(again, TRANSFER, pair)) as outcome:
+            wait_until_blocked(observer, again)
+            first.commit()
+        assert outcome == [(*answer[:-1], True)]
+    assert entries(database) == 1
+
+
+def test_a_repeated_request_is_the_first_where_that_was_rolled_back(database, pair):
+    with database.connect(autocommit=False) as first, database.connect() as again, database.connect() as observer:
+        one(first, TRANSFER, pair)
+        with in_background(lambda: one(again, TRANSFER, pair)) as outcome:
+            wait_until_blocked(observer, again)
+            first.rollback()
+        assert outcome[0][-1] is False
+    assert entries(database) == 1
+
+
+@pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])
+def test_a_snapshot_from_before_the_first_does_nothing(database, pair, level):
+    with database.connect() as first, database.connect(autocommit=False) as late:
+        late.isolation_level = level
+        late.execute("select ledger.health()")  # takes the snapshot
+        call(first, "transfer", *pair, 5, "key")
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            one(late, TRANSFER, pair)
+        late.rollback()
+        assert one(late, TRANSFER, pair)[-1] is True
+        late.commit()
+    assert entries(database) == 1
+
+
+@pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])
+def test_a_join_whose_snapshot_does_not_show_the_first_does_nothing(database, pair, level):
+    # Nothing but the key stands in its way: the one who joined has left.
+    query = "select * from ledger.join_group(%s, 'carol', 5, 'key')"
+    with database.connect() as first, database.connect(autocommit=False) as late:
+        late.isolation_level = level
+        late.execute("select ledger.health()")
+        carol = one(first, query, pair[:1])[1]
+        call(first, "exit_group", pair[0], carol)
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            one(late, query, pair[:1])
+        late.rollback()
+        assert one(late, query, pair[:1])[-1] is True
+
+
+def test_a_thousand_repeats_at_once_make_one_movement(database, pair):
+    def repeat(times: int) -> list[tuple]:
+        with database.connect() as connection:
+            return [one(connection, TRANSFER, pair) for _ in range(times)]
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = [answer for batch in pool.map(repeat, [50] * 20) for answer in batch]
+    assert len(answers) == 1000
+    assert len({answer[:-1] for answer in answers}) == 1
+    assert sorted(answer[-1] for answer in answers) == [False] + [True] * 999
+    assert entries(database) == 1
+
+
+def test_a_killed_request_leaves_its_key_free(database, pair):
+    first = database.connect(autocommit=False)
+    one(first, TRANSFER, pair)
+    with database.connect(database.admin) as admin:
+        admin.execute("select pg_terminate_backend(%s, 10000)", [first.info.backend_pid])
+    first.close()
+    with database.connect() as again:
+        assert one(again, TRANSFER, pair)[-1] is False
+    assert entries(database) == 1
