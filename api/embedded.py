@@ -186,14 +186,19 @@ def _account() -> pwd.struct_passwd:
                 f"User id {user} has no name (no line in /etc/passwd), and PostgreSQL needs one. Run as a named user."
             )
             raise EmbeddedError(message) from None
-    with suppress(KeyError):
-        return pwd.getpwnam(_ACCOUNT)
     command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", _ACCOUNT]
     reason = "there is no useradd here"
-    if shutil.which("useradd", path=_environment()["PATH"]):
-        reason = f"useradd failed: {_run(None, Path('/'), command).stderr.strip()}"
-        with suppress(KeyError):  # asked even after a failure: another process may have made it at the same moment
+    with ExitStack() as stack:
+        # One process at a time: of two, useradd lets the second replace the first one's user by another of its name.
+        folder = os.open("/etc", os.O_RDONLY)
+        stack.callback(os.close, folder)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with suppress(KeyError):
             return pwd.getpwnam(_ACCOUNT)
+        if shutil.which("useradd", path=_environment()["PATH"]):
+            reason = f"useradd failed: {_run(None, Path('/'), command).stderr.strip()}"
+            with suppress(KeyError):
+                return pwd.getpwnam(_ACCOUNT)
     raise EmbeddedError(
         f"PostgreSQL does not run as root and needs the system user {_ACCOUNT}, but {reason}. Create it and its group "
         f"({' '.join(command)}), or run as another user than root, or set DATABASE_URL."

@@ -363,6 +363,28 @@ def test_makes_the_user_when_it_is_missing(data: Path, monkeypatch: pytest.Monke
 
 
 @as_root
+def test_processes_at_once_make_the_user_once() -> None:
+    # Where two useradd run at once, the second replaces the first one's user.
+    name = f"_ledger_at_once_{os.getpid()}"
+    ask = (
+        f"from api import embedded; embedded._ACCOUNT = {name!r}; input('ready\\n'); print(embedded._account().pw_uid)"
+    )
+    asking = [
+        subprocess.Popen([sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    try:
+        assert {process.stdout.readline() for process in asking} == {"ready\n"}
+        for process in asking:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        told = {process.communicate(timeout=60)[0] for process in asking}
+        assert told == {f"{pwd.getpwnam(name).pw_uid}\n"}
+    finally:
+        subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True)
+
+
+@as_root
 def test_says_how_to_make_the_user_where_it_cannot(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "_ACCOUNT", "_ledger_missing")
     monkeypatch.setattr(embedded.shutil, "which", lambda *_, **__: None)
