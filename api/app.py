@@ -1,15 +1,18 @@
 """The Sanic application: every route of the table, one error shape, a database for each worker."""
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 
-from api.call import has_amounts, prefers_strings, read_arguments, render, statement
-from api.database import Database
+from api.arguments import read_arguments
+from api.call import has_amounts, prefers_strings, render, statement
+from api.database import Database, Values
 from api.errors import Problem, from_database, from_framework
 from api.routes import ROUTES, Route
 
@@ -22,6 +25,8 @@ MAX_DRAINED = 64 << 20  # bytes
 REQUEST_TIMEOUT = 30  # seconds
 # Longer than any call can take, its wait for a connection and its second attempt included.
 RESPONSE_TIMEOUT = 120  # seconds
+# How often the feed is looked at for a client that waits. It holds no connection in between.
+FEED_INTERVAL = 0.25  # seconds
 
 Handler = Callable[..., Awaitable[HTTPResponse]]
 
@@ -37,10 +42,15 @@ def create_app(conninfo: str, name: str) -> Sanic:
         RESPONSE_TIMEOUT=RESPONSE_TIMEOUT,
     )
     database = Database(conninfo, name)
+    stopping = asyncio.Event()
 
     @app.before_server_start
     async def open_database(*_: object) -> None:
         await database.open()
+
+    @app.before_server_stop
+    async def send_waiting_clients_home(*_: object) -> None:
+        stopping.set()
 
     @app.after_server_stop
     async def close_database(*_: object) -> None:
@@ -51,16 +61,15 @@ def create_app(conninfo: str, name: str) -> Sanic:
         # Sanic leaves the body of a HEAD request's answer away.
         methods = [*route.methods, "HEAD"] if route.reads else [*route.methods]
         by_path[route.path] += methods
-        make = handle_health if route.function == "health" else handle
-        name = f"{route.function}_{route.methods[0].lower()}"
-        app.add_route(make(route, database), route.path, methods, name=name, stream=True)
+        handler = handle_health(route, database) if route.function == "health" else handle(route, database, stopping)
+        app.add_route(handler, route.path, methods, name=f"{route.function}_{route.methods[0].lower()}", stream=True)
     for path, methods in by_path.items():
         allowed = ", ".join([*methods, "OPTIONS"])
         app.add_route(tell_methods, path, ["OPTIONS"], name=f"options {path}", ctx_allowed=allowed)
     return app
 
 
-def handle(route: Route, database: Database) -> Handler:
+def handle(route: Route, database: Database, stopping: asyncio.Event) -> Handler:
     """The handler of a route: arguments, one call, the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
     may_prefer = has_amounts(route.answer)
@@ -68,13 +77,27 @@ def handle(route: Route, database: Database) -> Handler:
     async def handler(request: Request, **parts: str) -> HTTPResponse:
         parameters = await read_arguments(route, request, parts)
         strings = may_prefer and prefers_strings(request)
-        try:
-            row = await database.call(as_strings if strings else as_numbers, parameters, route.reads)
-        except Exception as error:
-            problem = from_database(error, route)
-            if problem is None:
-                raise
-            raise problem from error
+
+        async def call() -> Values:
+            try:
+                return await database.call(as_strings if strings else as_numbers, parameters, route.reads)
+            except Exception as error:
+                problem = from_database(error, route)
+                if problem is None:
+                    raise
+                raise problem from error
+
+        row = await call()
+        if route.feed:
+            # A long poll. Nothing wakes it: a NOTIFY in the money's transaction would take a lock of the whole server.
+            patience = asyncio.get_running_loop().time() + float(request.args.get("wait") or 0)
+            while row[1] is None and not stopping.is_set():
+                left = patience - asyncio.get_running_loop().time()
+                if left <= 0:
+                    break
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), min(left, FEED_INTERVAL))
+                row = await call()
         return render(route, request, parameters, row, strings)
 
     return handler

@@ -1,4 +1,4 @@
-"""The `ledger` command: serve, migrate, seed, reset, url, psql."""
+"""The `ledger` command: serve, migrate, seed, reset, verify, url, psql."""
 
 import argparse
 import os
@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,17 +20,20 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from api import embedded, migrate, seed
 from api.database import StartError, check_at_start
 from api.serve import listen, supervise
+from api.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
 
 EPILOG = """\
 settings:
   DATABASE_URL      the database to serve, postgresql://…; unset: an embedded PostgreSQL
-  LEDGER_ADMIN_URL  what migrate, seed, reset, url and psql log in with (DATABASE_URL)
+  LEDGER_ADMIN_URL  what migrate, seed, reset, verify, url and psql log in with (DATABASE_URL)
   LEDGER_DATA       where the embedded PostgreSQL keeps its files
   HOST, PORT        where to listen (127.0.0.1, 4000)
   WORKERS           processes that answer (1)
 """
 
-COMMANDS = ("serve", "migrate", "seed", "reset", "url", "psql")
+COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "url", "psql")
+
+PROGRESS_SECONDS = 2.0  # between two lines that say how far a verification is
 
 
 class Refusal(Exception):
@@ -54,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(run(given))
     except KeyboardInterrupt:
         sys.exit(130)
-    except (Refusal, StartError, embedded.EmbeddedError, migrate.MigrationError) as error:
+    except (Refusal, StartError, embedded.EmbeddedError, migrate.MigrationError, VerifyError) as error:
         sys.exit(f"ledger: {error}")
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
         sys.exit(f"ledger: the database is not migrated: {error.diag.message_primary}. Run: ledger migrate")
@@ -73,6 +78,8 @@ def run(given: list[str]) -> int:
     if given[0] == "psql":  # everything after it is psql's
         return run_psql(given[1:])
     options = parser().parse_args(given)
+    if options.command == "verify":
+        return run_verify(options)
     command = {"serve": run_serve, "migrate": run_migrate, "seed": run_seed, "reset": run_reset, "url": run_url}
     command[options.command](options)
     return 0
@@ -100,6 +107,8 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--participants", type=positive, help="… of this many participants each")
     reset = commands.add_parser("reset", help="drop the schema with all its data, migrate, seed")
     reset.add_argument("--yes", action="store_true", help="do not ask")
+    check = commands.add_parser("verify", help="prove that the books are right, or say where they are not")
+    check.add_argument("group", metavar="GROUP", nargs="?", type=identifier, help="its id; all of them without it")
     commands.add_parser("url", help="print the administrator's connection string")
     commands.add_parser("psql", help="open psql as the administrator; takes psql's arguments", add_help=False)
     return top
@@ -108,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
 def positive(value: str) -> int:
     if not (value.isascii() and value.isdigit() and 0 < int(value[:10]) <= 65535 * 1000):
         raise argparse.ArgumentTypeError(f"{value!r} is not a positive number")
+    return int(value)
+
+
+def identifier(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and 0 < int(value) < 2**63):
+        raise argparse.ArgumentTypeError(f"{value!r} is not the id of a group")
     return int(value)
 
 
@@ -198,6 +213,46 @@ def run_reset(options: argparse.Namespace) -> None:
         migrate.reset(login.admin)
         seed.seed(login.admin)
         print("the ledger is as new")
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Faults go to the standard output, and how far it is to the standard error; 1 when there are any."""
+    seen: Counter[str] = Counter()
+    told = time.monotonic()
+    with database() as login:
+        if login.embedded:
+            apply_migrations(login)
+        for step in verify(login.admin, options.group):
+            for fault in step.faults:
+                print(said(fault), flush=True)
+            seen[step.part] += step.rows
+            seen["faults"] += len(step.faults)
+            if time.monotonic() - told > PROGRESS_SECONDS:
+                print(progress(step, seen), file=sys.stderr, flush=True)
+                told = time.monotonic()
+    parts = ", ".join(f"{part}: {seen[part]:,}" for part in ("entries", "participants", "idempotency keys"))
+    print(f"{counted(seen['faults'], 'fault')} in {counted(seen['total'], 'group')} ({parts})")
+    return 1 if seen["faults"] else 0
+
+
+def said(fault: Fault) -> str:
+    """A fault as a line."""
+    place = "new groups" if fault.group_id == KEYS_OF_NEW_GROUPS else f"group {fault.group_id}"
+    if fault.entry_id is not None:
+        place += f", entry {fault.entry_id}"
+    if fault.participant_id is not None:
+        place += f", participant {fault.participant_id}"
+    return f"{place}: {fault.fault}: {fault.detail}"
+
+
+def progress(step: Step, seen: Counter[str]) -> str:
+    """How far a verification is, as a line."""
+    at = f"{step.part} up to {step.last}" if step.last is not None else step.part
+    return f"{counted(seen['total'], 'group')} done, {seen['entries']:,} entries; group {step.group}: {at}"
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def run_url(options: argparse.Namespace) -> None:

@@ -33,6 +33,8 @@ from (
   values ('lock_timeout', '5s'), ('statement_timeout', '10s'), ('idle_in_transaction_session_timeout', '10s')
 ) as d (name, value)
 where current_setting(d.name) = '0'
+union all
+select set_config('timezone', 'UTC', false)
 """
 
 # Refusals of one attempt that another may pass. Nothing was done.

@@ -20,6 +20,9 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, "Method not allowed"),
     "request_timeout": (408, "Request timed out"),
     "group_not_empty": (409, "Group not empty"),
+    "already_reversed": (409, "Already reversed"),
+    "already_settled": (409, "Already settled"),
+    "cursor_expired": (410, "Cursor expired"),
     "body_too_large": (413, "Body too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
     "expectation_failed": (417, "Expectation failed"),
@@ -41,6 +44,9 @@ SQLSTATES: dict[str, str] = {
     "LG004": "group_not_empty",
     "LG005": "already_taken",
     "LG006": "idempotency_key_reused",
+    "LG007": "already_reversed",
+    "LG008": "already_settled",
+    "LG009": "cursor_expired",
     "40001": "busy",  # serialization_failure
     "40P01": "busy",  # deadlock_detected
     "55P03": "busy",  # lock_not_available
@@ -142,13 +148,17 @@ def from_database(error: Exception, route: Route) -> Problem | None:
 
 
 def fields(diag: psycopg.errors.Diagnostic, route: Route) -> dict[str, list[str]]:
-    """The fields that DETAIL blames, one `parameter: message` a line, by their names in the request."""
+    """The fields that DETAIL blames, one `parameter: message` a line, by their names in the request.
+
+    A part of a parameter, as transfers[0].amount, is named after it.
+    """
     names = {argument.parameter: argument.name for argument in route.arguments if argument.source != "path"}
     blamed: dict[str, list[str]] = {}
     for line in (diag.message_detail or "").splitlines():
-        parameter, _, message = line.partition(": ")
+        field, _, message = line.partition(": ")
+        parameter, bracket, part = field.partition("[")
         if parameter in names:
-            blamed.setdefault(names[parameter], []).append(message)
+            blamed.setdefault(names[parameter] + bracket + part, []).append(message)
     return blamed
 
 

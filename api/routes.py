@@ -3,26 +3,41 @@
 from dataclasses import dataclass
 from typing import Literal
 
-# The members of an answer in their order; one with members of its own is a pair.
+# The members of an answer in their order, "column as member" where their names differ. One with members of its own is a
+# pair, and one whose name ends in [] a list.
 Shape = tuple["str | tuple[str, Shape]", ...]
 
 HEALTH: Shape = ("status",)
 GROUP: Shape = ("name", "id")
 PARTICIPANT: Shape = ("username", "id", "group_id", "amount")
 TRANSFER: Shape = (("to_participant", PARTICIPANT), ("from_participant", PARTICIPANT))
+MOVED: Shape = ("id", "from_id as from", "to_id as to", "amount", "from_amount", "to_amount")
+ENTRY: Shape = (
+    *("id", "group_id", "kind", "from_id as from", "to_id as to", "amount", "from_amount", "to_amount", "created_at"),
+    *("metadata", "reverses", "reversed_by", "reference", "settled_at"),
+)
 
 # The members whose values are amounts.
-AMOUNTS = frozenset({"amount", "final_amount", "group_total"})
+AMOUNTS = frozenset({"amount", "from_amount", "to_amount", "final_amount", "group_total"})
+
+# What a value may be: see api/values.py.
+Kind = Literal["id", "text", "amount", "after", "limit", "key", "time", "boolean", "order", "object", "json", "lines"]
+
+MIB = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class Argument:
-    """Where the value of one parameter of a function comes from."""
+    """Where the value of one parameter of a function comes from.
+
+    Of two with one name, the one takes the value that can.
+    """
 
     parameter: str
     source: Literal["path", "query", "body", "header"]
-    kind: Literal["id", "text", "amount", "after", "limit", "key"]
+    kind: Kind
     name: str
+    optional: bool = False
 
 
 def path(parameter: str, name: str | None = None) -> Argument:
@@ -45,8 +60,10 @@ def participant(parameter: str, name: str) -> Argument:
 class Route:
     """One function call over HTTP.
 
-    `wrapper` names a member that may hold the body's members instead; `echoes` a path parameter that the body may
-    repeat; `frozen` members that the body may not name, each with the reason.
+    `many` says that the answer is a page of rows, and `feed` that its last row's cursor is always told; `location` is
+    where what was created is; `entry` the column with the entry that was written; `wrapper` names a member that may
+    hold the body's members instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body
+    may not name, each with the reason; `body_limit` is in bytes.
     """
 
     methods: tuple[str, ...]
@@ -56,11 +73,13 @@ class Route:
     answer: Shape | None
     status: int = 200
     many: bool = False
-    location: bool = False
-    entry: bool = False
+    feed: bool = False
+    location: str | None = None
+    entry: str | None = None
     wrapper: str | None = None
     echoes: str | None = None
     frozen: tuple[tuple[str, str], ...] = ()
+    body_limit: int = MIB
 
     @property
     def reads(self) -> bool:
@@ -78,39 +97,70 @@ class Route:
 
 
 KEY = Argument("idempotency_key", "header", "key", "Idempotency-Key")
-PAGE = (Argument("after", "query", "after", "after"), Argument("max_rows", "query", "limit", "limit"))
+METADATA = Argument("metadata", "body", "object", "metadata", optional=True)
+AFTER = Argument("after", "query", "after", "after")
+LIMIT = Argument("max_rows", "query", "limit", "limit")
+PAGE = (AFTER, LIMIT)
+AT = (Argument("at_time", "query", "time", "at"), Argument("at_entry", "query", "id", "at"))
+KIND = Argument("kind", "query", "text", "kind")
+SETTLED = Argument("settled", "query", "boolean", "settled")
+HISTORY = (
+    Argument("metadata", "query", "json", "metadata"),
+    Argument("since", "query", "time", "since"),
+    Argument("until", "query", "time", "until"),
+    AFTER,
+    Argument("before", "query", "id", "before"),
+    Argument("newest_first", "query", "order", "order"),
+    LIMIT,
+)
+CURSOR = Argument("after", "query", "text", "after")
 BY_MOVEMENT = (("amount", "is changed by joining, transferring and exiting only"),)
 
 GROUPS = "/api/groups"
 ONE_GROUP = "/api/groups/<id>"
 PARTICIPANTS = "/api/groups/<group_id>/participants"
 ONE_PARTICIPANT = "/api/groups/<group_id>/participants/<id>"
+ONE_ENTRY = "/api/groups/<group_id>/entries/<id>"
 
 IN_GROUP = (path("group_id", "id"),)
 OF_GROUP = (path("group_id"),)
 OF_PARTICIPANT = (path("group_id"), path("participant_id", "id"))
+OF_ENTRY = (path("group_id"), path("entry_id", "id"))
 
 # fmt: off
 ROUTES: tuple[Route, ...] = (
     Route(("GET",), "/api/health", "health", (), HEALTH),
 
     Route(("GET",), GROUPS, "list_groups", PAGE, GROUP, many=True),
-    Route(("POST",), GROUPS, "create_group", (text("name"), KEY), GROUP, 201, location=True),
+    Route(("POST",), GROUPS, "create_group", (text("name"), KEY), GROUP, 201, location=ONE_GROUP),
     Route(("GET",), ONE_GROUP, "get_group", IN_GROUP, GROUP),
     Route(("PUT", "PATCH"), ONE_GROUP, "rename_group", (*IN_GROUP, text("name"), KEY), GROUP, wrapper="group"),
     Route(("DELETE",), ONE_GROUP, "remove_group", (*IN_GROUP, KEY), None, 204),
-    Route(("GET",), "/api/groups/<id>/total", "group_total", IN_GROUP, ("group_total",)),
+    Route(("GET",), "/api/groups/<id>/total", "group_total", (*IN_GROUP, *AT), ("group_total",)),
 
     Route(("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE), PARTICIPANT, many=True),
-    Route(("POST",), PARTICIPANTS, "join_group", (*OF_GROUP, text("username"), amount("amount"), KEY),
-          PARTICIPANT, 201, location=True, entry=True, echoes="group_id"),
-    Route(("GET",), ONE_PARTICIPANT, "get_participant", OF_PARTICIPANT, PARTICIPANT),
+    Route(("POST",), PARTICIPANTS, "join_group", (*OF_GROUP, text("username"), amount("amount"), KEY, METADATA),
+          PARTICIPANT, 201, location=ONE_PARTICIPANT, entry="entry_id", echoes="group_id"),
+    Route(("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT),
     Route(("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant", (*OF_PARTICIPANT, text("username"), KEY),
           PARTICIPANT, wrapper="update_params", echoes="group_id", frozen=BY_MOVEMENT),
-    Route(("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, KEY), ("final_amount",), entry=True),
+    Route(("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, KEY, METADATA), ("final_amount",),
+          entry="entry_id"),
 
     Route(("POST",), "/api/groups/<group_id>/transfer", "transfer",
-          (*OF_GROUP, participant("from_id", "from"), participant("to_id", "to"), amount("amount"), KEY),
-          TRANSFER, entry=True),
+          (*OF_GROUP, participant("from_id", "from"), participant("to_id", "to"), amount("amount"), KEY, METADATA),
+          TRANSFER, entry="entry_id"),
+    Route(("POST",), "/api/groups/<id>/transfers", "transfer_all",
+          (*IN_GROUP, Argument("transfers", "body", "lines", "transfers"), KEY),
+          (("entries[]", MOVED), ("participants[]", PARTICIPANT)), body_limit=16 * MIB),
+
+    Route(("GET",), "/api/groups/<id>/entries", "list_entries", (*IN_GROUP, KIND, SETTLED, *HISTORY), ENTRY, many=True),
+    Route(("GET",), "/api/groups/<group_id>/participants/<id>/entries", "list_participant_entries",
+          (*OF_PARTICIPANT, KIND, *HISTORY), ENTRY, many=True),
+    Route(("GET",), ONE_ENTRY, "get_entry", OF_ENTRY, ENTRY),
+    Route(("POST",), f"{ONE_ENTRY}/reversal", "reverse_transfer", (*OF_ENTRY, KEY, METADATA), ENTRY, 201,
+          location=ONE_ENTRY, entry="id"),
+    Route(("POST",), f"{ONE_ENTRY}/settlement", "settle_exit", (*OF_ENTRY, text("reference"), KEY), ENTRY),
+    Route(("GET",), "/api/entries", "read_feed", (CURSOR, LIMIT), ENTRY, many=True, feed=True),
 )
 # fmt: on

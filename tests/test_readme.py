@@ -1,5 +1,6 @@
 """The README's tables say what the code says, and its tours work when pasted."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -12,7 +13,8 @@ from api import embedded
 from api.cli import COMMANDS, EPILOG
 from api.errors import PROBLEMS
 from api.routes import ROUTES
-from tests.http.client import serving
+from tests.http.client import Service, serving
+from tests.support import Database
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -70,7 +72,10 @@ def test_every_command_and_setting_is_documented():
     assert settings == {name for line in EPILOG.splitlines() for name in re.findall("[A-Z_]+", line[:20])}
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the tour in curl needs curl")
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the tours in curl need curl")
+
+
+@needs_curl
 def test_the_tour_in_curl_works_when_pasted(database):
     with serving(database) as service:
         script = block("sh", '"ETH"').replace("127.0.0.1:4000", f"127.0.0.1:{service.port}")
@@ -88,12 +93,27 @@ def test_the_tour_in_curl_works_when_pasted(database):
     assert "HTTP/1.1 204" in said
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the tour in curl needs curl")
+def pasted_in_curl(service: Service, *parts: str) -> str:
+    """What blocks of the README say when they are pasted one after the other, after the tour's first lines."""
+    names = "".join(block("sh", '"ETH"').splitlines(keepends=True)[:4])
+    script = (names + "".join(block("sh", part) for part in parts)).replace(
+        "127.0.0.1:4000", f"127.0.0.1:{service.port}"
+    )
+    return subprocess.run(["sh", "-e", "-c", script], capture_output=True, text=True, check=True).stdout
+
+
+def pasted_in_psql(database: Database, *parts: str) -> tuple[list[str], list[str]]:
+    """The lines that blocks of the README print when they are pasted one after the other, and the SQLSTATEs."""
+    psql = [embedded.binaries() / "psql", "-At", "--set=VERBOSITY=verbose", database.url(database.admin)]
+    script = "".join(block("sql", part) for part in parts)
+    told = subprocess.run(psql, input=script, capture_output=True, text=True, check=True)
+    return told.stdout.splitlines(), re.findall(r"ERROR:  (\w+):", told.stderr)
+
+
+@needs_curl
 def test_a_retry_in_curl_works_when_pasted(database):
     with serving(database) as service:
-        names = "".join(block("sh", '"ETH"').splitlines(keepends=True)[:4])
-        script = (names + block("sh", "Idempotency-Key")).replace("127.0.0.1:4000", f"127.0.0.1:{service.port}")
-        said = subprocess.run(["sh", "-e", "-c", script], capture_output=True, text=True, check=True).stdout
+        said = pasted_in_curl(service, "Idempotency-Key")
     first, again, refused = re.split("(?=HTTP/1.1 )", said)[1:]
     assert first.startswith("HTTP/1.1 201")
     assert "Idempotency-Replayed" not in first
@@ -103,11 +123,52 @@ def test_a_retry_in_curl_works_when_pasted(database):
 
 
 def test_a_retry_in_psql_works_when_pasted(database):
-    psql = [embedded.binaries() / "psql", "-At", "--set=VERBOSITY=verbose", database.url(database.admin)]
-    script = block("sql", "idempotency_key")
-    told = subprocess.run(psql, input=script, capture_output=True, text=True, check=True)
-    assert told.stdout.splitlines() == ["carol|1|1|100|1|f", "carol|1|1|100|1|t"]
-    assert re.findall(r"ERROR:  (\w+):", told.stderr) == ["LG006"]
+    assert pasted_in_psql(database, "idempotency_key") == (["carol|1|1|100|1|f", "carol|1|1|100|1|t"], ["LG006"])
+
+
+@needs_curl
+def test_history_and_what_follows_in_curl_work_when_pasted(database):
+    with serving(database) as service:
+        said = pasted_in_curl(service, '"History"', "lines=", "reversal", "next=")
+    moved, newest, joined, chosen, past, total, many, refused, reversal, left, settled, rest, feed = map(
+        json.loads, said.splitlines()
+    )
+    assert [participant["amount"] for participant in moved["data"].values()] == [130, 70]
+    assert [(entry["kind"], entry["metadata"]) for entry in newest["data"]] == [("transfer", {"order": 17})]
+    assert [(entry["kind"], entry["metadata"]) for entry in joined["data"]] == [("join", {"transaction": "0x1b"})]
+    assert chosen["data"] == newest["data"]
+    assert (past["data"]["amount"], total["data"]) == (100, {"group_total": 200})
+    assert [entry["to_amount"] for entry in many["data"]["entries"]] == [200, 200]
+    assert [participant["amount"] for participant in many["data"]["participants"]] == [200, 0]
+    assert list(refused["errors"]) == ["transfers[1].amount"]
+    assert reversal["data"]["reverses"] == reversal["data"]["id"] - 1
+    assert left["data"] == {"final_amount": 200}
+    assert settled["data"]["reference"] == "0x5f"
+    assert rest["data"] == []
+    # What comes last may have to wait for a transaction of another database.
+    ids = [entry["id"] for entry in feed["data"]]
+    assert ids
+    assert ids == [3, 4, 5, 6, 7][: len(ids)]
+
+
+def test_history_and_what_follows_in_psql_work_when_pasted(database):
+    told, refused = pasted_in_psql(
+        database, "'History in psql'", "ledger.transfer_all(", "ledger.reverse_transfer(", "ledger.read_feed("
+    )
+    assert told[:-1] == [
+        "transfer|30|70|130",
+        "join|100",
+        '30|{"order": 17}',
+        "100",
+        "200",
+        '{"(4,1,2,70,0,200)","(5,2,1,200,0,200)"}|{"(dave,1,1,200)","(erin,2,1,0)"}',
+        "200|t",
+        "1",
+        "0x5f",
+        "0",
+    ]
+    assert re.fullmatch(r"1-\d+-1\|join\|100", told[-1])
+    assert refused == []
 
 
 def test_the_tour_in_psql_works_when_pasted(database):

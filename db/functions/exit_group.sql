@@ -2,19 +2,22 @@
 create or replace function ledger.exit_group(
   group_id        bigint,
   participant_id  bigint,
-  idempotency_key text default null
+  idempotency_key text  default null,
+  metadata        jsonb default null
 ) returns ledger.exit_result
 language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
 declare
-  request text[] := array['exit_group', participant_id::text];
-  answer  json;
-  exited  exit_result;
+  request    text[] := array['exit_group', participant_id::text, metadata::text];
+  answer     json;
+  exited     exit_result;
+  last_moved timestamptz;
+  counter    group_counters;
 begin
   perform refuse_invalid(
-    array['group_id', 'participant_id', 'idempotency_key'],
-    array[id_fault(group_id), id_fault(participant_id), key_fault(idempotency_key)]
+    array['group_id', 'participant_id', 'idempotency_key', 'metadata'],
+    array[id_fault(group_id), id_fault(participant_id), key_fault(idempotency_key), metadata_fault(metadata)]
   );
 
   if idempotency_key is not null then
@@ -26,8 +29,12 @@ begin
     end if;
   end if;
 
-  select p.amount
-  into exited.final_amount
+  select
+    p.amount,
+    p.moved_at
+  into
+    exited.final_amount,
+    last_moved
   from participants as p
   where p.group_id = exit_group.group_id
     and p.id = exit_group.participant_id
@@ -37,18 +44,26 @@ begin
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
   end if;
 
+  counter := count_in_total(group_id, -exited.final_amount, last_moved);
+
   update participants as p
   set
     amount = 0,
-    exited_at = clock_timestamp()
+    moved_at = counter.changed_at,
+    exited_at = counter.changed_at
   where p.group_id = exit_group.group_id
     and p.id = exit_group.participant_id;
 
-  perform count_in_total(group_id, -exited.final_amount);
-
-  insert into entries (group_id, kind, from_id, amount, from_amount)
-  values (exit_group.group_id, 'exit', exit_group.participant_id, exited.final_amount, 0)
+  insert into entries (group_id, kind, from_id, amount, from_amount, created_at, metadata)
+  values (
+    exit_group.group_id, 'exit', exit_group.participant_id, exited.final_amount, 0, counter.changed_at,
+    exit_group.metadata
+  )
   returning entries.id into exited.entry_id;
+  perform remember_total(counter, exited.entry_id);
+
+  insert into settlements (group_id, entry_id, exited_at)
+  values (exit_group.group_id, exited.entry_id, counter.changed_at);
 
   exited.replayed := false;
   if idempotency_key is not null then

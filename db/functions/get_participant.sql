@@ -1,22 +1,33 @@
--- Show one participant with the balance.
+-- Show one participant with the balance, now or at a past moment.
 create or replace function ledger.get_participant(
   group_id       bigint,
-  participant_id bigint
+  participant_id bigint,
+  at_time        timestamptz default null,
+  at_entry       bigint      default null
 ) returns ledger.current_participants
 language plpgsql stable security definer
 set search_path = ledger, pg_temp
 as $$
 declare
+  in_history  boolean := at_time is not null or at_entry is not null;
   participant current_participants;
 begin
-  select p.*
-  into participant
-  from current_participants as p
-  where p.group_id = get_participant.group_id
-    and p.id = get_participant.participant_id;
+  if in_history then
+    perform refuse_invalid(
+      array['group_id', 'participant_id'],
+      array[id_fault(group_id), id_fault(participant_id)]
+    );
+    participant := past_participant(group_id, participant_id, history_moment(group_id, at_time, at_entry));
+  else
+    select p.*
+    into participant
+    from current_participants as p
+    where p.group_id = get_participant.group_id
+      and p.id = get_participant.participant_id;
+  end if;
 
-  if not found then
-    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  if participant.id is null then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id], in_history);
   end if;
   return participant;
 end
@@ -24,6 +35,6 @@ $$;
 
 alter function ledger.get_participant owner to ledger_owner;
 comment on function ledger.get_participant is
-  'One participant who is present in the group. Raises LG001, LG002.';
+  'One participant who is present in the group; with a time, or an entry of the group, one who was present then, with the balance then. Raises LG001, LG002.';
 revoke execute on function ledger.get_participant from public;
 grant execute on function ledger.get_participant to ledger_api;

@@ -1,6 +1,8 @@
--- Add up what a group's participants hold.
+-- Add up what a group's participants hold, now or at a past moment.
 create or replace function ledger.group_total(
-  group_id bigint
+  group_id bigint,
+  at_time  timestamptz default null,
+  at_entry bigint      default null
 ) returns numeric
 language plpgsql stable security definer
 set search_path = ledger, pg_temp
@@ -9,12 +11,16 @@ declare
   total numeric;
 begin
   -- A transfer does not change the total, so joins and exits keep it in a few counters that need no adding up of balances.
-  select sum(c.total)
-  into total
-  from groups as g
-  join group_counters as c on c.group_id = g.id
-  where g.id = group_total.group_id
-    and g.closed_at is null;
+  if at_time is null and at_entry is null then
+    select sum(c.total)
+    into total
+    from groups as g
+    join group_counters as c on c.group_id = g.id
+    where g.id = group_total.group_id
+      and g.closed_at is null;
+  else
+    total := past_total(group_id, history_moment(group_id, at_time, at_entry));
+  end if;
 
   if total is null then
     perform refuse_unknown_group(group_id);
@@ -25,6 +31,6 @@ $$;
 
 alter function ledger.group_total owner to ledger_owner;
 comment on function ledger.group_total is
-  'What the participants present in the group hold together; 0 when it is empty. Raises LG001, LG002.';
+  'What the participants present in the group hold together; 0 when it is empty. With a time, or an entry of the group, what they held then. Raises LG001, LG002.';
 revoke execute on function ledger.group_total from public;
 grant execute on function ledger.group_total to ledger_api;

@@ -3,19 +3,27 @@ create or replace function ledger.join_group(
   group_id        bigint,
   username        text,
   amount          numeric,
-  idempotency_key text default null
+  idempotency_key text  default null,
+  metadata        jsonb default null
 ) returns ledger.join_result
 language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
 declare
-  request text[] := array['join_group', username, trunc(amount)::text];
+  request text[] := array['join_group', username, trunc(amount)::text, metadata::text];
   answer  json;
   joined  join_result;
+  counter group_counters;
 begin
   perform refuse_invalid(
-    array['group_id', 'username', 'amount', 'idempotency_key'],
-    array[id_fault(group_id), name_fault(username), amount_fault(amount, 0), key_fault(idempotency_key)]
+    array['group_id', 'username', 'amount', 'idempotency_key', 'metadata'],
+    array[
+      id_fault(group_id),
+      name_fault(username),
+      amount_fault(amount, 0),
+      key_fault(idempotency_key),
+      metadata_fault(metadata)
+    ]
   );
 
   if idempotency_key is not null then
@@ -45,11 +53,21 @@ begin
     perform refuse_taken('username', username);
   end if;
 
-  perform count_in_total(group_id, amount);
+  -- Whoever waits for a username holds no counter, so the time is known only now.
+  counter := count_in_total(group_id, amount, null);
+  update participants as p
+  set
+    joined_at = counter.changed_at,
+    moved_at = counter.changed_at
+  where p.group_id = join_group.group_id
+    and p.id = joined.id;
 
-  insert into entries (group_id, kind, to_id, amount, to_amount)
-  values (join_group.group_id, 'join', joined.id, join_group.amount, join_group.amount)
+  insert into entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
+  values (
+    join_group.group_id, 'join', joined.id, join_group.amount, join_group.amount, counter.changed_at, join_group.metadata
+  )
   returning entries.id into joined.entry_id;
+  perform remember_total(counter, joined.entry_id);
 
   joined.replayed := false;
   if idempotency_key is not null then

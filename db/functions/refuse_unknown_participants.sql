@@ -2,7 +2,8 @@
 create or replace function ledger.refuse_unknown_participants(
   group_id        bigint,
   fields          text[],
-  participant_ids bigint[]
+  participant_ids bigint[],
+  in_history      boolean default false
 ) returns void
 language plpgsql stable
 as $$
@@ -15,7 +16,7 @@ begin
   if not exists (
     select from ledger.groups as g
     where g.id = refuse_unknown_participants.group_id
-      and g.closed_at is null
+      and (g.closed_at is null or in_history)
   ) then
     perform ledger.refuse_unknown_group(group_id);
   end if;
@@ -31,5 +32,5 @@ $$;
 
 alter function ledger.refuse_unknown_participants owner to ledger_owner;
 comment on function ledger.refuse_unknown_participants is
-  'Raise LG002 that blames the fields for naming participants that are not present in the group, or the group when it does not exist; LG001 for a null.';
+  'Raise LG002 that blames the fields for naming participants that are not present in the group, or the group when it does not exist, or in history never did; LG001 for a null.';
 revoke execute on function ledger.refuse_unknown_participants from public;

@@ -54,7 +54,10 @@ begin
   end if;
 
   update groups as g
-  set closed_at = clock_timestamp()
+  set closed_at = greatest(
+    clock_timestamp(),
+    (select max(c.changed_at) from group_counters as c where c.group_id = remove_group.group_id)
+  )
   where g.id = remove_group.group_id;
 
   removed.replayed := false;

@@ -1,5 +1,10 @@
 """What the contract promises of schema ledger."""
 
+RECORD = [
+    *["group_id", "id", "kind", "from_id", "to_id", "amount", "from_amount", "to_amount", "created_at"],
+    *["metadata", "reverses", "reversed_by", "reference", "settled_at"],
+]
+
 # Each published function: its parameters, the columns of its result that have promised names, whether it only reads.
 FUNCTIONS = {
     "health": ([], [], True),
@@ -8,29 +13,57 @@ FUNCTIONS = {
     "create_group": (["name", "idempotency_key"], ["name", "id", "replayed"], False),
     "rename_group": (["group_id", "name", "idempotency_key"], ["name", "id", "replayed"], False),
     "remove_group": (["group_id", "idempotency_key"], ["replayed"], False),
-    "group_total": (["group_id"], ["group_total"], True),
+    "group_total": (["group_id", "at_time", "at_entry"], ["group_total"], True),
     "list_participants": (["group_id", "after", "max_rows"], ["username", "id", "group_id", "amount"], True),
     "join_group": (
-        ["group_id", "username", "amount", "idempotency_key"],
+        ["group_id", "username", "amount", "idempotency_key", "metadata"],
         ["username", "id", "group_id", "amount", "entry_id", "replayed"],
         False,
     ),
-    "get_participant": (["group_id", "participant_id"], ["username", "id", "group_id", "amount"], True),
+    "get_participant": (
+        ["group_id", "participant_id", "at_time", "at_entry"],
+        ["username", "id", "group_id", "amount"],
+        True,
+    ),
     "rename_participant": (
         ["group_id", "participant_id", "username", "idempotency_key"],
         ["username", "id", "group_id", "amount", "replayed"],
         False,
     ),
     "exit_group": (
-        ["group_id", "participant_id", "idempotency_key"],
+        ["group_id", "participant_id", "idempotency_key", "metadata"],
         ["final_amount", "entry_id", "replayed"],
         False,
     ),
     "transfer": (
-        ["group_id", "from_id", "to_id", "amount", "idempotency_key"],
+        ["group_id", "from_id", "to_id", "amount", "idempotency_key", "metadata"],
         ["to_participant", "from_participant", "entry_id", "replayed"],
         False,
     ),
+    "transfer_all": (["group_id", "transfers", "idempotency_key"], ["entries", "participants", "replayed"], False),
+    "list_entries": (
+        [
+            *["group_id", "kind", "settled", "metadata", "since", "until"],
+            *["after", "before", "newest_first", "max_rows"],
+        ],
+        RECORD,
+        True,
+    ),
+    "list_participant_entries": (
+        [
+            *["group_id", "participant_id", "kind", "metadata", "since", "until"],
+            *["after", "before", "newest_first", "max_rows"],
+        ],
+        RECORD,
+        True,
+    ),
+    "get_entry": (["group_id", "entry_id"], RECORD, True),
+    "reverse_transfer": (["group_id", "entry_id", "idempotency_key", "metadata"], [*RECORD, "replayed"], False),
+    "settle_exit": (["group_id", "entry_id", "reference", "idempotency_key"], [*RECORD, "replayed"], False),
+    "read_feed": (["after", "max_rows"], ["cursor", *RECORD], True),
 }
+
+# What the owner calls, as itself: to prove the books, and after a restore.
+OWNERS = ["verify", "verify_entries", "verify_participants", "verify_keys", "verify_total", "restart_feed"]
 
 READ_VIEWS = ["current_groups", "current_participants", "record"]

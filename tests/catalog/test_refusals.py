@@ -62,7 +62,10 @@ def test_a_login_can_neither_read_nor_write_a_table_or_view(login, schema):
                 continue  # a view is refused as what it is
             if statement == "copy {r} from stdin" and relation in READ_VIEWS:
                 continue
-            refused(login, DENIED, sql.SQL(statement).format(**name))
+            # A view of several tables refuses to be written before anybody's rights are looked at.
+            sees = login.info.user != "ledger_test_stranger"
+            joined = sees and relation == "record" and statement.startswith(("insert", "update", "delete"))
+            refused(login, "55000" if joined else DENIED, sql.SQL(statement).format(**name))
 
 
 def test_a_login_can_use_no_sequence(login, schema):
@@ -125,7 +128,7 @@ def with_entries(owner: psycopg.Connection) -> psycopg.Connection:
         "update ledger.entries set amount = 0",
         "update ledger.entries set amount = amount where false",
         "delete from ledger.entries",
-        "truncate ledger.entries",
+        "truncate ledger.entries cascade",
         "insert into ledger.entries (group_id, kind, to_id, amount, to_amount) overriding system value"
         " select group_id, kind, to_id, amount, to_amount from ledger.entries"
         " on conflict on constraint entries_pkey do update set amount = 0",

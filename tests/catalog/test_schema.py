@@ -57,11 +57,14 @@ def test_every_table_is_keyed_by_its_group_first(owner):
         from pg_constraint as k
         join pg_class as c on c.oid = k.conrelid
         join pg_attribute as a on a.attrelid = c.oid and a.attnum = k.conkey[1]
-        where c.relnamespace = 'ledger'::regnamespace and k.contype in ('p', 'f') and c.relname <> 'groups'
+        where c.relnamespace = 'ledger'::regnamespace and k.contype in ('p', 'f')
+          and c.relname not in ('groups', 'feeds') -- which belong to no group
         """
     ).fetchall()
     assert {column for _, column in first} == {"group_id"}
-    assert {table for table, _ in first} == {"participants", "entries", "group_counters", "idempotency_keys"}
+    assert {table for table, _ in first} == {
+        *("participants", "entries", "group_counters", "group_totals", "settlements", "idempotency_keys")
+    }
 
 
 def test_every_amount_is_an_exact_number(owner):
@@ -73,7 +76,7 @@ def test_every_amount_is_an_exact_number(owner):
         """
     ).fetchall()
     assert types
-    assert {kind for *_, kind in types} == {"numeric"}
+    assert {kind for *_, kind in types} == {"numeric", "numeric[]"}
     approximate = owner.execute(
         """
         select c.relname, a.attname

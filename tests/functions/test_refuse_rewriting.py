@@ -9,7 +9,7 @@ REWRITINGS = {
     "update-an-entry": "update ledger.entries set amount = amount + 1",
     "update-no-entry": "update ledger.entries set amount = 0 where false",
     "delete-an-entry": "delete from ledger.entries",
-    "truncate-the-entries": "truncate ledger.entries",
+    "truncate-the-entries": "truncate ledger.entries cascade",
     "delete-a-participant": "delete from ledger.participants",
     "truncate-the-participants": "truncate ledger.participants cascade",
     "delete-a-group": "delete from ledger.groups",

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import psycopg
+from psycopg.types.json import Jsonb
 from yoyo.migrations import Migration
 
 from api import migrate
@@ -149,7 +150,7 @@ def run(conninfo: str, name: str, direction: str) -> None:
 
 
 def put_data_in(conninfo: str) -> None:
-    """Two groups with joins, transfers and exits, and a third that was removed; keys, where there are keys."""
+    """Two groups with joins, transfers and exits, and a third that was removed; what came later, where it is there."""
     with psycopg.connect(conninfo, autocommit=True) as database:
         for name in ("ETH", "DAI", "gone"):
             database.execute("select ledger.create_group(%s)", [name])
@@ -166,10 +167,23 @@ def put_data_in(conninfo: str) -> None:
             if database.execute("select to_regclass('ledger.idempotency_keys')").fetchone() != (None,):
                 keyed = "select ledger.transfer(%s, %s, %s, 1, idempotency_key => 'key')"
                 database.execute(keyed, [group, participants[0], participants[2]])
+            if database.execute("select to_regproc('ledger.transfer_all')").fetchone() != (None,):
+                line = {"from": participants[0], "to": participants[2], "amount": 2, "metadata": {"order": 17}}
+                database.execute("select ledger.transfer_all(%s, %s)", [group, Jsonb([line, line])])
+                query = (
+                    "select id, from_id from ledger.list_entries(%s, newest_first => true, kind => %s, max_rows => 1)"
+                )
+                ((paid, _),) = database.execute(query, [group, "transfer"]).fetchall()
+                database.execute("select ledger.reverse_transfer(%s, %s)", [group, paid])
+                ((left, _),) = database.execute(query, [group, "exit"]).fetchall()
+                database.execute("select ledger.settle_exit(%s, %s, '0x5f')", [group, left])
 
 
 def contents(conninfo: str) -> dict[str, list[dict]]:
-    """Every value in every table of schema ledger, and how far each sequence has got."""
+    """Every value in every table of schema ledger, and how far each sequence has got.
+
+    When the feed began is left out: it does so with the migration.
+    """
     with psycopg.connect(conninfo, autocommit=True) as database:
         relations = database.execute(
             """
@@ -184,7 +198,8 @@ def contents(conninfo: str) -> dict[str, list[dict]]:
                 for row in database.execute(
                     f"""
                     select (
-                      select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(r)) where key <> 'log_cnt'
+                      select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(r))
+                      where key not in ('log_cnt', 'began_at')
                     )
                     from (select * from ledger.{name}) as r
                     """

@@ -153,17 +153,17 @@ def test_refuses_a_database_that_is_not_migrated(template: object, empty: Databa
 @pytest.mark.parametrize(
     ("change", "missing"),
     [
-        ("drop function ledger.group_total", "ledger.group_total(group_id)"),
+        ("drop function ledger.group_total", "ledger.group_total(group_id, at_time, at_entry)"),
         (
             "revoke execute on function ledger.exit_group from ledger_api",
-            "ledger.exit_group(group_id, participant_id, idempotency_key)",
+            "ledger.exit_group(group_id, participant_id, idempotency_key, metadata)",
         ),
         (
             """
             drop function ledger.group_total;
             create function ledger.group_total(of_group bigint) returns numeric language sql return 0
             """,
-            "ledger.group_total(group_id)",
+            "ledger.group_total(group_id, at_time, at_entry)",
         ),
         ("revoke usage on schema ledger from ledger_api", "ledger.health()"),
     ],

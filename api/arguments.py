@@ -1,0 +1,179 @@
+"""From a request to the arguments of its route's call: all bad fields are told at once."""
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import islice
+
+from sanic import Request
+
+from api.errors import Problem
+from api.routes import KEY, MIB, Argument, Route
+from api.values import (
+    DECODER,
+    DIGITS,
+    MAX_LIMIT,
+    MISSING,
+    Members,
+    id_fault,
+    printable,
+    read,
+    significant,
+    wait_fault,
+)
+
+MAX_ERRORS = 100  # bad fields that are told; a body may name a hundred thousand
+
+VISIBLE = re.compile("[!-~]{1,255}")
+
+# What a parameter of a query is when it is not given; null for the others.
+DEFAULTS = {"after": "0", "limit": str(MAX_LIMIT), "order": "false"}
+
+Values = dict[str, str | None]
+Errors = dict[str, list[str]]
+
+
+async def read_arguments(route: Route, request: Request, parts: Mapping[str, str]) -> Values:
+    """The values for a route's call, as text, by parameter. Raises Problem with every bad field at once."""
+    values: Values = {}
+    errors: Errors = {}
+    body = await read_body(request, route.body_limit)
+    if route.body and (body or not all(argument.optional for argument in route.body)):
+        # What a large body takes to parse would keep other requests waiting.
+        given = await asyncio.to_thread(parse, request, body) if len(body) > MIB else parse(request, body)
+        read_members(route, given, parts, values, errors)
+    else:
+        values |= dict.fromkeys(argument.parameter for argument in route.body)
+    read_query(route, request, values, errors)
+    if route.keyed:
+        read_key(request, values, errors)
+    if errors:
+        name, messages = next(iter(errors.items()))
+        raise Problem("invalid_value", f"{name} {messages[0]}", dict(islice(errors.items(), MAX_ERRORS)))
+    for argument in route.arguments:
+        if argument.source == "path":
+            number = parts[argument.name]
+            if id_fault(number) is None:
+                values[argument.parameter] = number
+            elif route.body:
+                # No row has the id -1: the function still gets to refuse bad values first.
+                values[argument.parameter] = "-1"
+            else:
+                raise Problem("not_found", f"{request.path} does not exist")
+    return values
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The request's body, at most `limit` bytes. What is longer is read to its end by the server and dropped."""
+    length = request.headers.get("content-length", "")
+    body = bytearray()
+    if DIGITS.fullmatch(length) and (len(length) > 15 or int(length) > limit):
+        raise Problem("body_too_large", f"a body may have {limit} bytes")
+    if request.stream is not None:
+        async for chunk in request.stream:
+            body += chunk
+            if len(body) > limit:
+                raise Problem("body_too_large", f"a body may have {limit} bytes")
+    return bytes(body)
+
+
+def parse(request: Request, body: bytes) -> Members:
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = re.search(r'charset\s*=\s*"?([^";\s]+)', parameters, re.IGNORECASE)
+    if body and (
+        media_type.strip().lower() != "application/json" or (charset and charset[1].lower() not in ("utf-8", "utf8"))
+    ):
+        raise Problem(
+            "unsupported_media_type",
+            "the body must be application/json in UTF-8",
+            headers={"Accept-Patch" if request.method == "PATCH" else "Accept": "application/json"},
+        )
+    try:
+        value = DECODER.decode(body.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise Problem("invalid_json", "the body is not UTF-8") from None
+    except RecursionError:
+        raise Problem("invalid_json", "the body is nested too deeply") from None
+    except ValueError as error:
+        raise Problem("invalid_json", f"the body is not JSON: {error}" if body else "the body is empty") from None
+    if not isinstance(value, Members):
+        raise Problem("invalid_json", "the body must be a JSON object")
+    return value
+
+
+def read_members(
+    route: Route,
+    body: Members,
+    parts: Mapping[str, str],
+    values: Values,
+    errors: Errors,
+) -> None:
+    if route.wrapper in body:
+        inner = body.pop(route.wrapper)
+        for name in body:
+            errors[printable(name)] = [f"must be inside {route.wrapper}"]
+        if not isinstance(inner, Members):
+            errors[route.wrapper] = ["must be an object"]
+            return
+        if route.wrapper in body.repeated:
+            errors[route.wrapper] = ["must be given once"]
+        body = inner
+    names = {argument.name: argument for argument in route.body}
+    frozen = dict(route.frozen)
+    for argument in route.body:
+        value = body.get(argument.name, MISSING)
+        if argument.optional and (value is MISSING or value is None):
+            values[argument.parameter] = None
+            continue
+        faults, values[argument.parameter] = read(argument.kind, value)
+        errors |= {f"{argument.name}{part}": [fault] for part, fault in faults.items()}
+    for name, value in body.items():
+        if name in body.repeated:
+            errors[printable(name)] = ["must be given once"]
+        elif name in names:
+            continue
+        elif name == route.echoes:
+            if id_fault(value) or significant(str(value)) != significant(parts[name]):
+                errors[name] = ["must equal the one in the path"]
+        else:
+            errors[printable(name)] = [frozen.get(name, "is not known")]
+
+
+def read_query(route: Route, request: Request, values: Values, errors: Errors) -> None:
+    known: dict[str, list[Argument]] = defaultdict(list)
+    for argument in route.arguments:
+        if argument.source == "query":
+            known[argument.name].append(argument)
+            values[argument.parameter] = DEFAULTS.get(argument.kind)
+    for name, given in request.get_args(keep_blank_values=True).items():
+        if name == "wait" and route.feed:
+            fault = "must be given once" if len(given) > 1 else wait_fault(given[0])
+            if fault:
+                errors[name] = [fault]
+            continue
+        if name not in known:
+            errors[printable(name)] = ["is not known"]
+            continue
+        if len(given) > 1:
+            errors[name] = ["must be given once"]
+            continue
+        found = []
+        for argument in known[name]:
+            faults, spelled = read(argument.kind, given[0])
+            if not faults:
+                values[argument.parameter] = spelled
+                break
+            found += faults.values()
+        else:
+            errors[name] = [" or ".join(found)]
+
+
+def read_key(request: Request, values: Values, errors: Errors) -> None:
+    given = request.headers.getall(KEY.name, [])
+    if len(given) > 1:
+        errors[KEY.name] = ["must be given once"]
+    elif given and not VISIBLE.fullmatch(given[0]):
+        errors[KEY.name] = ["must be 1 to 255 visible ASCII characters"]
+    else:
+        values[KEY.parameter] = given[0] if given else None

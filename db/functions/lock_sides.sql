@@ -1,0 +1,63 @@
+-- Lock all who take part in a multi-party transfer.
+create or replace function ledger.lock_sides(
+  group_id bigint,
+  lines    ledger.transfer_lines
+) returns ledger.transfer_sides
+language plpgsql volatile
+as $$
+declare
+  wanted  bigint[];
+  held    ledger.transfer_sides;
+  fields  text[];
+  missing bigint[];
+begin
+  select array_agg(distinct s.id)
+  into wanted
+  from unnest(lines.from_ids || lines.to_ids) as s (id);
+
+  -- In ascending id, as every transfer does.
+  select
+    array_agg(s.id),
+    array_agg(s.amount),
+    max(s.moved_at)
+  into
+    held.ids,
+    held.amounts,
+    held.moved_at
+  from (
+    select p.*
+    from ledger.participants as p
+    where p.group_id = lock_sides.group_id
+      and p.id = any (wanted)
+      and p.exited_at is null
+    order by p.id
+    for no key update
+  ) as s;
+
+  if cardinality(held.ids) is distinct from cardinality(wanted) then
+    select
+      array_agg(m.field),
+      array_agg(m.id)
+    into
+      fields,
+      missing
+    from (
+      select
+        format('transfers[%s].%s', l.line - 1, s.member) as field,
+        s.id
+      from unnest(lines.from_ids, lines.to_ids) with ordinality as l (from_id, to_id, line)
+      cross join lateral (values ('from', l.from_id), ('to', l.to_id)) as s (member, id)
+      where s.id <> all (coalesce(held.ids, '{}'))
+      order by l.line
+      limit 100
+    ) as m;
+    perform ledger.refuse_unknown_participants(group_id, fields, missing);
+  end if;
+  return held;
+end
+$$;
+
+alter function ledger.lock_sides owner to ledger_owner;
+comment on function ledger.lock_sides is
+  'Lock the participants of a multi-party transfer until the transaction ends; returns them by ascending id. Raises LG002.';
+revoke execute on function ledger.lock_sides from public;

@@ -1,0 +1,88 @@
+-- Move money between two participants of one group: the rule of every single transfer.
+create or replace function ledger.move(
+  group_id bigint,
+  from_id  bigint,
+  to_id    bigint,
+  amount   numeric,
+  metadata jsonb,
+  reverses bigint
+) returns ledger.transfer_result
+language plpgsql volatile
+as $$
+declare
+  participant ledger.participants;
+  sender      ledger.participants;
+  recipient   ledger.participants;
+  moment      timestamptz;
+  result      ledger.transfer_result;
+begin
+  -- In ascending id, so that no two transfers wait for each other. Both are present until this commits, which keeps
+  -- the group from being removed.
+  for participant in
+    select p.*
+    from ledger.participants as p
+    where p.group_id = move.group_id
+      and p.id in (move.from_id, move.to_id)
+      and p.exited_at is null
+    order by p.id
+    for no key update
+  loop
+    if participant.id = from_id then
+      sender := participant;
+    else
+      recipient := participant;
+    end if;
+  end loop;
+
+  if sender.id is null or recipient.id is null then
+    perform ledger.refuse_unknown_participants(
+      group_id,
+      array_remove(array[case when sender.id is null then 'from_id' end, case when recipient.id is null then 'to_id' end], null),
+      array_remove(array[case when sender.id is null then from_id end, case when recipient.id is null then to_id end], null)
+    );
+  end if;
+
+  if recipient.amount + amount >= 2::numeric ^ 256 then
+    perform ledger.refuse_invalid(array['amount'], array['would take the recipient to 2^256 or more']);
+  end if;
+  if sender.amount < amount then
+    raise exception using
+      errcode = 'LG003',
+      column  = 'amount',
+      message = format('participant %s has %s, cannot send %s', sender.id, sender.amount, amount),
+      detail  = format('amount: exceeds the balance of %s', sender.amount),
+      hint    = 'Send at most the balance.';
+  end if;
+
+  -- Taken while both are locked, and never below a time that either has, whatever the clock does.
+  moment := greatest(clock_timestamp(), sender.moved_at, recipient.moved_at);
+  sender.amount := sender.amount - amount;
+  recipient.amount := recipient.amount + amount;
+
+  update ledger.participants as p
+  set
+    amount = case when p.id = move.from_id then sender.amount else recipient.amount end,
+    moved_at = moment
+  where p.group_id = move.group_id
+    and p.id in (move.from_id, move.to_id);
+
+  insert into ledger.entries (
+    group_id, kind, from_id, to_id, amount, from_amount, to_amount, created_at, metadata, reverses
+  )
+  values (
+    move.group_id, 'transfer', move.from_id, move.to_id, move.amount, sender.amount, recipient.amount, moment,
+    move.metadata, move.reverses
+  )
+  returning entries.id into result.entry_id;
+
+  result.to_participant := (recipient.username, recipient.id, recipient.group_id, recipient.amount);
+  result.from_participant := (sender.username, sender.id, sender.group_id, sender.amount);
+  result.replayed := false;
+  return result;
+end
+$$;
+
+alter function ledger.move owner to ledger_owner;
+comment on function ledger.move is
+  'Move a valid amount between two different participants who are present; reverses names the entry whose amount it moves back, if it does. Raises LG001, LG002, LG003.';
+revoke execute on function ledger.move from public;

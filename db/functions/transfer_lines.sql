@@ -1,0 +1,56 @@
+-- Read the lines of a multi-party transfer.
+create or replace function ledger.transfer_lines(
+  transfers jsonb
+) returns ledger.transfer_lines
+language plpgsql immutable
+as $$
+declare
+  lines  ledger.transfer_lines;
+  valid  boolean;
+  fields text[];
+  faults text[];
+begin
+  select
+    bool_and((
+      l.from_id <> l.to_id and ledger.amount_fault(l.amount, 1) is null and ledger.metadata_fault(l.metadata) is null
+      and l.item - array['from', 'to', 'amount', 'metadata'] = '{}'
+    ) is true),
+    array_agg(l.from_id order by l.line),
+    array_agg(l.to_id order by l.line),
+    array_agg(l.amount order by l.line),
+    case when count(l.metadata) > 0 then array_agg(l.metadata order by l.line) end
+  into
+    valid,
+    lines.from_ids,
+    lines.to_ids,
+    lines.amounts,
+    lines.metadatas
+  from (
+    select
+      i.line,
+      case when jsonb_typeof(i.item) = 'object' then i.item else '{"": ""}' end as item,
+      ledger.spelled_id(i.item ->> 'from') as from_id,
+      ledger.spelled_id(i.item ->> 'to') as to_id,
+      ledger.spelled_amount(i.item ->> 'amount') as amount,
+      nullif(i.item -> 'metadata', 'null') as metadata
+    from jsonb_array_elements(transfer_lines.transfers) with ordinality as i (item, line)
+  ) as l;
+
+  if not valid then
+    select
+      f.fields,
+      f.faults
+    into
+      fields,
+      faults
+    from ledger.transfer_line_faults(transfers) as f;
+    perform ledger.refuse_invalid(fields, faults);
+  end if;
+  return lines;
+end
+$$;
+
+alter function ledger.transfer_lines owner to ledger_owner;
+comment on function ledger.transfer_lines is
+  'The columns of a multi-party transfer, metadatas only where a line has any. Raises LG001 with what is wrong in each line.';
+revoke execute on function ledger.transfer_lines from public;

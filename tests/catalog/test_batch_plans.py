@@ -1,0 +1,164 @@
+"""How a multi-party transfer bears its size: plans that do not go quadratic, whichever call they were made for.
+
+A session plans a function's statements anew for the first calls and then may keep one generic plan for good; that
+one serves ten lines as well as ten thousand. The server prints each plan that it makes (auto_explain, which would
+say it more nicely, does not come with every server here).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from pytest_postgresql.executors import NoopExecutor
+
+from api import embedded
+from tests.conftest import Server, janitor
+from tests.support import faults, one
+
+PARTICIPANTS = 10_000
+LINES = {"ten": 10, "ten thousand": 10_000}
+CALLS = 7
+
+# A node is {NAME :field value …}, a list is (…); a constant's bytes are [ … ].
+TOKENS = re.compile(r'[{}()]|"(?:\\.|[^"\\])*"|(?:\\.|[^\s{}()"\\])+', re.DOTALL)
+BYTES = re.compile(r"\[[ \d-]*\]")
+
+# Steps that may run for each row of another step, and what a subplan that is run once is called.
+LOOKUPS = {"INDEXSCAN", "INDEXONLYSCAN"}
+CTE = "7"
+
+
+def parse(printed: str) -> object:
+    """A printed plan: a node is a dict of its fields, with its name under ""."""
+    tokens = iter(TOKENS.findall(BYTES.sub("", printed)))
+
+    def value(token: str) -> object:
+        if token == "(":
+            return [value(token) for token in iter(lambda: next(tokens), ")")]
+        if token == "{":
+            node = {"": next(tokens)}
+            field = None
+            for token in iter(lambda: next(tokens), "}"):
+                if token.startswith(":"):
+                    field = node.setdefault(token, [])
+                else:
+                    field.append(value(token))
+            return node
+        return token
+
+    return value(next(tokens))
+
+
+def nodes(tree: object) -> Iterator[dict]:
+    """Every node in a plan."""
+    if isinstance(tree, dict):
+        yield tree
+    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from nodes(child)
+
+
+def looks_up(step: dict) -> bool:
+    """Whether a step finds its rows in an index by a value of the outer row."""
+    return step[""] in LOOKUPS and any(
+        node[""] == "PARAM" and node[":paramkind"] == ["1"] for node in nodes(step[":indexqual"])
+    )
+
+
+@pytest.fixture(scope="module", params=["never analyzed", "analyzed"])
+def large(request: pytest.FixtureRequest, server: Server, template: NoopExecutor) -> Iterator[psycopg.Connection]:
+    """A group of 10,000, who hold 100 each, in a database whose tables nobody but the test analyzes."""
+    with (
+        janitor(server, "ledger_batch", template.template_dbname),
+        server.database("ledger_batch").connect(embedded.ADMIN) as admin,
+    ):
+        for table in ("participants", "entries"):
+            admin.execute(f"alter table ledger.{table} set (autovacuum_enabled = off)")
+        (group,) = one(admin, "select id from ledger.create_group('large')")
+        query = "select count(ledger.join_group(%s, 'participant ' || n, 100)) from generate_series(1, %s) as n"
+        assert one(admin, query, [group, PARTICIPANTS]) == (PARTICIPANTS,)
+        if request.param == "analyzed":
+            admin.execute("analyze")
+        yield admin
+        assert faults(admin) == []
+
+
+@pytest.fixture
+def session(large: psycopg.Connection, server: Server) -> Iterator[psycopg.Connection]:
+    """A session that has planned nothing."""
+    with server.database(large.info.dbname).connect(embedded.ADMIN) as session:
+        yield session
+
+
+def ring(session: psycopg.Connection, lines: int) -> tuple[int, str]:
+    """A group, and as many transfers between as many participants as there are lines."""
+    ids = session.execute("select group_id, id from ledger.participants order by id limit %s", [lines]).fetchall()
+    turn = [participant for _, participant in ids]
+    pairs = zip(turn, [*turn[1:], turn[0]], strict=True)
+    return ids[0][0], json.dumps([{"from": sender, "to": recipient, "amount": 1} for sender, recipient in pairs])
+
+
+def make(session: psycopg.Connection, lines: int) -> None:
+    query = "select cardinality(entries) from ledger.transfer_all(%s, %s)"
+    assert one(session, query, ring(session, lines)) == (lines,)
+
+
+def printed_plans(session: psycopg.Connection) -> list[dict]:
+    """The plans that the session makes from now on."""
+    plans = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        if notice.message_primary == "plan:":
+            plans.append(parse(notice.message_detail))
+
+    session.add_notice_handler(note)
+    session.execute("set log_min_messages = fatal")
+    session.execute("set client_min_messages = log")
+    session.execute("set debug_print_plan = on")
+    return plans
+
+
+@pytest.mark.parametrize(("before", "after"), [("ten", "ten thousand"), ("ten thousand", "ten")])
+def test_no_plan_is_quadratic_and_the_kept_ones_serve_every_size(session, before, after):
+    # The first five are planned for their own values, all alike: the last of them is looked at, and what follows.
+    for _ in range(4):
+        make(session, LINES[before])
+    plans = printed_plans(session)
+    for _ in range(4, CALLS):
+        make(session, LINES[before])
+    steps = [step for plan in plans for step in nodes(plan)]
+    # Something was printed and read.
+    assert {"LOCKROWS", "MODIFYTABLE", "WINDOWAGG", "FUNCTIONSCAN", "INDEXSCAN"} <= {step[""] for step in steps}
+    inner = [side for step in steps if step[""] == "NESTLOOP" for side in step[":join.plan.righttree"]]
+    assert [side[""] for side in inner if not looks_up(side)] == []
+    # Nothing else is run for each row; a CTE is run once.
+    assert {kind for step in steps if step[""] == "SUBPLAN" for kind in step[":subLinkType"]} <= {CTE}
+
+    plans.clear()
+    make(session, LINES[after])
+    # Nothing inside the functions was planned anew: these are the two statements of the test.
+    assert len(plans) == 2
+
+
+# Rows, and entries of indexes, that the session's transaction has read.
+READ = """
+select sum(pg_stat_get_xact_tuples_returned(t.oid) + i.read)::bigint
+from pg_class as t
+cross join lateral (
+  select sum(pg_stat_get_xact_tuples_returned(i.indexrelid)) from pg_index as i where i.indrelid = t.oid
+) as i (read)
+where t.oid in ('ledger.participants'::regclass, 'ledger.entries'::regclass)
+"""
+
+
+def test_reads_a_few_rows_for_each_line(session):
+    for _ in range(CALLS):
+        make(session, LINES["ten"])
+    group, lines = ring(session, PARTICIPANTS)
+    with session.transaction():
+        (before,) = one(session, READ)
+        session.execute("select from ledger.transfer_all(%s, %s)", [group, lines])
+        (after,) = one(session, READ)
+    # Each side is locked and updated once, and looked up for the foreign keys of its two entries.
+    assert PARTICIPANTS < after - before < 10 * PARTICIPANTS

@@ -1,0 +1,109 @@
+"""GET /api/entries: the feed of all groups, its cursor and its long poll."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.http.client import problem, serving
+from tests.support import until
+
+
+def end_of(api) -> str:
+    """The way to what comes next, once everything that is there has been read."""
+    following = "/api/entries"
+    while True:
+        answer = api("GET", following)
+        if not answer.data:
+            return answer.json["next"]
+        following = answer.json["next"]
+
+
+def test_tells_each_entry_once_and_goes_on_where_it_ended(api, new_group):
+    following = end_of(api)
+    groups = [new_group(), new_group()]
+    seen = []
+
+    def read() -> bool:
+        nonlocal following
+        answer = api("GET", f"{following.partition('&limit')[0]}&limit=3")
+        following = answer.json["next"]
+        assert answer.headers["Link"] == f'<{following}>; rel="next"'
+        assert len(answer.data) <= 3
+        seen.extend(answer.data)
+        return len(seen) >= 4
+
+    # Another test's transaction may hold the newest back for a moment.
+    until(read, "the four joins")
+    assert [(entry["group_id"], entry["kind"]) for entry in seen] == [
+        (group.id, "join") for group in groups for _ in range(2)
+    ]
+    assert api("GET", following).data == []
+    assert api("GET", following).json["next"] == following
+
+
+def test_an_entry_has_the_shape_it_has_elsewhere(api, group):
+    (entry,) = api("GET", "/api/entries?limit=1").data
+    assert api("GET", f"/api/groups/{entry['group_id']}/entries/{entry['id']}").data == entry
+
+
+def test_without_entries_the_next_page_is_the_first(database):
+    with serving(database) as api:
+        answer = api("GET", "/api/entries?limit=5")
+        assert answer.json == {"data": [], "next": "/api/entries?limit=5"}
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        *((f"after={cursor}", "after") for cursor in ("", "1", "0-0-0", "a-b-c", "1-1-1-1", f"1-1-{2**63}", "1-1--1")),
+        *((f"after={cursor}", "after") for cursor in (f"1-{10**19}-1", f"{10**10}-1-1", "1-1-1%00")),
+        *((f"wait={wait}", "wait") for wait in ("31", "-1", "x", "", "1.5", "100000")),
+        ("wait=1&wait=2", "wait"),
+        ("limit=1001", "limit"),
+        ("order=desc", "order"),
+    ],
+)
+def test_a_bad_query_is_refused(api, query, field):
+    assert list(problem(api("GET", f"/api/entries?{query}"), 422, "invalid_value")["errors"]) == [field]
+
+
+@pytest.mark.parametrize("cursor", ["2-1-1", "999999999-1-1", "1-9223372036854775807-1"])
+def test_a_cursor_of_another_feed_is_refused(api, cursor):
+    refusal = problem(api("GET", f"/api/entries?after={cursor}"), 410, "cursor_expired")
+    assert (refusal["sqlstate"], list(refusal["errors"])) == ("LG009", ["after"])
+
+
+def test_only_the_feed_can_be_waited_for(api, group):
+    for path in ("/api/groups", f"{group.path}/entries"):
+        assert list(problem(api("GET", f"{path}?wait=1"), 422, "invalid_value")["errors"]) == ["wait"]
+
+
+def test_a_reader_waits_for_what_comes(api, new_group):
+    following = end_of(api)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(api, "GET", f"{following}&wait=30")
+        group = new_group()
+        answer = waiting.result(25)
+    assert answer.data[0]["group_id"] == group.id
+
+
+def test_a_reader_who_waits_in_vain_gets_an_empty_page(api):
+    following = end_of(api)
+    began = time.monotonic()
+    answer = api("GET", f"{following}&wait=1")
+    assert answer.data == []
+    assert api("GET", answer.json["next"].replace("wait=1", "wait=0")).data == []
+    assert time.monotonic() - began >= 1
+
+
+def test_readers_who_wait_hold_no_connection_and_do_not_delay_a_stop(database):
+    with ThreadPoolExecutor(20) as pool, serving(database) as api:
+        waiting = [pool.submit(api, "GET", "/api/entries?wait=30") for _ in range(20)]
+        # There are two connections for reads.
+        for _ in range(20):
+            assert api("GET", "/api/groups").status == 200
+        assert not any(reader.done() for reader in waiting)
+        began = time.monotonic()
+    assert time.monotonic() - began < 20
+    assert [reader.result().json["data"] for reader in waiting] == [[]] * 20

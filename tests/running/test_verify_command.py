@@ -1,0 +1,200 @@
+"""ledger verify: range by range it looks at everything once, and says what is wrong in words and by its exit status."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from api import cli, verify
+from tests.running.commands import command, done, refusal
+from tests.support import Database, call, create, join, one, transfer
+
+# What no constraint and no trigger keeps from being wrong any more; the database is the test's own.
+EVERYTHING_WRONG = """
+set session_replication_role = replica;
+alter table ledger.entries drop constraint entries_reverse_an_earlier_transfer;
+alter table ledger.idempotency_keys drop constraint idempotency_keys_sha_256;
+-- One fault each: an entry that reverses itself, a participant who joined at another time, a key without a fingerprint.
+update ledger.entries set reverses = id;
+update ledger.participants set joined_at = joined_at - interval '1 hour';
+update ledger.idempotency_keys set fingerprint = '';
+"""
+JOINED_EARLIER = "update ledger.participants set joined_at = joined_at - interval '1 hour' where id = %s"
+
+
+@pytest.fixture
+def urls(database: Database) -> dict[str, str]:
+    """The settings of a deployment: two logins to one database."""
+    return {"DATABASE_URL": database.url(database.service), "LEDGER_ADMIN_URL": database.url(database.admin)}
+
+
+@pytest.fixture
+def ids(database: Database) -> dict[str, int]:
+    """A group of alice, bob and carol, who has left; and one that was removed, in which dora was."""
+    with database.connect() as ledger:
+        group, removed = create(ledger, "ETH"), one(ledger, "select id from ledger.create_group('old', 'create')")[0]
+        alice, bob, carol = (join(ledger, group, name) for name in ("alice", "bob", "carol"))
+        dora = join(ledger, removed, "dora")
+        for number in range(9):
+            call(ledger, "transfer", group, alice, bob, 1, f"key-{number}")
+            transfer(ledger, group, bob, carol, 1)
+        call(ledger, "exit_group", group, carol)
+        call(ledger, "exit_group", removed, dora)
+        call(ledger, "remove_group", removed)
+        return {"group": group, "removed": removed, "alice": alice, "dora": dora}
+
+
+@pytest.fixture
+def admin(database: Database) -> Iterator[psycopg.Connection]:
+    with database.connect(database.admin) as connection:
+        yield connection
+
+
+def corrupt(admin: psycopg.Connection, participant: int) -> None:
+    admin.execute(JOINED_EARLIER, [participant])
+
+
+# exit status and words
+
+
+def test_sound_books_end_with_0(urls, ids):
+    assert done("verify", **urls) == "0 faults in 2 groups (entries: 24, participants: 4, idempotency keys: 10)\n"
+
+
+def test_a_ledger_without_a_group_is_sound(urls):
+    assert done("verify", **urls) == "0 faults in 0 groups (entries: 0, participants: 0, idempotency keys: 0)\n"
+
+
+def test_a_fault_is_named_and_ends_with_1(urls, ids, admin):
+    corrupt(admin, ids["alice"])
+    result = command("verify", **urls)
+    assert result.returncode == 1
+    fault, summary = result.stdout.splitlines()
+    assert fault.startswith(f"group {ids['group']}, participant {ids['alice']}: presence time: joined at ")
+    assert summary == "1 fault in 2 groups (entries: 24, participants: 4, idempotency keys: 10)"
+    assert result.stderr == ""
+
+
+def test_a_removed_group_is_verified_too(urls, ids, admin):
+    corrupt(admin, ids["dora"])
+    result = command("verify", **urls)
+    assert result.returncode == 1
+    assert result.stdout.startswith(f"group {ids['removed']}, participant {ids['dora']}: ")
+
+
+def test_one_group_is_verified_alone(urls, ids, admin):
+    corrupt(admin, ids["dora"])
+    assert done("verify", str(ids["group"]), **urls).startswith(
+        "0 faults in 1 group (entries: 22, participants: 3, idempotency keys: 9)"
+    )
+    result = command("verify", str(ids["removed"]), **urls)
+    assert result.returncode == 1
+    assert result.stdout.endswith("1 fault in 1 group (entries: 2, participants: 1, idempotency keys: 0)\n")
+
+
+@pytest.mark.parametrize("group", ["7777", str(2**63 - 1)])
+def test_an_unknown_group_is_refused(group, urls, ids):
+    assert f"there is no group {group}" in refusal("verify", group, **urls)
+
+
+@pytest.mark.parametrize("group", ["0", "-1", "x", "", "1.0", "1e3", "１", str(2**63), "9" * 30, "0" * 30 + "1"])
+def test_what_is_no_id_is_refused(group, urls):
+    refusal("verify", group, status=2, **urls)
+
+
+def test_a_database_that_is_not_migrated_is_refused(template, empty):
+    for settings in ({}, {"LEDGER_ADMIN_URL": empty.url(empty.admin)}):
+        words = refusal("verify", **({"DATABASE_URL": empty.url(empty.admin)} | settings))
+        assert "not migrated" in words
+        assert "ledger migrate" in words
+
+
+def test_a_login_that_may_not_is_refused(urls, ids):
+    assert "permission denied" in refusal("verify", DATABASE_URL=urls["DATABASE_URL"])
+
+
+def test_verifies_the_embedded_database(data: Path):
+    assert done("verify", LEDGER_DATA=data).startswith("0 faults in 2 groups (")
+
+
+# ranges
+
+
+def keys(admin: psycopg.Connection) -> Counter[tuple[str, int, object]]:
+    """All that there is to look at: part, group, key."""
+    return Counter(
+        (part, *row)
+        for part, table, key in (
+            ("entries", "entries", "id"),
+            ("participants", "participants", "id"),
+            ("idempotency keys", "idempotency_keys", "key"),
+        )
+        for row in admin.execute(f"select group_id, {key} from ledger.{table}").fetchall()
+    )
+
+
+def found(steps: list[verify.Step]) -> Counter[tuple[str, int, object]]:
+    """What was told to be wrong: part, group, key."""
+    return Counter(
+        (step.part, fault.group_id, fault.entry_id or fault.participant_id or fault.detail.split("the key ")[1][:-19])
+        for step in steps
+        for fault in step.faults
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9, 10, 11, 21, 22, 23, 1000])
+def test_everything_is_looked_at_once_whatever_the_ranges(size, database, admin, ids, monkeypatch):
+    monkeypatch.setattr(verify, "LARGEST_SIZE", size)
+    admin.execute(EVERYTHING_WRONG)
+    steps = list(verify.verify(database.url(database.admin)))
+    assert found(steps) == keys(admin)
+    assert max(step.rows for step in steps) == min(size, 22)
+    for part in ("entries", "participants", "idempotency keys"):
+        assert sum(step.rows for step in steps if step.part == part) == sum(
+            number for (name, *_), number in keys(admin).items() if name == part
+        )
+        for before, after in pairwise(step for step in steps if step.part == part):
+            assert (before.group, before.last) < (after.group, after.last)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first", "sizes"),
+    [
+        (3600.0, 1, [1, 2, 4, 8, 7]),  # as long as it is quick, twice as many
+        (3600.0, 5, [5, 10, 7]),
+        (0.0, 8, [8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1]),  # when it is slow, half of them
+    ],
+)
+def test_a_range_has_as_many_rows_as_fit_its_time(seconds, first, sizes, database, ids, monkeypatch):
+    monkeypatch.setattr(verify, "RANGE_SECONDS", seconds)
+    monkeypatch.setattr(verify, "FIRST_SIZE", first)
+    steps = list(verify.verify(database.url(database.admin), ids["group"]))
+    assert [step.rows for step in steps if step.part == "entries"] == sizes
+
+
+def test_a_range_is_a_transaction_of_its_own(database, admin, ids, monkeypatch):
+    monkeypatch.setattr(verify, "LARGEST_SIZE", 5)
+    for step in verify.verify(database.url(database.admin)):
+        assert step.rows <= 5
+        kept = "select backend_xmin from pg_stat_activity where application_name = 'ledger verify'"
+        assert one(admin, kept) == (None,)
+
+
+# progress
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(-1.0, 8), (3600.0, 0)])
+def test_says_how_far_it_is_from_time_to_time(seconds, told, urls, ids, monkeypatch, capsys):
+    monkeypatch.setattr(cli, "PROGRESS_SECONDS", seconds)
+    for name, value in urls.items():
+        monkeypatch.setenv(name, value)
+    assert cli.run_verify(argparse.Namespace(group=None)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == told
+    assert all(f"group {ids['group']}: " in line or f"group {ids['removed']}: " in line for line in lines[1:])
