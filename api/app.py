@@ -11,6 +11,7 @@ from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 
 from api.arguments import read_arguments
+from api.batching import SharedCalls
 from api.call import has_amounts, prefers_strings, render, statement
 from api.database import Database, Values
 from api.errors import Problem, from_database, from_framework
@@ -73,6 +74,7 @@ def handle(route: Route, database: Database, stopping: asyncio.Event) -> Handler
     """The handler of a route: arguments, one call, the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
     may_prefer = has_amounts(route.answer)
+    shared = SharedCalls(route, database) if route.together else None
 
     async def handler(request: Request, **parts: str) -> HTTPResponse:
         parameters = await read_arguments(route, request, parts)
@@ -80,7 +82,8 @@ def handle(route: Route, database: Database, stopping: asyncio.Event) -> Handler
 
         async def call() -> Values:
             try:
-                return await database.call(as_strings if strings else as_numbers, parameters, route.reads)
+                row = await shared.call(parameters, strings) if shared else None
+                return row or await database.call(as_strings if strings else as_numbers, parameters, route.reads)
             except Exception as error:
                 problem = from_database(error, route)
                 if problem is None:

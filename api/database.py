@@ -17,6 +17,8 @@ from api.routes import ROUTES
 CALL_CONNECTIONS = 8
 # Reads have connections of their own: calls that wait for one participant's lock hold all the others.
 READ_CONNECTIONS = 2
+# One at a time: what arrives meanwhile shares the next call.
+SHARED_CONNECTIONS = 1
 MAX_WAITING = 1024  # requests that wait for a connection; one more is refused
 WAIT_TIMEOUT = 5.0  # seconds that a request waits for a connection
 CONNECT_TIMEOUT = 5  # seconds
@@ -59,8 +61,10 @@ class Database:
         self.name = name
         self.calls = self.pool(CALL_CONNECTIONS)
         self.reads = self.pool(READ_CONNECTIONS)
+        self.shared = self.pool(SHARED_CONNECTIONS)
+        self.pools = (self.calls, self.reads, self.shared)
         self.reachable = True
-        self.under_way: set[asyncio.Task[Values]] = set()
+        self.under_way: set[asyncio.Task[list[Values]]] = set()
         self.health: psycopg.AsyncConnection | None = None
         self.check: asyncio.Task[bytes | None] | None = None
 
@@ -79,12 +83,12 @@ class Database:
         )
 
     async def open(self) -> None:
-        await self.calls.open()
-        await self.reads.open()
+        for pool in self.pools:
+            await pool.open()
 
     async def close(self) -> None:
-        await self.calls.close(timeout=1)
-        await self.reads.close(timeout=1)
+        for pool in self.pools:
+            await pool.close(timeout=1)
         if self.health is not None:
             await self.health.close()
 
@@ -100,9 +104,14 @@ class Database:
         task = asyncio.create_task(self.repeat(statement, parameters, reads))
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)
-        return await asyncio.shield(task)
+        (row,) = await asyncio.shield(task)
+        return row
 
-    async def repeat(self, statement: str, parameters: Mapping[str, str | None], reads: bool) -> Values:
+    async def call_shared(self, statement: str, parameters: Mapping[str, object]) -> list[Values]:
+        """Run a statement for several requests, once; return its rows. Raises as call does."""
+        return await self.attempt(self.shared, statement, parameters)
+
+    async def repeat(self, statement: str, parameters: Mapping[str, str | None], reads: bool) -> list[Values]:
         pool = self.reads if reads else self.calls
         try:
             return await self.attempt(pool, statement, parameters)
@@ -115,7 +124,9 @@ class Database:
                 raise
             return await self.attempt(pool, statement, parameters)
 
-    async def attempt(self, pool: AsyncConnectionPool, statement: str, parameters: Mapping[str, str | None]) -> Values:
+    async def attempt(
+        self, pool: AsyncConnectionPool, statement: str, parameters: Mapping[str, object]
+    ) -> list[Values]:
         async with self.connection(pool) as connection:
             given_up = asyncio.get_running_loop().call_later(CALL_TIMEOUT, hang_up, connection)
             try:
@@ -132,7 +143,8 @@ class Database:
                 given_up.cancel()
             result = cursor.pgresult
             assert result is not None
-            return [result.get_value(0, column) for column in range(result.nfields)]
+            columns = range(result.nfields)
+            return [[result.get_value(row, column) for column in columns] for row in range(result.ntuples)]
 
     @asynccontextmanager
     async def connection(self, pool: AsyncConnectionPool) -> AsyncIterator[psycopg.AsyncConnection]:
@@ -253,6 +265,11 @@ def check_at_start(conninfo: str, any_login: bool) -> str:
 def missing_functions(connection: psycopg.Connection) -> list[str]:
     """The calls of the table of routes that this login cannot make, as signatures."""
     calls = {f"ledger.{route.function}": [argument.parameter for argument in route.arguments] for route in ROUTES}
+    calls |= {
+        f"ledger.{route.together}": [f"{argument.parameter}s" for argument in route.arguments]
+        for route in ROUTES
+        if route.together
+    }
     rows = connection.execute(
         """
         select format('ledger.%s', p.proname), p.proargnames

@@ -114,6 +114,11 @@ class ConnectionLost(Exception):
     """The connection broke while a call was under way, so that the call may have been done."""
 
 
+def known(state: str) -> str | None:
+    """The code of a SQLSTATE, or of its class; None for what a client must not be told."""
+    return SQLSTATES.get(state) or SQLSTATES.get(state[:2])
+
+
 def from_database(error: Exception, route: Route) -> Problem | None:
     """What a failed call means to the client; None for what it must not be told."""
     if isinstance(error, ConnectionLost):
@@ -133,7 +138,7 @@ def from_database(error: Exception, route: Route) -> Problem | None:
         if isinstance(error, psycopg.OperationalError):
             return Problem("unavailable", "the database cannot be reached; nothing was done")
         return None
-    code = SQLSTATES.get(state) or SQLSTATES.get(state[:2])
+    code = known(state)
     if code is None:
         return None
     if not state.startswith("LG"):

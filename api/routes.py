@@ -61,9 +61,10 @@ class Route:
     """One function call over HTTP.
 
     `many` says that the answer is a page of rows, and `feed` that its last row's cursor is always told; `location` is
-    where what was created is; `entry` the column with the entry that was written; `wrapper` names a member that may
-    hold the body's members instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body
-    may not name, each with the reason; `body_limit` is in bytes.
+    where what was created is; `entry` the column with the entry that was written; `together` the function that makes
+    several such calls, with an array for each parameter; `wrapper` names a member that may hold the body's members
+    instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body may not name, each with
+    the reason; `body_limit` is in bytes.
     """
 
     methods: tuple[str, ...]
@@ -76,6 +77,7 @@ class Route:
     feed: bool = False
     location: str | None = None
     entry: str | None = None
+    together: str | None = None
     wrapper: str | None = None
     echoes: str | None = None
     frozen: tuple[tuple[str, str], ...] = ()
@@ -149,7 +151,7 @@ ROUTES: tuple[Route, ...] = (
 
     Route(("POST",), "/api/groups/<group_id>/transfer", "transfer",
           (*OF_GROUP, participant("from_id", "from"), participant("to_id", "to"), amount("amount"), KEY, METADATA),
-          TRANSFER, entry="entry_id"),
+          TRANSFER, entry="entry_id", together="transfer_each"),
     Route(("POST",), "/api/groups/<id>/transfers", "transfer_all",
           (*IN_GROUP, Argument("transfers", "body", "lines", "transfers"), KEY),
           (("entries[]", MOVED), ("participants[]", PARTICIPANT)), body_limit=16 * MIB),

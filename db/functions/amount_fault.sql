@@ -13,7 +13,8 @@ as $$
       or amount_fault.amount <> trunc(amount_fault.amount)
     then 'must be a whole number'
     when amount_fault.amount < amount_fault.minimum
-    then format('must be at least %s', amount_fault.minimum)
+    -- Not format(), which is not immutable and would keep this from being inlined.
+    then 'must be at least ' || amount_fault.minimum::text
     when amount_fault.amount >= 2::numeric ^ 256
     then 'must be below 2^256'
   end

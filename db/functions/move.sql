@@ -13,6 +13,7 @@ declare
   participant ledger.participants;
   sender      ledger.participants;
   recipient   ledger.participants;
+  fault       text;
   moment      timestamptz;
   result      ledger.transfer_result;
 begin
@@ -42,16 +43,9 @@ begin
     );
   end if;
 
-  if recipient.amount + amount >= 2::numeric ^ 256 then
-    perform ledger.refuse_invalid(array['amount'], array['would take the recipient to 2^256 or more']);
-  end if;
-  if sender.amount < amount then
-    raise exception using
-      errcode = 'LG003',
-      column  = 'amount',
-      message = format('participant %s has %s, cannot send %s', sender.id, sender.amount, amount),
-      detail  = format('amount: exceeds the balance of %s', sender.amount),
-      hint    = 'Send at most the balance.';
+  fault := ledger.balance_fault(sender.amount - amount, recipient.amount + amount);
+  if fault is not null then
+    perform ledger.refuse_transfer(fault, 'amount', sender.id, sender.amount, amount);
   end if;
 
   -- Taken while both are locked, and never below a time that either has, whatever the clock does.

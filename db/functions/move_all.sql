@@ -18,7 +18,7 @@ begin
   select
     array_agg(b.from_amount order by b.line),
     array_agg(b.to_amount order by b.line),
-    min(b.line) filter (where b.from_amount < 0 or b.to_amount >= 2::numeric ^ 256)
+    min(b.line) filter (where ledger.balance_fault(b.from_amount, b.to_amount) is not null)
   into
     from_amounts,
     to_amounts,
@@ -48,23 +48,14 @@ begin
     group by r.line
   ) as b;
 
-  if to_amounts[refused] >= 2::numeric ^ 256 then
-    perform ledger.refuse_invalid(
-      array[format('transfers[%s].amount', refused - 1)],
-      array['would take the recipient to 2^256 or more']
+  if refused is not null then
+    perform ledger.refuse_transfer(
+      ledger.balance_fault(from_amounts[refused], to_amounts[refused]),
+      format('transfers[%s].amount', refused - 1),
+      lines.from_ids[refused],
+      from_amounts[refused] + lines.amounts[refused],
+      lines.amounts[refused]
     );
-  elsif refused is not null then
-    raise exception using
-      errcode = 'LG003',
-      column  = format('transfers[%s].amount', refused - 1),
-      message = format(
-        'participant %s has %s, cannot send %s',
-        lines.from_ids[refused], from_amounts[refused] + lines.amounts[refused], lines.amounts[refused]
-      ),
-      detail  = format(
-        'transfers[%s].amount: exceeds the balance of %s', refused - 1, from_amounts[refused] + lines.amounts[refused]
-      ),
-      hint    = 'Send at most the balance.';
   end if;
 
   with moved as (

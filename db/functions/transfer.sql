@@ -36,7 +36,7 @@ begin
     return move(group_id, from_id, to_id, amount, metadata, null);
   end if;
 
-  request := array['transfer', from_id::text, to_id::text, trunc(amount)::text, metadata::text];
+  request := transfer_request(from_id, to_id, amount, metadata);
   answer := replay(group_id, idempotency_key, request);
   if answer is not null then
     result := json_populate_record(result, answer);

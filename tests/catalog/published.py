@@ -41,6 +41,11 @@ FUNCTIONS = {
         False,
     ),
     "transfer_all": (["group_id", "transfers", "idempotency_key"], ["entries", "participants", "replayed"], False),
+    "transfer_each": (
+        ["group_ids", "from_ids", "to_ids", "amounts", "idempotency_keys", "metadatas"],
+        ["place", "outcome", "to_participant", "from_participant", "entry_id"],
+        False,
+    ),
     "list_entries": (
         [
             *["group_id", "kind", "settled", "metadata", "since", "until"],

@@ -130,15 +130,25 @@ def test_no_plan_is_quadratic_and_the_kept_ones_serve_every_size(session, before
     steps = [step for plan in plans for step in nodes(plan)]
     # Something was printed and read.
     assert {"LOCKROWS", "MODIFYTABLE", "WINDOWAGG", "FUNCTIONSCAN", "INDEXSCAN"} <= {step[""] for step in steps}
-    inner = [side for step in steps if step[""] == "NESTLOOP" for side in step[":join.plan.righttree"]]
+    # Before version 16 the field's name is short.
+    inner = [
+        side
+        for step in steps
+        if step[""] == "NESTLOOP"
+        for side in step.get(":join.plan.righttree") or step[":righttree"]
+    ]
     assert [side[""] for side in inner if not looks_up(side)] == []
     # Nothing else is run for each row; a CTE is run once.
     assert {kind for step in steps if step[""] == "SUBPLAN" for kind in step[":subLinkType"]} <= {CTE}
 
+    # Nothing inside the functions is planned anew: what is, is the test's own.
+    plans.clear()
+    make(session, LINES[before])
+    own = len(plans)
     plans.clear()
     make(session, LINES[after])
-    # Nothing inside the functions was planned anew: these are the two statements of the test.
-    assert len(plans) == 2
+    assert own <= 3
+    assert len(plans) == own
 
 
 # Rows, and entries of indexes, that the session's transaction has read.

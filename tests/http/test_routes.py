@@ -155,4 +155,9 @@ def test_every_published_function_has_a_route_with_its_parameters(admin):
         """
     ).fetchall()
     routed = {(route.function, tuple(argument.parameter for argument in route.arguments)) for route in ROUTES}
+    routed |= {
+        (route.together, tuple(f"{argument.parameter}s" for argument in route.arguments))
+        for route in ROUTES
+        if route.together
+    }
     assert routed == {(name, tuple(parameters or ())) for name, parameters in published}

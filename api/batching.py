@@ -1,0 +1,126 @@
+"""Transfers that arrive together share a call.
+
+While one call is in flight, requests queue; the next call takes them all, in the order in which they came. A lone
+request goes at once, and nothing waits for a timer. One commit then serves many transfers, and those of one popular
+participant do not wait for each other's.
+
+The function makes those that can be made without waiting for anybody. What it leaves is made by itself, in a call of
+its own on another connection: a refusal, a repeated request, a row that stays locked. So no outcome fails or delays
+another beyond the call that both were in.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import psycopg
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from api.call import json_of
+from api.database import Database, Values
+from api.errors import ConnectionLost, known
+from api.routes import Route
+from api.values import sql_type
+
+MAX_TOGETHER = 512  # transfers of one call
+MAX_WAITING = 4096  # requests; one more is refused
+MAX_LOCKED = 3  # calls that find a row locked before the transfer waits for it by itself
+
+
+@dataclass(eq=False)
+class Waiting:
+    """A request that waits for its answer; None says that it is to be made by itself."""
+
+    parameters: Mapping[str, str | None]
+    strings: bool
+    answer: asyncio.Future[Values | None]
+    locked: int = 0
+
+
+class SharedCalls:
+    """The calls of one route that one worker's requests share."""
+
+    def __init__(self, route: Route, database: Database) -> None:
+        self.route = route
+        self.database = database
+        self.statement = statement(route)
+        self.waiting: deque[Waiting] = deque()
+        self.caller: asyncio.Task[None] | None = None
+
+    async def call(self, parameters: Mapping[str, str | None], strings: bool) -> Values | None:
+        """Make a call together with others; the row of its answer, or None where it is to be made by itself.
+
+        Raises psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, ConnectionLost.
+        """
+        if len(self.waiting) >= MAX_WAITING:
+            raise TooManyRequests(f"{MAX_WAITING} requests are waiting")
+        request = Waiting(parameters, strings, asyncio.get_running_loop().create_future())
+        self.waiting.append(request)
+        if self.caller is None:
+            # A task of its own: a client that goes away does not take the others' call along.
+            self.caller = asyncio.create_task(self.make_calls())
+        return await request.answer
+
+    async def make_calls(self) -> None:
+        try:
+            while self.waiting:
+                taken = [self.waiting.popleft() for _ in range(min(len(self.waiting), MAX_TOGETHER))]
+                # Whoever has gone meanwhile asks for nothing any more.
+                if together := [request for request in taken if not request.answer.done()]:
+                    await self.make_call(together)
+        finally:
+            self.caller = None
+
+    async def make_call(self, together: list[Waiting]) -> None:
+        try:
+            rows = await self.database.call_shared(self.statement, self.arrays(together))
+        except (psycopg.Error, PoolTimeout, TooManyRequests, ConnectionLost) as error:
+            # Of a fault that only one of them can have caused, nothing is left: each by itself will tell whose it was.
+            alone = isinstance(error, psycopg.Error) and error.sqlstate is not None and not known(error.sqlstate)
+            for request in together:
+                if not request.answer.done():
+                    request.answer.set_result(None) if alone else request.answer.set_exception(error)
+            return
+        again = []
+        for request, (outcome, *row) in zip(together, rows, strict=True):
+            if request.answer.done():
+                continue
+            if outcome == b"locked" and request.locked < MAX_LOCKED:
+                request.locked += 1
+                again.append(request)
+            else:
+                request.answer.set_result(row if outcome == b"done" else None)
+        self.waiting.extendleft(reversed(again))
+
+    def arrays(self, together: list[Waiting]) -> dict[str, object]:
+        """The parameters of the requests by columns; a column of nulls is null."""
+        columns: dict[str, object] = {"strings": [request.strings for request in together]}
+        for argument in self.route.arguments:
+            column = [request.parameters[argument.parameter] for request in together]
+            columns[argument.parameter] = column if any(value is not None for value in column) else None
+        return columns
+
+
+def statement(route: Route) -> str:
+    """The SQL of a shared call: a row for each request, its outcome and then the values that a call of its own has."""
+    function = route.together
+    arguments = [
+        f"{argument.parameter}s => %({argument.parameter})s::{sql_type(argument.kind)}[]"
+        for argument in route.arguments
+    ]
+    assert route.answer is not None
+    return f"""
+        select
+          {function}.outcome,
+          case
+            when {function}.outcome <> 'done' then null
+            when (%(strings)s::boolean[])[{function}.place] then {json_of(route.answer, f"{function}", True)}
+            else {json_of(route.answer, f"{function}", False)}
+          end,
+          null,
+          {function}.{route.entry},
+          false
+        from ledger.{function}({", ".join(arguments)})
+        order by {function}.place
+    """

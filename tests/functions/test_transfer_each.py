@@ -1,0 +1,192 @@
+"""ledger.transfer_each: transfers of many requests in one call, those that can be made without waiting for anybody."""
+
+from decimal import Decimal
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.functions.conftest import TOO_LONG, behind, rows
+from tests.support import balance, call, create, join, one, refused, transfer
+
+CALL = """
+select outcome, (to_participant).amount, (from_participant).amount, entry_id
+from ledger.transfer_each(%s, %s, %s, %s::numeric[], %s, %s::jsonb[])
+order by place
+"""
+
+
+def each(ledger: psycopg.Connection, *lines: tuple, keys: list | None = None, metadatas: list | None = None) -> list:
+    """The outcomes of lines (group, from, to, amount): what became of each, both balances after it, the entry."""
+    columns = [list(column) for column in zip(*lines, strict=True)] if lines else [[], [], [], []]
+    columns[3] = [None if amount is None else Decimal(amount) for amount in columns[3]]
+    documents = metadatas and [None if metadata is None else Jsonb(metadata) for metadata in metadatas]
+    return ledger.execute(CALL, [*columns, keys, documents]).fetchall()
+
+
+def outcomes(ledger: psycopg.Connection, *lines: tuple, **options: list) -> list[str]:
+    return [row[0] for row in each(ledger, *lines, **options)]
+
+
+@pytest.fixture
+def carol(ledger, group):
+    return join(ledger, group, "carol", 0)
+
+
+@pytest.fixture
+def dave(ledger, group):
+    return join(ledger, group, "dave", 0)
+
+
+def test_makes_each_line_in_order(ledger, group, alice, bob, carol, dave, record):
+    # A chain: each spends what the one before has given.
+    made = each(ledger, (group, alice, bob, 100), (group, bob, carol, 200), (group, carol, dave, 150))
+    assert [row[:3] for row in made] == [("done", 200, 0), ("done", 200, 0), ("done", 150, 50)]
+    entries = [row[3] for row in made]
+    assert entries == sorted(entries)
+    assert record()[4:] == [
+        (entries[0], "transfer", alice, bob, 100, 0, 200),
+        (entries[1], "transfer", bob, carol, 200, 0, 200),
+        (entries[2], "transfer", carol, dave, 150, 50, 150),
+    ]
+    assert [balance(ledger, group, participant) for participant in (alice, bob, carol, dave)] == [0, 0, 50, 150]
+
+
+def test_answers_as_transfer_does(ledger, group, alice, bob):
+    query = "select to_participant, from_participant from ledger.{}"
+    by_itself = one(ledger, query.format("transfer(%s, %s, %s, 5)"), [group, alice, bob])
+    transfer(ledger, group, bob, alice, 5)
+    together = one(ledger, query.format("transfer_each(%s, %s, %s, array[5.000])"), [[group], [alice], [bob]])
+    assert together == by_itself
+
+
+def test_serves_both_directions_and_several_groups(ledger, group, alice, bob):
+    other = create(ledger, "Other")
+    erin, frank = join(ledger, other, "erin", 10), join(ledger, other, "frank", 0)
+    lines = [(group, alice, bob, 10), (other, erin, frank, 10), (group, bob, alice, 110), (other, frank, erin, 1)]
+    assert [row[:3] for row in each(ledger, *lines)] == [
+        ("done", 110, 90),
+        ("done", 10, 0),
+        ("done", 200, 0),
+        ("done", 1, 9),
+    ]
+
+
+def test_leaves_what_transfer_refuses_and_makes_the_others(ledger, group, alice, bob, neighbour, refuses):
+    whale = join(ledger, group, "whale", 2**256 - 1)
+    left = {
+        (group, alice, bob, 101): "LG003",
+        (group, alice, whale, 1): "LG001",
+        (group, alice, 2**62, 1): "LG002",
+        (group, 2**62, alice, 1): "LG002",
+        (neighbour, alice, bob, 1): "LG002",
+        (2**62, alice, bob, 1): "LG002",
+        (group, alice, alice, 1): "LG001",
+        (group, alice, bob, 0): "LG001",
+        (group, alice, bob, -1): "LG001",
+        (group, alice, bob, Decimal("1.5")): "LG001",
+        (group, alice, bob, Decimal("NaN")): "LG001",
+        (group, alice, bob, 2**256): "LG001",
+        (group, alice, bob, None): "LG001",
+        (None, alice, bob, 1): "LG001",
+        (group, None, bob, 1): "LG001",
+        (group, alice, None, 1): "LG001",
+    }
+    for line, sqlstate in left.items():
+        refused(ledger, sqlstate, "select ledger.transfer(%s, %s, %s, %s)", line)
+    lines = [line for bad in left for line in (bad, (group, bob, alice, 1))]
+    made = outcomes(ledger, *lines)
+    assert made == ["left", "done"] * len(left)
+    assert balance(ledger, group, bob) == 100 - len(left)
+
+
+def test_a_line_that_is_left_changes_nothing(ledger, group, alice, bob):
+    before = rows(ledger)
+    assert outcomes(ledger, (group, alice, bob, 101), (group, alice, 2**62, 1)) == ["left", "left"]
+    assert rows(ledger) == before
+
+
+def test_one_who_left_is_not_there(ledger, group, alice, bob, carol):
+    call(ledger, "exit_group", group, carol)
+    assert outcomes(ledger, (group, alice, carol, 1), (group, alice, bob, 1)) == ["left", "done"]
+
+
+def test_what_is_refused_for_want_of_money_is_not_missed_later(ledger, group, alice, bob):
+    assert outcomes(ledger, (group, bob, alice, 150), (group, alice, bob, 50), (group, bob, alice, 150)) == [
+        "left",
+        "done",
+        "done",
+    ]
+
+
+def test_moves_the_greatest_amount(ledger, group, carol):
+    whale = join(ledger, group, "whale", 2**256 - 1)
+    ((outcome, got, kept, _),) = each(ledger, (group, whale, carol, 2**256 - 1))
+    assert (outcome, got, kept) == ("done", 2**256 - 1, 0)
+
+
+def test_nothing_is_asked_of_no_line(ledger):
+    assert each(ledger) == []
+    assert ledger.execute("select * from ledger.transfer_each(null, null, null, null)").fetchall() == []
+
+
+def test_a_key_is_used_once(ledger, group, alice, bob):
+    line = (group, alice, bob, 5)
+    assert outcomes(ledger, line, line, (group, bob, alice, 1), line, keys=["key", "key", None, "other"]) == [
+        "done",
+        "left",
+        "done",
+        "done",
+    ]
+    # What was left is the repeated request, as transfer knows.
+    repeated = one(
+        ledger, "select replayed, (from_participant).amount from ledger.transfer(%s, %s, %s, %s, 'key')", line
+    )
+    assert repeated == (True, 95)
+    assert outcomes(ledger, line, line, keys=["key", "new"]) == ["left", "done"]
+    refused(ledger, "LG006", "select ledger.transfer(%s, %s, %s, 6, 'key')", line[:3])
+
+
+def test_a_key_of_a_line_that_is_left_stays_free(ledger, group, alice, bob):
+    bad, good = (group, alice, bob, 1000), (group, alice, bob, 5)
+    assert outcomes(ledger, bad, keys=["key"]) == ["left"]
+    assert outcomes(ledger, (group, alice, alice, 5), good, keys=["key", "key"]) == ["left", "done"]
+
+
+def test_a_key_used_by_transfer_is_left_to_it(ledger, group, alice, bob):
+    first = one(ledger, "select entry_id from ledger.transfer(%s, %s, %s, 5, 'key')", [group, alice, bob])
+    assert outcomes(ledger, (group, alice, bob, 5), keys=["key"]) == ["left"]
+    again = one(ledger, "select entry_id from ledger.transfer(%s, %s, %s, 5, 'key')", [group, alice, bob])
+    assert again == first
+
+
+@pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
+def test_a_bad_key_is_left(ledger, group, alice, bob, key):
+    assert outcomes(ledger, (group, alice, bob, 5), (group, alice, bob, 5), keys=[key, "good"]) == ["left", "done"]
+
+
+def test_metadata_are_kept_and_are_part_of_the_request(ledger, group, alice, bob):
+    lines = [(group, alice, bob, 5)] * 4
+    metadatas = [{"order": 1}, None, [1], {"long": TOO_LONG * 20}]
+    made = each(ledger, *lines, keys=["a", "b", "c", "d"], metadatas=metadatas)
+    assert [row[0] for row in made] == ["done", "done", "left", "left"]
+    kept = "select metadata from ledger.get_entry(%s, %s)"
+    assert [one(ledger, kept, [group, row[3]]) for row in made[:2]] == [({"order": 1},), (None,)]
+    refused(ledger, "LG006", "select ledger.transfer(%s, %s, %s, 5, 'a')", lines[0][:3])
+    repeated = "select replayed from ledger.transfer(%s, %s, %s, 5, 'a', '{\"order\": 1}')"
+    assert one(ledger, repeated, lines[0][:3]) == (True,)
+
+
+def test_a_time_is_not_below_that_of_either_sides_last_entry(ledger, group, alice, bob, carol, dave):
+    with behind(ledger):
+        ledger.execute("update ledger.participants set moved_at = now() + interval '1 day' where id = %s", [alice])
+    made = each(ledger, (group, alice, bob, 5), (group, bob, carol, 5), (group, bob, dave, 1), (group, carol, dave, 1))
+    times = [
+        one(ledger, "select created_at > now() + interval '1 hour' from ledger.get_entry(%s, %s)", [group, row[3]])
+        for row in made
+    ]
+    assert times == [(True,)] * 4
+    erin = join(ledger, group, "erin", 5)
+    frank = join(ledger, group, "frank", 5)
+    ((_, _, _, entry),) = each(ledger, (group, erin, frank, 1))
+    assert one(ledger, "select created_at < now() + interval '1 hour' from ledger.get_entry(%s, %s)", [group, entry])[0]

@@ -1,0 +1,298 @@
+"""Transfers that arrive together share a call, and no outcome touches another's."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg_pool import TooManyRequests
+
+from api import batching
+from api.batching import SharedCalls
+from api.errors import ConnectionLost
+from api.routes import ROUTES
+from tests.http.client import Answer, problem, serving
+from tests.support import join, one, until
+
+(TRANSFER,) = (route for route in ROUTES if route.function == "transfer")
+
+
+@pytest.fixture
+def together(api, admin) -> Callable[..., list[Answer]]:
+    """Send requests that share one call: they queue while a first call waits for the table."""
+
+    def send(first: tuple, *requests: tuple) -> list[Answer]:
+        with ThreadPoolExecutor(len(requests) + 1) as pool:
+            with admin.transaction():
+                admin.execute("lock table ledger.participants in access exclusive mode")
+                held = pool.submit(api, *first)
+                waiting = (
+                    "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_each'"
+                )
+                with api.database.connect(api.database.admin) as observer:
+                    until(lambda: one(observer, waiting) == (1,), "the first call to wait")
+                    sent = [pool.submit(api, *request) for request in requests]
+                    # They are read and queued while the first one waits, which it does for a second at most.
+                    threading.Event().wait(0.3)
+            assert held.result().status == 200
+            return [future.result() for future in sent]
+
+    return send
+
+
+def transfer(group, amount: object = 1, key: str | None = None, **members: object) -> tuple:
+    body = {"from": group.bob, "to": group.alice, "amount": amount} | members
+    return "POST", f"{group.path}/transfer", body, {"Idempotency-Key": key} if key else {}
+
+
+def test_each_has_its_own_outcome(api, group, other, together, admin):
+    carol = api("POST", f"{group.path}/participants", {"username": "carol", "amount": 0}).data["id"]
+    dave = api("POST", f"{group.path}/participants", {"username": "dave", "amount": 0}).data["id"]
+    whale = api("POST", f"{group.path}/participants", {"username": "whale", "amount": 2**256 - 1}).data["id"]
+    api(*transfer(group, key="used"))
+    answers = together(
+        transfer(other),
+        transfer(group, 10),
+        transfer(group, 10**6),
+        transfer(group, 5, to=2**62),
+        transfer(group, 5, to=group.bob),
+        transfer(group, 5, to=other.bob),
+        transfer(group, 1, to=whale),
+        transfer(group, 1, key="used"),
+        transfer(group, 2, key="used"),
+        transfer(group, 3, key="twice"),
+        transfer(group, 3, key="twice"),
+        (
+            "POST",
+            f"{group.path}/transfer",
+            {"from": group.alice, "to": group.bob, "amount": 20},
+            {"Prefer": "amounts=string"},
+        ),
+        ("POST", f"{other.path}/transfer", {"from": other.alice, "to": other.bob, "amount": 7}),
+        transfer(group, 4, metadata={"order": 17}),
+    )
+    assert [answer.status for answer in answers] == [200, 403, 404, 422, 404, 422, 200, 422, 200, 200, 200, 200, 200]
+    assert answers[6].headers["Idempotency-Replayed"] == "true"
+    assert answers[7].json["code"] == "idempotency_key_reused"
+    assert answers[8].body == answers[9].body
+    assert {answers[8].headers.get("Idempotency-Replayed"), answers[9].headers.get("Idempotency-Replayed")} == {
+        None,
+        "true",
+    }
+    assert isinstance(answers[10].data["to_participant"]["amount"], str)
+    bob = api("GET", f"{group.path}/participants/{group.bob}").data["amount"]
+    assert bob == 100 - 1 - 10 - 3 + 20 - 4
+    assert [api("GET", f"{group.path}/participants/{of}").data["amount"] for of in (carol, dave)] == [0, 0]
+    # Those that were made are of one transaction.
+    made = [int(answers[number].headers["Ledger-Entry"]) for number in (0, 10, 11, 12)]
+    assert one(admin, "select count(distinct xid) from ledger.entries where id = any (%s)", [made]) == (1,)
+
+
+def test_a_locked_row_delays_only_those_who_need_it(api, group, other):
+    with api.database.connect(api.database.admin, autocommit=False) as holder, ThreadPoolExecutor(8) as pool:
+        holder.execute("select from ledger.participants where id = %s for update", [group.bob])
+        stuck = [pool.submit(api, *transfer(group)) for _ in range(4)]
+        for _ in range(20):
+            assert api(*transfer(other)).status == 200
+        # They give up after the lock time-out of the test's login, a second.
+        assert [problem(future.result(), 503, "busy")["sqlstate"] for future in stuck] == ["55P03"] * 4
+    assert api(*transfer(group)).status == 200
+
+
+def test_a_row_that_is_locked_for_a_moment_is_waited_for(api, group):
+    with api.database.connect(api.database.admin, autocommit=False) as holder, ThreadPoolExecutor(1) as pool:
+        holder.execute("select from ledger.participants where id = %s for update", [group.bob])
+        waiting = pool.submit(api, *transfer(group))
+        blocked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'ledger.transfer'"
+        with api.database.connect(api.database.admin) as observer:
+            until(lambda: one(observer, blocked) == (1,), "the transfer to wait")
+        holder.rollback()
+        assert waiting.result().status == 200
+
+
+def test_a_lost_connection_is_an_unknown_outcome_for_those_in_flight_and_the_next_call_works(api, group, other, admin):
+    waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_each'"
+    with ThreadPoolExecutor(1) as pool, api.database.connect(api.database.admin) as observer, admin.transaction():
+        admin.execute("lock table ledger.participants in access exclusive mode")
+        lost = pool.submit(api, *transfer(group, key="lost"))
+        until(lambda: observer.execute(waiting).fetchall(), "the call to wait")
+        observer.execute("select pg_terminate_backend(%s)", one(observer, waiting))
+        problem(lost.result(), 504, "outcome_unknown")
+    assert api(*transfer(other)).status == 200
+    assert api(*transfer(group, key="lost")).status == 200
+    assert api(*transfer(group, key="lost")).headers["Idempotency-Replayed"] == "true"
+    assert api("GET", f"{group.path}/participants/{group.bob}").data["amount"] == 99
+
+
+def test_requests_in_flight_are_answered_before_the_service_stops(database):
+    with database.connect() as ledger:
+        (group,) = one(ledger, "select id from ledger.create_group('ETH')")
+        alice, bob = (join(ledger, group, name, 1000) for name in ("alice", "bob"))
+    body = {"from": bob, "to": alice, "amount": 1}
+    with database.connect(database.admin, autocommit=False) as holder, ThreadPoolExecutor(20) as pool:
+        with serving(database) as api:
+            assert api("POST", f"/api/groups/{group}/transfer", body).status == 200
+            holder.execute("lock table ledger.participants in access exclusive mode")
+            sent = [pool.submit(api, "POST", f"/api/groups/{group}/transfer", body) for _ in range(20)]
+            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_each'"
+            with database.connect(database.admin) as observer:
+                until(lambda: one(observer, waiting) == (1,), "a call to wait")
+            threading.Event().wait(0.3)
+            threading.Timer(0.5, holder.rollback).start()
+        answers = [future.result().status for future in sent]
+    assert answers == [200] * 20
+    with database.connect() as ledger:
+        assert one(ledger, "select amount from ledger.get_participant(%s, %s)", [group, bob]) == (979,)
+
+
+# The queue, beside a database that does as it is told
+
+
+class Told:
+    """A database whose shared calls wait until they are told their rows, or an error."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, asyncio.Future]] = []
+
+    async def call_shared(self, statement: str, parameters: dict) -> list:
+        future = asyncio.get_running_loop().create_future()
+        self.calls.append((len(parameters["strings"]), future))
+        return await future
+
+
+@contextmanager
+def at_most(monkeypatch: pytest.MonkeyPatch, **bounds: int) -> Iterator[None]:
+    for name, value in bounds.items():
+        monkeypatch.setattr(batching, name, value)
+    yield
+
+
+def request(shared: SharedCalls) -> asyncio.Task:
+    return asyncio.create_task(shared.call({argument.parameter: "1" for argument in TRANSFER.arguments}, False))
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def run(story: Callable) -> None:
+    async def tell() -> None:
+        database = Told()
+        await story(SharedCalls(TRANSFER, database), database)
+
+    asyncio.run(tell())
+
+
+DONE, LEFT, LOCKED = ([outcome, b"answer", None, b"7", b"f"] for outcome in (b"done", b"left", b"locked"))
+
+
+def test_a_lone_request_goes_at_once_and_the_next_call_takes_all_that_came_meanwhile():
+    async def story(shared: SharedCalls, database: Told) -> None:
+        first = request(shared)
+        await settle()
+        others = [request(shared) for _ in range(5)]
+        await settle()
+        assert [size for size, _ in database.calls] == [1]
+        database.calls[0][1].set_result([DONE])
+        assert await first == DONE[1:]
+        await settle()
+        assert [size for size, _ in database.calls] == [1, 5]
+        database.calls[1][1].set_result([DONE, LEFT, DONE, DONE, DONE])
+        assert [await other for other in others] == [DONE[1:], None, DONE[1:], DONE[1:], DONE[1:]]
+        assert shared.caller is None or shared.caller.done()
+
+    run(story)
+
+
+def test_a_call_takes_no_more_than_its_share_and_a_full_queue_refuses(monkeypatch):
+    async def story(shared: SharedCalls, database: Told) -> None:
+        requests = [request(shared) for _ in range(8)]
+        await settle()
+        # One was refused as the eighth, seven wait for the first call, which took three.
+        with pytest.raises(TooManyRequests):
+            await requests[7]
+        assert [size for size, _ in database.calls] == [3]
+        for _ in range(3):
+            database.calls[-1][1].set_result([DONE] * database.calls[-1][0])
+            await settle()
+        assert [size for size, _ in database.calls] == [3, 3, 1]
+        assert all([await one_of for one_of in requests[:7]])
+
+    with at_most(monkeypatch, MAX_TOGETHER=3, MAX_WAITING=7):
+        run(story)
+
+
+def test_who_goes_away_before_the_call_asks_for_nothing():
+    async def story(shared: SharedCalls, database: Told) -> None:
+        first = request(shared)
+        await settle()
+        gone, stays = request(shared), request(shared)
+        await settle()
+        gone.cancel()
+        database.calls[0][1].set_result([DONE])
+        await settle()
+        assert [size for size, _ in database.calls] == [1, 1]
+        database.calls[1][1].set_result([DONE])
+        assert await stays == await first == DONE[1:]
+
+    run(story)
+
+
+def test_who_goes_away_during_the_call_takes_nobody_along():
+    async def story(shared: SharedCalls, database: Told) -> None:
+        gone, stays = request(shared), request(shared)
+        await settle()
+        gone.cancel()
+        await settle()
+        database.calls[0][1].set_result([DONE, DONE])
+        assert await stays == DONE[1:]
+
+    run(story)
+
+
+def test_a_locked_row_is_tried_again_before_what_came_later_and_then_left():
+    async def story(shared: SharedCalls, database: Told) -> None:
+        locked, free = request(shared), request(shared)
+        await settle()
+        database.calls[0][1].set_result([LOCKED, DONE])
+        assert await free == DONE[1:]
+        for number in range(1, batching.MAX_LOCKED):
+            await settle()
+            database.calls[number][1].set_result([LOCKED])
+        await settle()
+        assert not locked.done()
+        database.calls[batching.MAX_LOCKED][1].set_result([LOCKED])
+        assert await locked is None
+
+    run(story)
+
+
+@pytest.mark.parametrize("error", [ConnectionLost(), psycopg.errors.QueryCanceled(), psycopg.OperationalError("away")])
+def test_all_hear_of_a_call_that_failed_and_the_next_one_works(error):
+    async def story(shared: SharedCalls, database: Told) -> None:
+        requests = [request(shared) for _ in range(3)]
+        await settle()
+        database.calls[0][1].set_exception(error)
+        for one_of in requests:
+            with pytest.raises(type(error)):
+                await one_of
+        after = request(shared)
+        await settle()
+        database.calls[1][1].set_result([DONE])
+        assert await after == DONE[1:]
+
+    run(story)
+
+
+def test_after_a_fault_that_nobody_expected_each_is_made_by_itself():
+    async def story(shared: SharedCalls, database: Told) -> None:
+        requests = [request(shared) for _ in range(3)]
+        await settle()
+        database.calls[0][1].set_exception(psycopg.errors.InternalError_())
+        assert [await one_of for one_of in requests] == [None] * 3
+
+    run(story)
