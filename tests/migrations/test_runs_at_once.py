@@ -185,7 +185,7 @@ def test_a_roll_back_gives_up_on_a_lock_and_changes_nothing(hasty, conninfo, com
     migrate.migrate(conninfo)
     for name in (NAMES[-1], NAMES[0]):
         with (
-            service(conninfo, "alter function ledger.transfer cost 99; lock table ledger.groups in share mode"),
+            service(conninfo, "lock table ledger.groups, ledger.entries in share mode"),
             migrate.locked(conninfo) as backend,
             pytest.raises(psycopg.errors.LockNotAvailable),
         ):
