@@ -17,7 +17,7 @@ MAX_LIMIT = 1000  # rows of a page
 MAX_WAIT = 30  # seconds that a reader of the feed may wait
 MAX_ID = str(2**63 - 1)
 MAX_AMOUNT_DIGITS = 78  # of 2^256 - 1; the exact bound is a rule and lies in SQL
-MAX_EXPONENT = 4096  # of a number in metadata, which may have as many bytes
+MAX_NUMBER = 4096  # digits, and exponent, of a number in metadata, which may have as many bytes
 
 DIGITS = re.compile("[0-9]+", re.ASCII)
 EXPONENT = re.compile("[eE][+-]?0*([0-9]*)")
@@ -70,8 +70,8 @@ def spell(value: object) -> str:
     """The JSON text of a decoded value, its numbers to the digit. Raises Unspeakable."""
     if isinstance(value, Number):
         exponent = EXPONENT.search(value)
-        if exponent and (len(exponent[1]) > 4 or int(exponent[1] or 0) > MAX_EXPONENT):
-            raise Unspeakable(f"must not have a number with an exponent beyond {MAX_EXPONENT}")
+        if len(value) > MAX_NUMBER or (exponent and (len(exponent[1]) > 4 or int(exponent[1] or 0) > MAX_NUMBER)):
+            raise Unspeakable(f"must not have a number of more than {MAX_NUMBER} digits")
         return value
     if isinstance(value, str):
         if "\0" in value or SURROGATES.search(value):
