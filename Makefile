@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test lint format migration clean
+.PHONY: help run test lint format bench bench-full migration clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (PORT=5000 make run: elsewhere)
 	@exec $(BIN)/ledger serve
@@ -24,6 +24,12 @@ lint: $(VENV)/installed ## Check the code's layout and style
 
 format: $(VENV)/installed ## Put the code into shape
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed ## Measure this machine's ledger in 10 minutes, into bench.json (against=FILE: beside a run of before)
+	@$(BIN)/python -m bench $(if $(against),--against '$(against)')
+
+bench-full: $(VENV)/installed ## The same with every kind of load and 10,000,000 entries: about 40 minutes
+	@$(BIN)/python -m bench --full $(if $(against),--against '$(against)')
 
 migration: ## Freeze changed functions into a migration: make migration name=refuse-overflow
 	@$(PYTHON) db/freeze.py '$(name)'

@@ -12,7 +12,7 @@ from sanic.handlers import ErrorHandler
 
 from api.arguments import read_arguments
 from api.batching import SharedCalls
-from api.call import has_amounts, prefers_strings, render, statement
+from api.call import prefers_strings, render, statement
 from api.database import Database, Values
 from api.errors import Problem, from_database, from_framework
 from api.routes import ROUTES, Route
@@ -73,12 +73,11 @@ def create_app(conninfo: str, name: str) -> Sanic:
 def handle(route: Route, database: Database, stopping: asyncio.Event) -> Handler:
     """The handler of a route: arguments, one call, the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
-    may_prefer = has_amounts(route.answer)
     shared = SharedCalls(route, database) if route.together else None
 
     async def handler(request: Request, **parts: str) -> HTTPResponse:
         parameters = await read_arguments(route, request, parts)
-        strings = may_prefer and prefers_strings(request)
+        strings = route.has_amounts and prefers_strings(request)
 
         async def call() -> Values:
             try:

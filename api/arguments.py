@@ -44,46 +44,43 @@ async def read_arguments(route: Route, request: Request, parts: Mapping[str, str
         given = await asyncio.to_thread(parse, request, body) if len(body) > MIB else parse(request, body)
         read_members(route, given, parts, values, errors)
     else:
-        values |= dict.fromkeys(argument.parameter for argument in route.body)
-    read_query(route, request, values, errors)
+        values.update((argument.parameter, None) for argument in route.body)
+    if route.query or request.query_string:
+        read_query(route, request, values, errors)
     if route.keyed:
         read_key(request, values, errors)
     if errors:
         name, messages = next(iter(errors.items()))
         raise Problem("invalid_value", f"{name} {messages[0]}", dict(islice(errors.items(), MAX_ERRORS)))
-    for argument in route.arguments:
-        if argument.source == "path":
-            number = parts[argument.name]
-            if id_fault(number) is None:
-                values[argument.parameter] = number
-            elif route.body:
-                # No row has the id -1: the function still gets to refuse bad values first.
-                values[argument.parameter] = "-1"
-            else:
-                raise Problem("not_found", f"{request.path} does not exist")
+    for argument in route.parts:
+        number = parts[argument.name]
+        if id_fault(number) is None:
+            values[argument.parameter] = number
+        elif route.body:
+            # No row has the id -1: the function still gets to refuse bad values first.
+            values[argument.parameter] = "-1"
+        else:
+            raise Problem("not_found", f"{request.path} does not exist")
     return values
 
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The request's body, at most `limit` bytes. What is longer is read to its end by the server and dropped."""
     length = request.headers.get("content-length", "")
-    body = bytearray()
     if DIGITS.fullmatch(length) and (len(length) > 15 or int(length) > limit):
         raise Problem("body_too_large", f"a body may have {limit} bytes")
+    chunks, size = [], 0
     if request.stream is not None:
         async for chunk in request.stream:
-            body += chunk
-            if len(body) > limit:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
                 raise Problem("body_too_large", f"a body may have {limit} bytes")
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def parse(request: Request, body: bytes) -> Members:
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
-    charset = re.search(r'charset\s*=\s*"?([^";\s]+)', parameters, re.IGNORECASE)
-    if body and (
-        media_type.strip().lower() != "application/json" or (charset and charset[1].lower() not in ("utf-8", "utf8"))
-    ):
+    if body and not is_json(request.headers.get("content-type", "")):
         raise Problem(
             "unsupported_media_type",
             "the body must be application/json in UTF-8",
@@ -100,6 +97,15 @@ def parse(request: Request, body: bytes) -> Members:
     if not isinstance(value, Members):
         raise Problem("invalid_json", "the body must be a JSON object")
     return value
+
+
+def is_json(content_type: str) -> bool:
+    if content_type == "application/json":
+        return True
+    media_type, _, parameters = content_type.partition(";")
+    charset = re.search(r'charset\s*=\s*"?([^";\s]+)', parameters, re.IGNORECASE)
+    in_utf8 = charset is None or charset[1].lower() in ("utf-8", "utf8")
+    return in_utf8 and media_type.strip().lower() == "application/json"
 
 
 def read_members(
@@ -119,15 +125,20 @@ def read_members(
         if route.wrapper in body.repeated:
             errors[route.wrapper] = ["must be given once"]
         body = inner
-    names = {argument.name: argument for argument in route.body}
-    frozen = dict(route.frozen)
+    known = 0
     for argument in route.body:
         value = body.get(argument.name, MISSING)
+        known += value is not MISSING
         if argument.optional and (value is MISSING or value is None):
             values[argument.parameter] = None
             continue
         faults, values[argument.parameter] = read(argument.kind, value)
-        errors |= {f"{argument.name}{part}": [fault] for part, fault in faults.items()}
+        for part, fault in faults.items():
+            errors[f"{argument.name}{part}"] = [fault]
+    if known == len(body) and not body.repeated:
+        return
+    names = {argument.name for argument in route.body}
+    frozen = dict(route.frozen)
     for name, value in body.items():
         if name in body.repeated:
             errors[printable(name)] = ["must be given once"]
@@ -142,10 +153,11 @@ def read_members(
 
 def read_query(route: Route, request: Request, values: Values, errors: Errors) -> None:
     known: dict[str, list[Argument]] = defaultdict(list)
-    for argument in route.arguments:
-        if argument.source == "query":
-            known[argument.name].append(argument)
-            values[argument.parameter] = DEFAULTS.get(argument.kind)
+    for argument in route.query:
+        known[argument.name].append(argument)
+        values[argument.parameter] = DEFAULTS.get(argument.kind)
+    if not request.query_string:
+        return
     for name, given in request.get_args(keep_blank_values=True).items():
         if name == "wait" and route.feed:
             fault = "must be given once" if len(given) > 1 else wait_fault(given[0])
@@ -170,7 +182,7 @@ def read_query(route: Route, request: Request, values: Values, errors: Errors) -
 
 
 def read_key(request: Request, values: Values, errors: Errors) -> None:
-    given = request.headers.getall(KEY.name, [])
+    given = request.headers.getall(KEY.name, ())
     if len(given) > 1:
         errors[KEY.name] = ["must be given once"]
     elif given and not VISIBLE.fullmatch(given[0]):

@@ -1,12 +1,12 @@
-"""Transfers that arrive together share a call.
+"""Requests that arrive together share a call: transfers, and reads of a participant.
 
 While one call is in flight, requests queue; the next call takes them all, in the order in which they came. A lone
 request goes at once, and nothing waits for a timer. One commit then serves many transfers, and those of one popular
 participant do not wait for each other's.
 
 The function makes those that can be made without waiting for anybody. What it leaves is made by itself, in a call of
-its own on another connection: a refusal, a repeated request, a row that stays locked. So no outcome fails or delays
-another beyond the call that both were in.
+its own on another connection: a refusal, a repeated request, a row that stays locked; and so is what has a query, as a
+read of the past. So no outcome fails or delays another beyond the call that both were in.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from api.errors import ConnectionLost, known
 from api.routes import Route
 from api.values import sql_type
 
-MAX_TOGETHER = 512  # transfers of one call
+MAX_TOGETHER = 512  # requests of one call
 MAX_WAITING = 4096  # requests; one more is refused
-MAX_LOCKED = 3  # calls that find a row locked before the transfer waits for it by itself
+MAX_LOCKED = 3  # calls that find a row locked before a transfer waits for it by itself
 
 
 @dataclass(eq=False)
@@ -53,6 +53,8 @@ class SharedCalls:
 
         Raises psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, ConnectionLost.
         """
+        if any(parameters[argument.parameter] is not None for argument in self.route.query):
+            return None
         if len(self.waiting) >= MAX_WAITING:
             raise TooManyRequests(f"{MAX_WAITING} requests are waiting")
         request = Waiting(parameters, strings, asyncio.get_running_loop().create_future())
@@ -74,10 +76,11 @@ class SharedCalls:
 
     async def make_call(self, together: list[Waiting]) -> None:
         try:
-            rows = await self.database.call_shared(self.statement, self.arrays(together))
+            rows = await self.database.call_shared(self.statement, self.arrays(together), self.route.reads)
         except (psycopg.Error, PoolTimeout, TooManyRequests, ConnectionLost) as error:
             # Of a fault that only one of them can have caused, nothing is left: each by itself will tell whose it was.
-            alone = isinstance(error, psycopg.Error) and error.sqlstate is not None and not known(error.sqlstate)
+            fault_of_one = isinstance(error, psycopg.Error) and error.sqlstate is not None and not known(error.sqlstate)
+            alone = fault_of_one or (self.route.reads and isinstance(error, ConnectionLost))
             for request in together:
                 if not request.answer.done():
                     request.answer.set_result(None) if alone else request.answer.set_exception(error)
@@ -93,21 +96,34 @@ class SharedCalls:
                 request.answer.set_result(row if outcome == b"done" else None)
         self.waiting.extendleft(reversed(again))
 
-    def arrays(self, together: list[Waiting]) -> dict[str, object]:
-        """The parameters of the requests by columns; a column of nulls is null."""
-        columns: dict[str, object] = {"strings": [request.strings for request in together]}
-        for argument in self.route.arguments:
-            column = [request.parameters[argument.parameter] for request in together]
-            columns[argument.parameter] = column if any(value is not None for value in column) else None
-        return columns
+    def arrays(self, together: list[Waiting]) -> dict[str, str | None]:
+        """The parameters of the requests by columns, as PostgreSQL's array literals; a column of nulls is null."""
+        columns = {
+            argument.parameter: array([request.parameters[argument.parameter] for request in together])
+            for argument in self.route.shared
+        }
+        return columns | {"strings": array(["1" if request.strings else None for request in together])}
+
+
+def array(values: list[str | None]) -> str | None:
+    """The literal of an array; null where it would hold nulls alone."""
+    if values.count(None) == len(values):
+        return None
+    return f"{{{','.join(['null' if value is None else quoted(value) for value in values])}}}"
+
+
+def quoted(value: str) -> str:
+    if value.isdigit():
+        return value
+    value = value.replace("\\", r"\\").replace('"', r"\"")
+    return f'"{value}"'
 
 
 def statement(route: Route) -> str:
     """The SQL of a shared call: a row for each request, its outcome and then the values that a call of its own has."""
     function = route.together
     arguments = [
-        f"{argument.parameter}s => %({argument.parameter})s::{sql_type(argument.kind)}[]"
-        for argument in route.arguments
+        f"{argument.parameter}s => %({argument.parameter})s::{sql_type(argument.kind)}[]" for argument in route.shared
     ]
     assert route.answer is not None
     return f"""
@@ -119,7 +135,7 @@ def statement(route: Route) -> str:
             else {json_of(route.answer, f"{function}", False)}
           end,
           null,
-          {function}.{route.entry},
+          {f"{function}.{route.entry}" if route.entry else "null"},
           false
         from ledger.{function}({", ".join(arguments)})
         order by {function}.place

@@ -77,10 +77,6 @@ def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
     return f"(select row_to_json(o)::text from (select {', '.join(columns)}) as o)"
 
 
-def has_amounts(shape: Shape | None) -> bool:
-    return any(has_amounts(member[1]) if isinstance(member, tuple) else member in AMOUNTS for member in shape or ())
-
-
 def prefers_strings(request: Request) -> bool:
     """Whether the client prefers amounts as strings (RFC 7240)."""
     return any(
@@ -99,7 +95,7 @@ def render(
     if route.answer is None:
         return HTTPResponse(status=route.status, headers=headers)
     body = b'{"data":' + (answer or b"null")
-    if has_amounts(route.answer):
+    if route.has_amounts:
         headers["Vary"] = "Prefer"
         if strings:
             headers["Preference-Applied"] = "amounts=string"

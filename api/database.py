@@ -62,7 +62,8 @@ class Database:
         self.calls = self.pool(CALL_CONNECTIONS)
         self.reads = self.pool(READ_CONNECTIONS)
         self.shared = self.pool(SHARED_CONNECTIONS)
-        self.pools = (self.calls, self.reads, self.shared)
+        self.shared_reads = self.pool(SHARED_CONNECTIONS)
+        self.pools = (self.calls, self.reads, self.shared, self.shared_reads)
         self.reachable = True
         self.under_way: set[asyncio.Task[list[Values]]] = set()
         self.health: psycopg.AsyncConnection | None = None
@@ -103,13 +104,18 @@ class Database:
         # would make it visible before it is safe.
         task = asyncio.create_task(self.repeat(statement, parameters, reads))
         self.under_way.add(task)
-        task.add_done_callback(self.under_way.discard)
+        task.add_done_callback(self.finish)
         (row,) = await asyncio.shield(task)
         return row
 
-    async def call_shared(self, statement: str, parameters: Mapping[str, object]) -> list[Values]:
+    def finish(self, task: asyncio.Task[list[Values]]) -> None:
+        self.under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # asyncio complains of one that nobody looks at, because its client has gone
+
+    async def call_shared(self, statement: str, parameters: Mapping[str, str | None], reads: bool) -> list[Values]:
         """Run a statement for several requests, once; return its rows. Raises as call does."""
-        return await self.attempt(self.shared, statement, parameters)
+        return await self.attempt(self.shared_reads if reads else self.shared, statement, parameters)
 
     async def repeat(self, statement: str, parameters: Mapping[str, str | None], reads: bool) -> list[Values]:
         pool = self.reads if reads else self.calls
@@ -125,7 +131,7 @@ class Database:
             return await self.attempt(pool, statement, parameters)
 
     async def attempt(
-        self, pool: AsyncConnectionPool, statement: str, parameters: Mapping[str, object]
+        self, pool: AsyncConnectionPool, statement: str, parameters: Mapping[str, str | None]
     ) -> list[Values]:
         async with self.connection(pool) as connection:
             given_up = asyncio.get_running_loop().call_later(CALL_TIMEOUT, hang_up, connection)
@@ -266,7 +272,7 @@ def missing_functions(connection: psycopg.Connection) -> list[str]:
     """The calls of the table of routes that this login cannot make, as signatures."""
     calls = {f"ledger.{route.function}": [argument.parameter for argument in route.arguments] for route in ROUTES}
     calls |= {
-        f"ledger.{route.together}": [f"{argument.parameter}s" for argument in route.arguments]
+        f"ledger.{route.together}": [f"{argument.parameter}s" for argument in route.shared]
         for route in ROUTES
         if route.together
     }

@@ -1,6 +1,7 @@
 """The table of routes: the whole HTTP surface, each line the function call that it makes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 # The members of an answer in their order, "column as member" where their names differ. One with members of its own is a
@@ -62,9 +63,9 @@ class Route:
 
     `many` says that the answer is a page of rows, and `feed` that its last row's cursor is always told; `location` is
     where what was created is; `entry` the column with the entry that was written; `together` the function that makes
-    several such calls, with an array for each parameter; `wrapper` names a member that may hold the body's members
-    instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body may not name, each with
-    the reason; `body_limit` is in bytes.
+    several such calls, with an array for each parameter that is not of the query; `wrapper` names a member that may
+    hold the body's members instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body
+    may not name, each with the reason; `body_limit` is in bytes.
     """
 
     methods: tuple[str, ...]
@@ -83,19 +84,41 @@ class Route:
     frozen: tuple[tuple[str, str], ...] = ()
     body_limit: int = MIB
 
-    @property
+    @cached_property
     def reads(self) -> bool:
         """Whether the call changes nothing, so that it may be repeated at will."""
         return "GET" in self.methods
 
-    @property
+    @cached_property
     def keyed(self) -> bool:
         """Whether a repeated request can be told by its idempotency key."""
         return KEY in self.arguments
 
-    @property
+    @cached_property
+    def has_amounts(self) -> bool:
+        """Whether the answer holds amounts, which a client may prefer as strings."""
+        return has_amounts(self.answer or ())
+
+    @cached_property
+    def parts(self) -> tuple[Argument, ...]:
+        return tuple(argument for argument in self.arguments if argument.source == "path")
+
+    @cached_property
     def body(self) -> tuple[Argument, ...]:
         return tuple(argument for argument in self.arguments if argument.source == "body")
+
+    @cached_property
+    def query(self) -> tuple[Argument, ...]:
+        return tuple(argument for argument in self.arguments if argument.source == "query")
+
+    @cached_property
+    def shared(self) -> tuple[Argument, ...]:
+        """What a call for several requests takes: a request that has a query is made by itself."""
+        return tuple(argument for argument in self.arguments if argument.source != "query")
+
+
+def has_amounts(shape: Shape) -> bool:
+    return any(has_amounts(member[1]) if isinstance(member, tuple) else member in AMOUNTS for member in shape)
 
 
 KEY = Argument("idempotency_key", "header", "key", "Idempotency-Key")
@@ -143,7 +166,8 @@ ROUTES: tuple[Route, ...] = (
     Route(("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE), PARTICIPANT, many=True),
     Route(("POST",), PARTICIPANTS, "join_group", (*OF_GROUP, text("username"), amount("amount"), KEY, METADATA),
           PARTICIPANT, 201, location=ONE_PARTICIPANT, entry="entry_id", echoes="group_id"),
-    Route(("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT),
+    Route(("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT,
+          together="get_participant_each"),
     Route(("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant", (*OF_PARTICIPANT, text("username"), KEY),
           PARTICIPANT, wrapper="update_params", echoes="group_id", frozen=BY_MOVEMENT),
     Route(("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, KEY, METADATA), ("final_amount",),

@@ -25,6 +25,11 @@ FUNCTIONS = {
         ["username", "id", "group_id", "amount"],
         True,
     ),
+    "get_participant_each": (
+        ["group_ids", "participant_ids"],
+        ["place", "outcome", "username", "id", "group_id", "amount"],
+        True,
+    ),
     "rename_participant": (
         ["group_id", "participant_id", "username", "idempotency_key"],
         ["username", "id", "group_id", "amount", "replayed"],

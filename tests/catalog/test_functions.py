@@ -108,8 +108,15 @@ def test_an_immutable_function_reads_no_table(functions):
 
 
 def test_no_function_is_unreachable(owner, functions):
-    triggers = owner.execute("select tgfoid::regproc::text from pg_trigger where not tgisinternal").fetchall()
-    reached = set(FUNCTIONS) | set(OWNERS) | {name.removeprefix("ledger.") for (name,) in triggers}
+    by_tables = owner.execute(
+        """
+        select tgfoid::regproc::text from pg_trigger where not tgisinternal
+        union
+        select d.refobjid::regproc::text from pg_depend as d
+        where d.classid = 'pg_constraint'::regclass and d.refclassid = 'pg_proc'::regclass
+        """
+    ).fetchall()
+    reached = set(FUNCTIONS) | set(OWNERS) | {name.removeprefix("ledger.") for (name,) in by_tables}
     while more := {other for name in reached for other in called(functions, name)} - reached:
         reached |= more
     assert functions.keys() - reached == set()

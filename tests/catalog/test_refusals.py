@@ -161,3 +161,64 @@ def test_what_is_kept_for_ever_refuses_its_owner_and_a_superuser(with_entries, r
 def test_the_tables_refuse_what_no_rule_allows(with_entries, statement):
     with_entries.execute("set role ledger_owner")
     refused(with_entries, "23514", statement)
+
+
+SOUND = {
+    "kind": "'transfer'",
+    "from_id": "1",
+    "to_id": "2",
+    "amount": "3",
+    "from_amount": "4",
+    "to_amount": "5",
+    "metadata": "null",
+    "reverses": "null",
+}
+JOIN = {"kind": "'join'", "from_id": "null", "from_amount": "null"}
+EXIT = {"kind": "'exit'", "to_id": "null", "to_amount": "null"}
+UNSOUND_AMOUNTS = ["-1", "2::numeric ^ 256", "'NaN'"]
+
+
+def insert_entry(members: dict[str, str]) -> str:
+    return f"insert into ledger.entries (group_id, {', '.join(members)}) values (1, {', '.join(members.values())})"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{}, JOIN, EXIT, {"amount": "2::numeric ^ 256 - 1"}, {"from_amount": "0"}, {"metadata": "'{}'"}],
+    ids=str,
+)
+def test_the_record_takes_an_entry_that_is_sound(owner, members):
+    owner.execute("set role ledger_owner")
+    owner.execute(insert_entry(SOUND | members))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"kind": "'loan'"},
+        {"kind": "'join'"},
+        {"kind": "'exit'"},
+        {"kind": "'transfer'", "from_id": "null", "from_amount": "null"},
+        {"to_id": "1"},
+        *({"from_amount": amount} for amount in (*UNSOUND_AMOUNTS, "null")),
+        *({"to_amount": amount} for amount in (*UNSOUND_AMOUNTS, "null")),
+        *({"amount": amount} for amount in UNSOUND_AMOUNTS),
+        JOIN | {"from_id": "1"},
+        JOIN | {"from_amount": "1"},
+        JOIN | {"to_id": "null"},
+        JOIN | {"to_amount": "-1"},
+        JOIN | {"amount": "-1"},
+        EXIT | {"to_id": "2"},
+        EXIT | {"to_amount": "1"},
+        EXIT | {"from_id": "null"},
+        EXIT | {"from_amount": "null"},
+        {"metadata": "'[]'"},
+        {"metadata": "'null'"},
+        {"reverses": "9223372036854775807"},
+        JOIN | {"reverses": "1"},
+    ],
+    ids=str,
+)
+def test_the_record_refuses_an_entry_that_cannot_be(owner, members):
+    owner.execute("set role ledger_owner")
+    refused(owner, "23514", insert_entry(SOUND | members))

@@ -1,4 +1,4 @@
-"""Transfers that arrive together share a call, and no outcome touches another's."""
+"""Transfers and reads that arrive together share a call, and no outcome touches another's."""
 
 import asyncio
 import threading
@@ -11,13 +11,14 @@ import pytest
 from psycopg_pool import TooManyRequests
 
 from api import batching
-from api.batching import SharedCalls
+from api.batching import SharedCalls, array
 from api.errors import ConnectionLost
-from api.routes import ROUTES
+from api.routes import ROUTES, Route
 from tests.http.client import Answer, problem, serving
 from tests.support import join, one, until
 
 (TRANSFER,) = (route for route in ROUTES if route.function == "transfer")
+(READ,) = (route for route in ROUTES if route.function == "get_participant")
 
 
 @pytest.fixture
@@ -148,6 +149,82 @@ def test_requests_in_flight_are_answered_before_the_service_stops(database):
         assert one(ledger, "select amount from ledger.get_participant(%s, %s)", [group, bob]) == (979,)
 
 
+# Values of requests that share a call
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["null", "NULL", None, "0"],
+        ['"', "\\", '\\"', "{}", ",", " ", "{a,b}", "\\\\n"],
+        ['{"a": "\\"}", "b": "\\u00e9é\\n"}', None],
+        ["²", "٣", "🦄", "'", "%s", ""],
+    ],
+)
+def test_an_array_holds_what_it_was_given(admin, values):
+    assert one(admin, "select %s::text[]", [array(values)]) == (values,)
+
+
+def test_an_array_of_nulls_is_null():
+    assert array([None, None]) is None
+
+
+def test_keys_that_look_like_something_else_are_keys(api, group, other, together):
+    keys = ["null", "NULL", '"', "\\", "{}", "a,b", "12"]
+    answers = together(transfer(other), *(transfer(group, key=key) for key in keys))
+    entries = [answer.headers["Ledger-Entry"] for answer in answers]
+    assert len(set(entries)) == len(keys)
+    again = [api(*transfer(group, key=key)) for key in keys]
+    assert [answer.headers["Ledger-Entry"] for answer in again] == entries
+    assert api("GET", f"{group.path}/participants/{group.bob}").data["amount"] == 100 - len(keys)
+
+
+# Reads
+
+
+def test_reads_that_come_together_are_each_answered(api, group, other, admin):
+    paths = [f"{group.path}/participants/{group.bob}", f"{other.path}/participants/{other.alice}"]
+    unknown = [f"{group.path}/participants/{2**62}", f"{group.path}/participants/{other.alice}"]
+    past = f"{group.path}/participants/{group.bob}?at=2000-01-01T00:00:00Z"
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'get_participant_each'"
+    with (
+        ThreadPoolExecutor(32) as pool,
+        api.database.connect(api.database.admin) as observer,
+        admin.transaction(),
+    ):
+        admin.execute("lock table ledger.participants in access exclusive mode")
+        held = pool.submit(api, "GET", paths[0])
+        until(lambda: one(observer, waiting) == (1,), "the first read to wait")
+        sent = [pool.submit(api, "GET", path) for path in paths * 10 + unknown]
+        strings = pool.submit(api, "GET", paths[0], None, {"Prefer": "amounts=string"})
+        in_the_past = pool.submit(api, "GET", past)
+    assert held.result().data == {"username": "bob", "id": group.bob, "group_id": group.id, "amount": 100}
+    answers = [read.result() for read in sent]
+    assert [answer.data["id"] for answer in answers[:20]] == [group.bob, other.alice] * 10
+    assert [problem(answer, 404, "not_found")["code"] for answer in answers[20:]] == ["not_found"] * 2
+    assert strings.result().data["amount"] == "100"
+    problem(in_the_past.result(), 404, "not_found")
+
+
+def test_a_read_of_the_past_goes_by_itself():
+    async def story(shared: SharedCalls, database: Told) -> None:
+        assert await request(shared, at_entry="1") is None
+        assert await request(shared, at_time="2026-01-01T00:00:00Z") is None
+        assert database.calls == []
+
+    run(story, READ)
+
+
+def test_reads_whose_connection_was_lost_are_made_again_each_by_itself():
+    async def story(shared: SharedCalls, database: Told) -> None:
+        requests = [request(shared) for _ in range(3)]
+        await settle()
+        database.calls[0][1].set_exception(ConnectionLost())
+        assert [await one_of for one_of in requests] == [None] * 3
+
+    run(story, READ)
+
+
 # The queue, beside a database that does as it is told
 
 
@@ -157,9 +234,9 @@ class Told:
     def __init__(self) -> None:
         self.calls: list[tuple[int, asyncio.Future]] = []
 
-    async def call_shared(self, statement: str, parameters: dict) -> list:
+    async def call_shared(self, statement: str, parameters: dict, reads: bool) -> list:
         future = asyncio.get_running_loop().create_future()
-        self.calls.append((len(parameters["strings"]), future))
+        self.calls.append((parameters["group_id"].count(",") + 1, future))
         return await future
 
 
@@ -170,8 +247,10 @@ def at_most(monkeypatch: pytest.MonkeyPatch, **bounds: int) -> Iterator[None]:
     yield
 
 
-def request(shared: SharedCalls) -> asyncio.Task:
-    return asyncio.create_task(shared.call({argument.parameter: "1" for argument in TRANSFER.arguments}, False))
+def request(shared: SharedCalls, **parameters: str | None) -> asyncio.Task:
+    given = {argument.parameter: "1" for argument in shared.route.shared}
+    given |= {argument.parameter: None for argument in shared.route.query}
+    return asyncio.create_task(shared.call(given | parameters, False))
 
 
 async def settle() -> None:
@@ -179,10 +258,10 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def run(story: Callable) -> None:
+def run(story: Callable, route: Route = TRANSFER) -> None:
     async def tell() -> None:
         database = Told()
-        await story(SharedCalls(TRANSFER, database), database)
+        await story(SharedCalls(route, database), database)
 
     asyncio.run(tell())
 

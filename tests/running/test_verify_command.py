@@ -18,7 +18,7 @@ from tests.support import Database, call, create, join, one, transfer
 # What no constraint and no trigger keeps from being wrong any more; the database is the test's own.
 EVERYTHING_WRONG = """
 set session_replication_role = replica;
-alter table ledger.entries drop constraint entries_reverse_an_earlier_transfer;
+alter table ledger.entries drop constraint entries_are_sound;
 alter table ledger.idempotency_keys drop constraint idempotency_keys_sha_256;
 -- One fault each: an entry that reverses itself, a participant who joined at another time, a key without a fingerprint.
 update ledger.entries set reverses = id;

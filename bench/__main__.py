@@ -1,0 +1,129 @@
+"""make bench: fill ledgers, measure in rounds, print the tables.
+
+python -m bench [--full] [--against FILE] [--out FILE]
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from api import embedded
+from bench import large, report
+from bench.large import Large, measure_large
+from bench.ledgers import baseline, served
+from bench.load import BenchError, loop_command, run, spread, transfers, write
+from bench.measures import MANY, MEASURES, MEMORY_AFTER_MANY, TARGETS, Bench, Figures, measure_matrix
+
+PATIENCE = 560  # seconds from the start, after which no more transfers are made to look at the memory
+KILL_AFTER = 2  # seconds of load before the database is killed
+LOAD_GOES_ON = 7  # seconds, until those are answered that wait for a connection
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is loaded and how long is measured."""
+
+    rounds: int = 3
+    seconds: int = 4  # of a measure
+    participants: int = 10_000  # of each of 10 groups
+    small_groups: int = 1_000  # of 100 participants
+    scale: int = 50  # pgbench's
+    fast: int = 12_000  # requests a second that no measure exceeds
+
+
+def measure(size: Size, folder: Path, full: bool = False) -> list[Figures]:
+    """Measure in rounds; the figures of each, and then of the memory. Raises BenchError."""
+    began = time.monotonic()
+    with ExitStack() as stack:
+        ledger = stack.enter_context(served(folder))
+        say(f"filling 10 groups of {size.participants:,}, {size.small_groups:,} of 100, and pgbench's tables …")
+        groups = ledger.fill(10, size.participants)
+        *small, joins = ledger.fill(10 + size.small_groups + 1, 100)
+        with ledger.connect() as connection:
+            connection.execute("create database pgbench")
+        pgbench = [embedded.binaries() / "pgbench", "-i", "-q", "-s", str(size.scale)]
+        subprocess.run([*pgbench, embedded.url(folder, database="pgbench")], capture_output=True, check=True)
+        bench = Bench(
+            ledger, stack.enter_context(baseline(ledger.admin)), groups, small, joins, size.seconds, size.fast
+        )
+        bench.transfer(64, spread(groups))  # a warm-up
+        rounds = []
+        for number in range(1, size.rounds + 1):
+            say(f"round {number} of {size.rounds} …")
+            with ledger.connect() as connection:
+                connection.execute("checkpoint")
+            figures: Figures = {}
+            for take in (*MEASURES, measure_matrix) if full else MEASURES:
+                figures |= take(bench)
+            rounds.append(figures)
+        say("looking at the memory …")
+        while bench.sent < MANY and time.monotonic() < began + PATIENCE:
+            bench.transfer(256, spread(groups))
+        if bench.sent >= MANY:
+            bench.memory[MEMORY_AFTER_MANY] = ledger.worker.memory_info().rss / 2**20
+        else:
+            say(f"only {bench.sent:,} transfers in time: nothing to say of the memory")
+        if full:
+            say("verifying the books …")
+            ledger.run("verify")
+        return [*rounds, bench.memory]
+
+
+def kill_under_load(folder: Path) -> str:
+    """Kill the database server in the middle of a load, start again and prove the books. Raises BenchError."""
+    with served(folder) as ledger, tempfile.NamedTemporaryFile() as file:
+        groups = ledger.fill(10, 100)
+        write(file, transfers(spread(groups), 20_000))
+        killer = threading.Timer(KILL_AFTER, ledger.postmaster.kill)
+        killer.start()
+        outcome = run(loop_command(ledger.port, file.name, 64, KILL_AFTER + LOAD_GOES_ON))
+        killer.join()
+        acknowledged = int(outcome["requests"] - outcome["refused"])
+    with served(folder) as ledger:
+        with ledger.connect() as connection:
+            query = "select count(*) from ledger.entries where kind = 'transfer'"
+            (recorded,) = connection.execute(query).fetchone() or (0,)
+        if not (outcome["refused"] and acknowledged <= recorded <= acknowledged + 64):
+            raise BenchError(f"{acknowledged} transfers were acknowledged, {recorded} are in the record: {outcome}")
+        ledger.run("verify")
+    told = f"{acknowledged:,} transfers acknowledged, {recorded:,} in the record"
+    return f"database killed under load: {told}, `ledger verify` found nothing"
+
+
+def say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the ledger on this machine.")
+    parser.add_argument("--full", action="store_true", help="measure a large ledger, too, and every kind of load")
+    parser.add_argument("--against", type=Path, help="the results of a run to compare with")
+    parser.add_argument("--out", type=Path, default=Path("bench.json"), help="where the results go")
+    options = parser.parse_args()
+    against = report.load(options.against) if options.against else None
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="ledger-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # for the embedded server's own user
+        described = report.machine()
+        rounds = measure(Size(), folder / "measured", options.full)
+        if options.full:
+            rounds += measure_large(Large(), folder, Size.rounds, Size.seconds, Size.fast)
+        killed = kill_under_load(folder / "killed")
+    print(described)
+    print(
+        report.figures_table(rounds, against),
+        report.targets_table((*TARGETS, *large.TARGETS), rounds, against),
+        killed,
+        sep="\n\n",
+    )
+    report.save(options.out, described, rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""A ledger to measure: served on an embedded database of its own, and what its processes use."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from api import embedded
+from bench.load import BenchError, Group
+
+START_TIMEOUT = 60.0  # seconds
+
+
+@dataclass
+class Ledger:
+    """A served ledger. `admin` is its owner's connection string."""
+
+    data: Path
+    port: int
+    admin: str
+    service: psutil.Process
+
+    @property
+    def worker(self) -> psutil.Process:
+        (worker,) = self.service.children()
+        return worker
+
+    @property
+    def postmaster(self) -> psutil.Process:
+        return psutil.Process(int((self.data / "pgdata" / "postmaster.pid").read_text().split()[0]))
+
+    def connect(self) -> psycopg.Connection:
+        return psycopg.connect(self.admin, autocommit=True)
+
+    def run(self, *arguments: str) -> str:
+        """Run a command of ledger's; what it says. Raises BenchError."""
+        done = subprocess.run(
+            [*LEDGER, *arguments], env=environment(self.data), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise BenchError(f"ledger {' '.join(arguments)} failed: {done.stderr or done.stdout}")
+        return done.stdout
+
+    def fill(self, groups: int, participants: int) -> list[Group]:
+        """Make groups of participants, with the names and deposits of `ledger seed`; those that were not there."""
+        with self.connect() as connection:
+            known = {row[0] for row in connection.execute("select id from ledger.groups")}
+        self.run("seed", "--groups", str(groups), "--participants", str(participants))
+        with self.connect() as connection:
+            rows = connection.execute(
+                "select group_id, min(id), max(id), count(*) from ledger.participants group by 1 order by 1"
+            ).fetchall()
+            connection.execute("vacuum analyze")
+            connection.execute("checkpoint")
+        new = [Group(group, first, last) for group, first, last, _ in rows if group not in known]
+        if any(last - first + 1 != count for group, first, last, count in rows if group not in known):
+            raise BenchError("the ids of a group's participants do not follow each other")
+        return new
+
+    def used(self) -> tuple[float, float, int]:
+        """CPU seconds of the worker and of PostgreSQL so far, and bytes of WAL."""
+        server = [self.postmaster, *self.postmaster.children()]
+        with self.connect() as connection:
+            (wal,) = connection.execute("select pg_current_wal_insert_lsn() - '0/0'").fetchone() or (0,)
+        return seconds(self.worker), sum(map(seconds, server)), int(wal)
+
+
+# -P: an `api` in the working directory is not meant, unless it is the installed one.
+LEDGER = (sys.executable, "-m", "api.cli")
+
+
+def seconds(process: psutil.Process) -> float:
+    with suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        return times.user + times.system
+    return 0.0
+
+
+def environment(data: Path) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in IGNORED} | {"LEDGER_DATA": str(data)}
+
+
+IGNORED = {"DATABASE_URL", "LEDGER_ADMIN_URL", "HOST", "PORT", "WORKERS"}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+@contextmanager
+def served(data: Path) -> Iterator[Ledger]:
+    """A ledger that is served from a folder until the context ends. Raises BenchError."""
+    port = free_port()
+    with ExitStack() as stack:
+        command = [*LEDGER, "serve", "--port", str(port)]
+        process = stack.enter_context(stopped_at_end(command, environment(data)))
+        until_answered(f"http://127.0.0.1:{port}/api/health", process)
+        yield Ledger(data, port, embedded.url(data), psutil.Process(process.pid))
+
+
+@contextmanager
+def baseline(conninfo: str) -> Iterator[int]:
+    """The port of a web server without a ledger. Raises BenchError."""
+    port = free_port()
+    with stopped_at_end([sys.executable, "-m", "bench.baseline", str(port), conninfo], dict(os.environ)) as process:
+        until_answered(f"http://127.0.0.1:{port}/constant", process)
+        yield port
+
+
+@contextmanager
+def stopped_at_end(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def until_answered(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
+            json.load(answer)
+            return
+        time.sleep(0.05)
+    raise BenchError(f"nothing answers at {url}")

@@ -1,0 +1,26 @@
+-- Show several participants, also of several groups, in one call.
+create or replace function ledger.get_participant_each(
+  group_ids       bigint[],
+  participant_ids bigint[]
+) returns setof ledger.participant_outcome
+language sql stable security definer
+set search_path = ledger, pg_temp
+as $$
+  select
+    l.place::integer,
+    case when p.id is null then 'left' else 'done' end,
+    p.username,
+    p.id,
+    p.group_id,
+    p.amount
+  from unnest(get_participant_each.group_ids, get_participant_each.participant_ids)
+    with ordinality as l (group_id, participant_id, place)
+  left join current_participants as p on p.group_id = l.group_id and p.id = l.participant_id
+  order by l.place
+$$;
+
+alter function ledger.get_participant_each owner to ledger_owner;
+comment on function ledger.get_participant_each is
+  'Those of several participants who are present: one row a line, in order. The outcome is done, with what get_participant returns, or left, for what only get_participant can tell. For services that collect requests.';
+revoke execute on function ledger.get_participant_each from public;
+grant execute on function ledger.get_participant_each to ledger_api;
