@@ -66,12 +66,13 @@ async def read_arguments(route: Route, request: Request, parts: Mapping[str, str
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The request's body, at most `limit` bytes. What is longer is read to its end by the server and dropped."""
-    length = request.headers.get("content-length", "")
-    if DIGITS.fullmatch(length) and (len(length) > 15 or int(length) > limit):
+    length = request.headers.get("content-length")
+    if length and DIGITS.fullmatch(length) and (len(length) > 15 or int(length) > limit):
         raise Problem("body_too_large", f"a body may have {limit} bytes")
     chunks, size = [], 0
-    if request.stream is not None:
-        async for chunk in request.stream:
+    stream = request.stream
+    while stream is not None and stream.request_body:
+        if chunk := await stream.read():
             chunks.append(chunk)
             size += len(chunk)
             if size > limit:

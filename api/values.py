@@ -245,7 +245,7 @@ def sql_type(kind: Kind) -> str:
 
 def digits_of(value: object) -> str | None:
     """The significant digits of a number that is spelled in ASCII digits alone; None for anything else."""
-    return significant(value) if isinstance(value, str) and DIGITS.fullmatch(value) else None
+    return significant(value) if isinstance(value, str) and value.isdigit() and value.isascii() else None
 
 
 def significant(number: str) -> str:
@@ -253,7 +253,7 @@ def significant(number: str) -> str:
 
 
 def in_bigint(digits: str) -> bool:
-    return (len(digits), digits) <= (len(MAX_ID), MAX_ID)
+    return len(digits) < len(MAX_ID) or (len(digits) == len(MAX_ID) and digits <= MAX_ID)
 
 
 def printable(name: str) -> str:

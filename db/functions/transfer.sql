@@ -15,10 +15,7 @@ declare
   answer  json;
   result  transfer_result;
 begin
-  if (
-    group_id is not null and from_id <> to_id and amount_fault(amount, 1) is null
-    and key_fault(idempotency_key) is null and metadata_fault(metadata) is null
-  ) is not true then
+  if not transfer_is_valid(group_id, from_id, to_id, amount, idempotency_key, metadata) then
     perform refuse_invalid(
       array['group_id', 'from_id', 'to_id', 'amount', 'idempotency_key', 'metadata'],
       array[

@@ -9,6 +9,8 @@ create or replace function ledger.transfer_each(
 ) returns setof ledger.transfer_outcome
 language plpgsql volatile security definer
 set search_path = ledger, pg_temp
+-- The lists differ at each call, the plans need not: making them anew takes longer than a short list.
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   lines         integer;
@@ -34,11 +36,18 @@ declare
   moment        timestamptz;
   called_at     timestamptz;
 begin
+  if greatest(
+    cardinality(group_ids), cardinality(from_ids), cardinality(to_ids), cardinality(amounts),
+    cardinality(idempotency_keys), cardinality(metadatas)
+  ) = 1 then
+    return next try_transfer(
+      group_ids[1], from_ids[1], to_ids[1], amounts[1], idempotency_keys[1], metadatas[1]
+    );
+    return;
+  end if;
+
   select array_agg(
-    (
-      l.group_id is not null and l.from_id <> l.to_id and amount_fault(l.amount, 1) is null
-      and key_fault(l.key) is null and metadata_fault(l.metadata) is null
-    ) is true
+    transfer_is_valid(l.group_id, l.from_id, l.to_id, l.amount, l.key, l.metadata)
     order by l.place
   )
   into possible

@@ -29,6 +29,7 @@ def test_a_locked_row_is_not_waited_for(session, ledger, group, alice, bob, caro
     assert each(ledger, (group, bob, carol, 1), (group, carol, alice, 1)) == ["locked", "locked"]
     dave = join(ledger, group, "dave")
     assert each(ledger, (group, bob, carol, 1), (group, carol, dave, 1)) == ["locked", "done"]
+    assert each(ledger, (group, bob, carol, 1)) == ["locked"]
     holder.commit()
     assert each(ledger, (group, bob, carol, 1)) == ["done"]
 
@@ -38,6 +39,7 @@ def test_a_key_that_another_session_holds_is_not_waited_for(session, ledger, gro
     call(holder, "transfer", group, alice, bob, 1, "key")
     dave = join(ledger, group, "dave")
     assert each(ledger, (group, carol, dave, 1), (group, carol, dave, 1), keys=["key", "other"]) == ["left", "done"]
+    assert each(ledger, (group, carol, dave, 1), keys=["key"]) == ["left"]
     holder.rollback()
     assert each(ledger, (group, carol, dave, 1), keys=["key"]) == ["done"]
 

@@ -100,9 +100,55 @@ def test_leaves_what_transfer_refuses_and_makes_the_others(ledger, group, alice,
     assert balance(ledger, group, bob) == 100 - len(left)
 
 
+def test_a_line_alone_is_treated_as_in_company(ledger, group, alice, bob, carol, neighbour):
+    call(ledger, "exit_group", group, carol)
+    call(ledger, "transfer", group, alice, bob, 1, "used")
+    whale = join(ledger, group, "whale", 2**256 - 1)
+    other = create(ledger, "Other")
+    companion = (other, join(ledger, other, "erin", 10), join(ledger, other, "frank", 0), 1)
+    good = (group, alice, bob, 5)
+    cases = [
+        *(
+            (line, None, None)
+            for line in (good, (group, bob, alice, 101), (group, whale, carol, 1), (group, 2**62, bob, 1))
+        ),
+        *(
+            (line, None, None)
+            for line in ((group, alice, bob, 1000), (group, alice, whale, 1), (neighbour, alice, bob, 1))
+        ),
+        *((line, None, None) for line in ((group, alice, alice, 1), (None, alice, bob, 1), (group, None, bob, 1))),
+        *(
+            ((group, alice, bob, amount), None, None)
+            for amount in (None, 0, -1, "1.5", "5.00", "NaN", 2**256, 2**256 - 1)
+        ),
+        *((good, key, None) for key in ("new", "used", "", "a b", "é", TOO_LONG)),
+        *((good, "key", metadata) for metadata in ({"order": 1}, {}, [1], {"long": TOO_LONG * 20})),
+    ]
+    for line, key, metadata in cases:
+        came = []
+        for company in ([], [companion]):
+            with ledger.transaction(force_rollback=True):
+                lines = [line, *company]
+                nothing = [None] * len(company)
+                made = each(ledger, *lines, keys=[key, *nothing], metadatas=[metadata, *nothing])
+                assert [row[0] for row in made[1:]] == ["done"] * len(company)
+                written = ledger.execute(
+                    "select kind, from_id, to_id, amount, from_amount, to_amount, metadata"
+                    " from ledger.list_entries(%s, newest_first => true, max_rows => 1)",
+                    [group],
+                ).fetchall()
+                replayed = key in ("new", "key") and made[0][0] == "done"
+                repeat = "select replayed from ledger.transfer(%s, %s, %s, %s, %s, %s)"
+                if replayed:
+                    assert one(ledger, repeat, [*line, key, None if metadata is None else Jsonb(metadata)]) == (True,)
+                came.append((made[0][:3], written))
+        assert came[0] == came[1], (line, key, metadata)
+
+
 def test_a_line_that_is_left_changes_nothing(ledger, group, alice, bob):
     before = rows(ledger)
     assert outcomes(ledger, (group, alice, bob, 101), (group, alice, 2**62, 1)) == ["left", "left"]
+    assert outcomes(ledger, (group, alice, bob, 101), keys=["key"]) == ["left"]
     assert rows(ledger) == before
 
 
@@ -123,6 +169,11 @@ def test_moves_the_greatest_amount(ledger, group, carol):
     whale = join(ledger, group, "whale", 2**256 - 1)
     ((outcome, got, kept, _),) = each(ledger, (group, whale, carol, 2**256 - 1))
     assert (outcome, got, kept) == ("done", 2**256 - 1, 0)
+
+
+def test_a_list_that_is_longer_than_the_others_has_lines_that_are_left(ledger, group, alice, bob):
+    call = "select outcome from ledger.transfer_each(%s, %s, %s, array[1], %s)"
+    assert ledger.execute(call, [[group], [alice], [bob], ["a", "b"]]).fetchall() == [("done",), ("left",)]
 
 
 def test_nothing_is_asked_of_no_line(ledger):

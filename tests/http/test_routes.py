@@ -156,7 +156,7 @@ def test_every_published_function_has_a_route_with_its_parameters(admin):
     ).fetchall()
     routed = {(route.function, tuple(argument.parameter for argument in route.arguments)) for route in ROUTES}
     routed |= {
-        (route.together, tuple(f"{argument.parameter}s" for argument in route.arguments))
+        (route.together, tuple(f"{argument.parameter}s" for argument in route.shared))
         for route in ROUTES
         if route.together
     }
