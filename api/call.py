@@ -79,8 +79,8 @@ def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
             if name == column:
                 value = json_of(inner, f"({row}.{name})", amounts_as_strings)
             else:
-                each = f"string_agg({json_of(inner, 'i', amounts_as_strings)}::text, ',')"
-                value = f"(select ('[' || {each} || ']')::json from unnest({row}.{name}) as i)"
+                each = json_of(inner, "i", amounts_as_strings)
+                value = f"(select array_to_json(array_agg({each})) from unnest({row}.{name}) as i)"
         else:
             column, _, name = member.partition(" as ")
             name = name or column

@@ -207,15 +207,19 @@ def read_lines(value: object) -> Reading:
     return faults, None if faults else f"[{','.join(lines)}]"
 
 
+LINE_MEMBERS = {name: f'"{name}"' for name in ("from", "to", "amount", "metadata")}
+
+
 def spell_line(line: Members) -> str:
     if line.repeated:
         raise Unspeakable("must be given once", f".{printable(min(line.repeated))}")
-    return f"{{{','.join(f'{spell(name)}:{spell_member(name, value)}' for name, value in line.items())}}}"
+    return f"{{{','.join([spell_member(name, value) for name, value in line.items()])}}}"
 
 
 def spell_member(name: str, value: object) -> str:
+    spelled = LINE_MEMBERS.get(name) or spell(name)
     # A string keeps the spelling: jsonb would make 100 of 1e2.
-    return f'"{value}"' if isinstance(value, Number) and name != "metadata" else spell(value)
+    return f'{spelled}:"{value}"' if isinstance(value, Number) and name != "metadata" else f"{spelled}:{spell(value)}"
 
 
 # How a value of each kind is read, and its type in PostgreSQL.

@@ -34,6 +34,8 @@ begin
       ledger.spelled_amount(i.item ->> 'amount') as amount,
       nullif(i.item -> 'metadata', 'null') as metadata
     from jsonb_array_elements(transfer_lines.transfers) with ordinality as i (item, line)
+    -- Each value is read once, and not once for each place that asks for it.
+    offset 0
   ) as l;
 
   if not valid then

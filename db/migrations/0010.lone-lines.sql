@@ -6,6 +6,32 @@ set local role ledger_owner;
 -- Functions may call each other in any order.
 set local check_function_bodies = off;
 
+-- >>> db/functions/spelled_id.sql
+-- Read an id from its spelling in JSON.
+create or replace function ledger.spelled_id(
+  value text
+) returns bigint
+language sql immutable parallel safe
+as $$
+  -- In ASCII digits alone: the type's own parser takes signs, spaces and other bases as well.
+  select case
+    when octet_length(value) between 1 and 18 and ltrim(value, '0123456789') = ''
+    then nullif(value::bigint, 0)
+    when octet_length(value) not between 1 and 1000
+      or value collate "C" ~ '[^0-9]'
+      or length(ltrim(value, '0')) not between 1 and 19
+    then null
+    when value::numeric <= 9223372036854775807
+    then value::bigint
+  end
+$$;
+
+alter function ledger.spelled_id owner to ledger_owner;
+comment on function ledger.spelled_id is
+  'The positive bigint that is spelled in digits; null for anything else.';
+revoke execute on function ledger.spelled_id from public;
+-- <<< db/functions/spelled_id.sql
+
 -- >>> db/functions/transfer.sql
 -- Move money between two participants of one group.
 create or replace function ledger.transfer(
@@ -319,6 +345,67 @@ comment on function ledger.transfer_is_valid is
   'Whether a transfer has a group, two different sides, an amount from 1 to 2^256 - 1, and an idempotency key and metadata that can be ones where it has them. What is wrong with it, transfer says.';
 revoke execute on function ledger.transfer_is_valid from public;
 -- <<< db/functions/transfer_is_valid.sql
+
+-- >>> db/functions/transfer_lines.sql
+-- Read the lines of a multi-party transfer.
+create or replace function ledger.transfer_lines(
+  transfers jsonb
+) returns ledger.transfer_lines
+language plpgsql immutable
+as $$
+declare
+  lines  ledger.transfer_lines;
+  valid  boolean;
+  fields text[];
+  faults text[];
+begin
+  select
+    bool_and((
+      l.from_id <> l.to_id and ledger.amount_fault(l.amount, 1) is null and ledger.metadata_fault(l.metadata) is null
+      and l.item - array['from', 'to', 'amount', 'metadata'] = '{}'
+    ) is true),
+    array_agg(l.from_id order by l.line),
+    array_agg(l.to_id order by l.line),
+    array_agg(l.amount order by l.line),
+    case when count(l.metadata) > 0 then array_agg(l.metadata order by l.line) end
+  into
+    valid,
+    lines.from_ids,
+    lines.to_ids,
+    lines.amounts,
+    lines.metadatas
+  from (
+    select
+      i.line,
+      case when jsonb_typeof(i.item) = 'object' then i.item else '{"": ""}' end as item,
+      ledger.spelled_id(i.item ->> 'from') as from_id,
+      ledger.spelled_id(i.item ->> 'to') as to_id,
+      ledger.spelled_amount(i.item ->> 'amount') as amount,
+      nullif(i.item -> 'metadata', 'null') as metadata
+    from jsonb_array_elements(transfer_lines.transfers) with ordinality as i (item, line)
+    -- Each value is read once, and not once for each place that asks for it.
+    offset 0
+  ) as l;
+
+  if not valid then
+    select
+      f.fields,
+      f.faults
+    into
+      fields,
+      faults
+    from ledger.transfer_line_faults(transfers) as f;
+    perform ledger.refuse_invalid(fields, faults);
+  end if;
+  return lines;
+end
+$$;
+
+alter function ledger.transfer_lines owner to ledger_owner;
+comment on function ledger.transfer_lines is
+  'The columns of a multi-party transfer, metadatas only where a line has any. Raises LG001 with what is wrong in each line.';
+revoke execute on function ledger.transfer_lines from public;
+-- <<< db/functions/transfer_lines.sql
 
 -- >>> db/functions/try_transfer.sql
 -- Make one transfer if it can be made without waiting for anybody.
