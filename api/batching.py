@@ -23,7 +23,7 @@ from api.errors import ConnectionLost, known
 from api.routes import Route
 from api.values import sql_type
 
-MAX_TOGETHER = 512  # requests of one call
+MAX_TOGETHER = 128  # requests of one call: with more, the worker waits for a long call and then the database for it
 MAX_WAITING = 4096  # requests; one more is refused
 MAX_LOCKED = 3  # calls that find a row locked before a transfer waits for it by itself
 

@@ -58,6 +58,14 @@ log_truncate_on_rotation = on
 log_line_prefix = '%m [%p] user=%u app=%a '
 """
 
+# Written once, into postgresql.conf, where they can be changed. With PostgreSQL's own 128 MB a transfer writes out
+# another's dirty pages, and waits for their WAL, once the ledger is larger than that.
+_TUNING = """\
+shared_buffers = {shared_buffers}MB
+max_wal_size = 4GB
+"""
+_SHARED_BUFFERS = (128, 1024)  # MB at least and at most; an eighth of the machine's memory in between
+
 
 class EmbeddedError(Exception):
     """The embedded server cannot be used; the message says what is wrong and what to do."""
@@ -310,12 +318,18 @@ def _launch(server: _Server, roles: Sequence[str]) -> None:
     _write(server, "pgdata/pg_ident.conf", _map(server, roles))
     _write(server, "pgdata/ledger.conf", _SETTINGS)
     if _INCLUDE not in (server.data / "pgdata" / "postgresql.conf").read_text(errors="replace").splitlines():
-        _write(server, "pgdata/postgresql.conf", f"\n{_INCLUDE}\n", append=True)
+        _write(server, "pgdata/postgresql.conf", f"\n{_tuning()}{_INCLUDE}\n", append=True)
     _write(server, "log/start.log", "")
     command = ["start", "-w", "-t", str(_PATIENCE), "-l", "log/start.log"]
     # A failure is none if another start, whose parent was killed, came first.
     if _pg_ctl(server, *command).returncode and not _alive(server):
         raise EmbeddedError(f"The embedded PostgreSQL in {server.data} did not start. It said:\n{_last_words(server)}")
+
+
+def _tuning() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    least, most = _SHARED_BUFFERS
+    return _TUNING.format(shared_buffers=max(least, min(most, memory // 8)))
 
 
 def _stop(server: _Server) -> None:

@@ -5,6 +5,7 @@ the workers do not hear them, because a service manager signals every process, a
 short. They stop when the supervisor's end of a pipe is closed, by it or by its death, and finish the requests in hand.
 """
 
+import gc
 import os
 import selectors
 import signal
@@ -121,6 +122,10 @@ def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int
 
     @app.after_server_start
     async def follow_supervisor(app: Sanic) -> None:
+        # What there is by now stays for good. Looking through it again and again, Python's collector would stop all
+        # requests for some 15 ms each time.
+        gc.collect()
+        gc.freeze()
         app.loop.add_reader(alive, supervisor_gone)
         os.write(ready, b"1")
         os.close(ready)

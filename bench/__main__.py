@@ -18,7 +18,17 @@ from bench import large, report
 from bench.large import Large, measure_large
 from bench.ledgers import baseline, served
 from bench.load import BenchError, loop_command, run, spread, transfers, write
-from bench.measures import MANY, MEASURES, MEMORY_AFTER_MANY, TARGETS, Bench, Figures, measure_matrix
+from bench.measures import (
+    FEW,
+    MANY,
+    MEASURES,
+    MEMORY_AFTER_FEW,
+    MEMORY_AFTER_MANY,
+    TARGETS,
+    Bench,
+    Figures,
+    measure_matrix,
+)
 
 PATIENCE = 560  # seconds from the start, after which no more transfers are made to look at the memory
 KILL_AFTER = 2  # seconds of load before the database is killed
@@ -62,11 +72,13 @@ def measure(size: Size, folder: Path, full: bool = False) -> list[Figures]:
             for take in (*MEASURES, measure_matrix) if full else MEASURES:
                 figures |= take(bench)
             rounds.append(figures)
+            if bench.sent >= FEW:
+                bench.look_at_memory(MEMORY_AFTER_FEW)
         say("looking at the memory …")
         while bench.sent < MANY and time.monotonic() < began + PATIENCE:
             bench.transfer(256, spread(groups))
         if bench.sent >= MANY:
-            bench.memory[MEMORY_AFTER_MANY] = ledger.worker.memory_info().rss / 2**20
+            bench.look_at_memory(MEMORY_AFTER_MANY)
         else:
             say(f"only {bench.sent:,} transfers in time: nothing to say of the memory")
         if full:

@@ -20,6 +20,7 @@ OPEN_CONNECTIONS = 512
 PAGE = 100  # rows
 CLIENTS = 16  # of pgbench
 FEW, MANY = 100_000, 1_000_000  # transfers after which a worker's memory is looked at
+# The first time at the end of a round: by then it has seen every kind of request.
 MEMORY_AFTER_FEW, MEMORY_AFTER_MANY = (f"memory of the worker after {count:,} transfers [MiB]" for count in (FEW, MANY))
 
 
@@ -46,9 +47,10 @@ class Bench:
         port = self.ledger.port
         outcome = send(port, requests, OPEN_CONNECTIONS if rate else connections, self.seconds, rate, once=keyed)
         self.sent += int(outcome.rate * self.seconds)
-        if self.sent >= FEW and not self.memory:
-            self.memory[MEMORY_AFTER_FEW] = self.ledger.worker.memory_info().rss / 2**20
         return outcome
+
+    def look_at_memory(self, name: str) -> None:
+        self.memory.setdefault(name, self.ledger.worker.memory_info().rss / 2**20)
 
     def get(self, port: int, paths: list[str], connections: int = 64) -> Outcome:
         return send(port, [request("GET", path) for path in paths], connections, self.seconds)
