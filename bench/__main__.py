@@ -15,8 +15,8 @@ from pathlib import Path
 
 from api import embedded
 from bench import large, report
-from bench.large import Large, measure_large
-from bench.ledgers import baseline, served
+from bench.large import Stored, measure_large
+from bench.ledgers import baseline, served, workspace
 from bench.load import BenchError, loop_command, run, spread, transfers, write
 from bench.measures import (
     FEW,
@@ -44,7 +44,8 @@ class Size:
     participants: int = 10_000  # of each of 10 groups
     small_groups: int = 1_000  # of 100 participants
     scale: int = 50  # pgbench's
-    fast: int = 12_000  # requests a second that no measure exceeds
+    few: int = FEW  # transfers after which a worker's memory is looked at
+    many: int = MANY  # and then once more
 
 
 def measure(size: Size, folder: Path, full: bool = False) -> list[Figures]:
@@ -57,11 +58,9 @@ def measure(size: Size, folder: Path, full: bool = False) -> list[Figures]:
         *small, joins = ledger.fill(10 + size.small_groups + 1, 100)
         with ledger.connect() as connection:
             connection.execute("create database pgbench")
-        pgbench = [embedded.binaries() / "pgbench", "-i", "-q", "-s", str(size.scale)]
+        pgbench = [str(embedded.binaries() / "pgbench"), "-i", "-q", "-s", str(size.scale)]
         subprocess.run([*pgbench, embedded.url(folder, database="pgbench")], capture_output=True, check=True)
-        bench = Bench(
-            ledger, stack.enter_context(baseline(ledger.admin)), groups, small, joins, size.seconds, size.fast
-        )
+        bench = Bench(ledger, stack.enter_context(baseline(ledger.admin)), groups, small, joins, size.seconds)
         bench.transfer(64, spread(groups))  # a warm-up
         rounds = []
         for number in range(1, size.rounds + 1):
@@ -72,12 +71,12 @@ def measure(size: Size, folder: Path, full: bool = False) -> list[Figures]:
             for take in (*MEASURES, measure_matrix) if full else MEASURES:
                 figures |= take(bench)
             rounds.append(figures)
-            if bench.sent >= FEW:
+            if bench.sent >= size.few:
                 bench.look_at_memory(MEMORY_AFTER_FEW)
         say("looking at the memory …")
-        while bench.sent < MANY and time.monotonic() < began + PATIENCE:
+        while bench.sent < size.many and time.monotonic() < began + PATIENCE:
             bench.transfer(256, spread(groups))
-        if bench.sent >= MANY:
+        if bench.sent >= size.many:
             bench.look_at_memory(MEMORY_AFTER_MANY)
         else:
             say(f"only {bench.sent:,} transfers in time: nothing to say of the memory")
@@ -119,13 +118,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench.json"), help="where the results go")
     options = parser.parse_args()
     against = report.load(options.against) if options.against else None
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="ledger-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # for the embedded server's own user
+    with workspace() as folder:
         described = report.machine()
         rounds = measure(Size(), folder / "measured", options.full)
         if options.full:
-            rounds += measure_large(Large(), folder, Size.rounds, Size.seconds, Size.fast)
+            rounds += measure_large(Stored(), folder, Size.rounds, Size.seconds)
         killed = kill_under_load(folder / "killed")
     print(described)
     print(

@@ -9,7 +9,7 @@ import psycopg
 
 from bench.ledgers import Ledger, served
 from bench.load import BenchError, Group, lines, request, send, spread, transfers
-from bench.measures import PAGE, Figures, Target, participants_pages, totals
+from bench.measures import FAST, PAGE, Figures, Target, participants_pages, totals
 
 LINES = 10_000  # of the multi-party transfers that fill it
 KEYS = 250_000  # that one statement stores
@@ -17,29 +17,30 @@ WARM_UP = 60  # seconds
 
 
 @dataclass(frozen=True)
-class Large:
+class Stored:
     """How much is stored."""
 
     participants: int = 1_000_000
     entries: int = 10_000_000
     keys: int = 10_000_000
+    fresh: int = 10_000  # participants of each of 10 groups of the fresh ledger
 
 
-def measure_large(size: Large, folder: Path, rounds: int, seconds: int, fast: int) -> list[Figures]:
+def measure_large(stored: Stored, folder: Path, rounds: int, seconds: int) -> list[Figures]:
     """Measure a large ledger and a fresh one in turn; the figures of each round. Raises BenchError."""
     with ExitStack() as stack:
         fresh = stack.enter_context(served(folder / "fresh"))
-        groups = fresh.fill(10, 10_000)
+        groups = fresh.fill(10, stored.fresh)
         large = stack.enter_context(served(folder / "large"))
-        (group,) = large.fill(1, size.participants)
-        fill_with_transfers(large, group, size.entries - size.participants)
-        fill_with_keys(large, group, size.keys)
+        (group,) = large.fill(1, stored.participants)
+        fill_with_transfers(large, group, stored.entries - stored.participants)
+        fill_with_keys(large, group, stored.keys)
         with large.connect() as connection:
             connection.execute("vacuum analyze")
             connection.execute("checkpoint")
         sizes = {f"large ledger: {name} [bytes]": figure for name, figure in bytes_an_entry(large).items()}
         send(large.port, transfers(spread([group]), 20_000), 64, WARM_UP)
-        return [{**compare(large, [group], fresh, groups, seconds, fast), **sizes} for _ in range(rounds)]
+        return [{**compare(large, [group], fresh, groups, seconds), **sizes} for _ in range(rounds)]
 
 
 def entries_pages(groups: list[Group]) -> list[str]:
@@ -120,9 +121,9 @@ def bytes_an_entry(ledger: Ledger) -> Figures:
         return {f"{name} of an entry": size / entries for name, size in connection.execute(query).fetchall()}
 
 
-def compare(large: Ledger, group: list[Group], fresh: Ledger, groups: list[Group], seconds: int, fast: int) -> Figures:
+def compare(large: Ledger, group: list[Group], fresh: Ledger, groups: list[Group], seconds: int) -> Figures:
     def rate(ledger: Ledger, groups: list[Group], keyed: bool = False) -> float:
-        requests = transfers(spread(groups), fast * seconds if keyed else 20_000, keyed)
+        requests = transfers(spread(groups), FAST * seconds if keyed else 20_000, keyed)
         return send(ledger.port, requests, 64, seconds, once=keyed).rate
 
     figures = {

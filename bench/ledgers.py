@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import psutil
 import psycopg
 
 from api import embedded
-from bench.load import BenchError, Group
+from bench.load import ROOT, BenchError, Group
 
 START_TIMEOUT = 60.0  # seconds
 
@@ -45,7 +46,7 @@ class Ledger:
     def run(self, *arguments: str) -> str:
         """Run a command of ledger's; what it says. Raises BenchError."""
         done = subprocess.run(
-            [*LEDGER, *arguments], env=environment(self.data), capture_output=True, text=True, check=False
+            [*LEDGER, *arguments], cwd=ROOT, env=environment(self.data), capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise BenchError(f"ledger {' '.join(arguments)} failed: {done.stderr or done.stdout}")
@@ -75,7 +76,6 @@ class Ledger:
         return seconds(self.worker), sum(map(seconds, server)), int(wal)
 
 
-# -P: an `api` in the working directory is not meant, unless it is the installed one.
 LEDGER = (sys.executable, "-m", "api.cli")
 
 
@@ -95,7 +95,16 @@ IGNORED = {"DATABASE_URL", "LEDGER_ADMIN_URL", "HOST", "PORT", "WORKERS"}
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        return sock.getsockname()[1]
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def workspace() -> Iterator[Path]:
+    """A folder for ledgers, on a disk: /tmp may be memory."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="ledger-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # for the embedded server's own user
+        yield folder
 
 
 @contextmanager
@@ -120,7 +129,7 @@ def baseline(conninfo: str) -> Iterator[int]:
 
 @contextmanager
 def stopped_at_end(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
         yield process
     finally:

@@ -26,6 +26,7 @@ import uvloop
 
 WRK = shutil.which("wrk")
 LUA = Path(__file__).with_name("requests.lua")
+ROOT = Path(__file__).parents[1]
 
 
 class BenchError(Exception):
@@ -126,10 +127,11 @@ def loop_command(port: int, path: str, connections: int, seconds: float, rate: f
 
 
 def run(command: list[str]) -> dict[str, float]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"{command[0]} failed: {done.stderr or done.stdout}")
-    return json.loads(done.stdout.splitlines()[-1])
+    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return told
 
 
 class Connection(asyncio.Protocol):

@@ -96,4 +96,5 @@ def save(path: Path, described: str, rounds: list[Figures]) -> None:
 
 
 def load(path: Path) -> list[Figures]:
-    return json.loads(path.read_text())["rounds"]
+    rounds: list[Figures] = json.loads(path.read_text())["rounds"]
+    return rounds

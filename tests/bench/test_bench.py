@@ -1,0 +1,123 @@
+"""make bench, on a small scale: it measures every line of its table, and proves the books where a server was killed."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from bench import __main__ as bench
+from bench import large, load, measures, report
+from bench.ledgers import workspace
+from bench.load import BenchError, Group, request, send
+from bench.measures import TARGETS, Target
+
+SMALL = bench.Size(rounds=1, seconds=1, participants=200, small_groups=10, scale=1, few=1_000, many=2_000)
+
+
+def test_every_line_of_the_table_is_measured():
+    with workspace() as folder:
+        rounds = bench.measure(SMALL, folder / "measured")
+    assert [target.text for target in TARGETS if report.ratio(target, rounds) is None] == []
+    told = report.targets_table(TARGETS, rounds, None)
+    assert [target.text for target in TARGETS if target.text not in told] == []
+    assert all(figure > 0 for figures in rounds for figure in figures.values())
+
+
+def test_the_full_bench_measures_a_large_ledger_beside_a_fresh_one(monkeypatch):
+    monkeypatch.setattr(large, "WARM_UP", 1)
+    monkeypatch.setattr(large, "KEYS", 1_000)
+    stored = large.Stored(participants=1_000, entries=21_000, keys=2_000, fresh=200)
+    with workspace() as folder:
+        rounds = large.measure_large(stored, folder, rounds=1, seconds=1)
+    assert [target.text for target in large.TARGETS if report.ratio(target, rounds) is None] == []
+
+
+def test_nothing_is_lost_with_a_database_that_is_killed_under_load():
+    with workspace() as folder:
+        assert "`ledger verify` found nothing" in bench.kill_under_load(folder / "killed")
+
+
+ONE = Target("one", "a", "b", 2)
+ANOTHER = Target("another", "b", "a", 1, at_most=True)
+ROUNDS = [{"a": 4.0, "b": 1.0}, {"a": 1.0, "b": 1.0}, {"a": 9.0, "b": 3.0}, {"c": 7.0}]
+
+
+def test_a_ratio_is_the_median_of_those_of_the_rounds():
+    assert report.ratio(ONE, ROUNDS) == 3
+    assert report.ratio(ONE, [{"c": 7.0}]) is None
+
+
+def test_the_tables_say_what_was_reached_and_what_was_before():
+    before = [{"a": 2.0, "b": 2.0}]
+    assert cells(report.targets_table([ONE, ANOTHER], ROUNDS, before)) == [
+        ["one", "3.00", "2", "yes", "1.00"],
+        ["another", "0.33", "at most 1", "yes", "1.00"],
+    ]
+    assert cells(report.targets_table([ONE], before, None)) == [["one", "1.00", "2", "no"]]
+    assert cells(report.figures_table(ROUNDS, before)) == [
+        ["a", "4", "1", "9", "2", "2.00"],
+        ["b", "1", "1", "3", "2", "0.50"],
+        ["c", "7", "7", "7", "", ""],
+    ]
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+
+
+def test_results_are_kept_for_a_later_run(tmp_path):
+    report.save(tmp_path / "bench.json", "a machine", ROUNDS)
+    assert report.load(tmp_path / "bench.json") == ROUNDS
+    assert json.loads((tmp_path / "bench.json").read_text())["machine"] == "a machine"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server that refuses what asks for it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(503 if self.path == "/refused" else 200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("wrk", [pytest.param(load.WRK, id="wrk if it is here"), pytest.param(None, id="event loop")])
+@pytest.mark.parametrize("rate", [0, 100], ids=["closed", "open"])
+def test_a_load_is_of_successes_alone(port, monkeypatch, wrk, rate):
+    monkeypatch.setattr(load, "WRK", wrk)
+    outcome = send(port, [request("GET", "/")] * 3, 4, 1, rate)
+    assert outcome.rate > 0
+    assert 0 < outcome.p50 <= outcome.p99 <= outcome.p999
+    with pytest.raises(BenchError):
+        send(port, [request("GET", "/"), request("GET", "/refused")], 4, 1, rate)
+
+
+def test_a_load_that_may_not_repeat_itself_says_when_it_did(port):
+    with pytest.raises(BenchError):
+        send(port, [request("GET", "/")] * 2, 4, 1, once=True)
+
+
+def test_pgbench_is_told_which_participants_there_are():
+    groups = [Group(7, 101, 200), Group(8, 201, 300)]
+    script = measures.calling_transfer(groups, one=False)
+    assert "7 + :number" in script
+    assert "101 + :number * 100" in script
+    with pytest.raises(BenchError):
+        measures.calling_transfer([Group(7, 101, 200), Group(8, 202, 301)], one=False)
