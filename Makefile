@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# Those that had shipped before it was looked at are as they are; a roll-back takes away what others may use by its nature.
+TO_LINT = $(filter-out $(foreach n,1 2 3 4 5 6,db/migrations/000$(n).%) %.rollback.sql,$(wildcard db/migrations/*.sql))
+
 .PHONY: help run test lint format bench bench-full migration clean
 .DEFAULT_GOAL := help
 
@@ -19,8 +22,8 @@ run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (PORT=50
 test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)
 	@PG="$(PG)" $(BIN)/python -m pytest -n 2 --dist worksteal $(args)
 
-lint: $(VENV)/installed ## Check the code's layout and style
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+lint: $(VENV)/installed ## Check the code's layout and style, its types, and what the migrations would stop
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/squawk $(TO_LINT)
 
 format: $(VENV)/installed ## Put the code into shape
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -3,10 +3,13 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
+from sanic.config import Config
 from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 
@@ -29,10 +32,11 @@ RESPONSE_TIMEOUT = 120  # seconds
 # How often the feed is looked at for a client that waits. It holds no connection in between.
 FEED_INTERVAL = 0.25  # seconds
 
-Handler = Callable[..., Awaitable[HTTPResponse]]
+Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]
+App = Sanic[Config, SimpleNamespace]
 
 
-def create_app(conninfo: str, name: str) -> Sanic:
+def create_app(conninfo: str, name: str) -> App:
     """The application of one worker. `name` is what PostgreSQL shows of its connections."""
     app = Sanic("ledger", configure_logging=False, error_handler=Problems())
     app.config.update(
@@ -128,7 +132,7 @@ class Problems(ErrorHandler):
 
     def response(self, request: Request, exception: Exception) -> HTTPResponse:
         if isinstance(exception, RequestCancelled):
-            return HTTPResponse(status=exception.status_code)  # to nobody: the client has gone
+            return HTTPResponse(status=499)  # to nobody: the client has gone
         problem = exception if isinstance(exception, Problem) else from_framework(exception, request)
         if problem is None:
             logger.error("request %s failed", request.id, exc_info=exception)

@@ -5,8 +5,10 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import islice
+from typing import cast
 
 from sanic import Request
+from sanic.http import Http
 
 from api.errors import Problem
 from api.routes import KEY, MIB, Argument, Route
@@ -70,7 +72,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     if length and DIGITS.fullmatch(length) and (len(length) > 15 or int(length) > limit):
         raise Problem("body_too_large", f"a body may have {limit} bytes")
     chunks, size = [], 0
-    stream = request.stream
+    stream = cast("Http | None", request.stream)
     while stream is not None and stream.request_body:
         if chunk := await stream.read():
             chunks.append(chunk)
@@ -116,7 +118,7 @@ def read_members(
     values: Values,
     errors: Errors,
 ) -> None:
-    if route.wrapper in body:
+    if route.wrapper and route.wrapper in body:
         inner = body.pop(route.wrapper)
         for name in body:
             errors[printable(name)] = [f"must be inside {route.wrapper}"]
@@ -171,7 +173,7 @@ def read_query(route: Route, request: Request, values: Values, errors: Errors) -
         if len(given) > 1:
             errors[name] = ["must be given once"]
             continue
-        found = []
+        found: list[str] = []
         for argument in known[name]:
             faults, spelled = read(argument.kind, given[0])
             if not faults:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlencode
 
 from sanic import HTTPResponse, Request
-from sanic.helpers import has_message_body
 
 from api.routes import AMOUNTS, Argument, Route, Shape
 from api.values import MAX_LIMIT, sql_type
@@ -25,7 +24,7 @@ class Success(HTTPResponse):
 
     @property
     def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
-        if has_message_body(self.status):
+        if self.status != 204:
             self.headers.setdefault("content-type", self.content_type)
         return ((name.encode("ascii"), str(value).encode("ascii")) for name, value in self.headers.items())
 

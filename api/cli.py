@@ -175,7 +175,17 @@ def run_serve(options: argparse.Namespace) -> None:
         where = f"embedded in {embedded.default_data()}" if login.embedded else described(login.service)
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{sock.getsockname()[1]}"
-        supervise(sock, login.service, options.workers, f"Ledger answers on {address} (PostgreSQL {server}, {where})")
+        announcement = f"Ledger answers on {address} (PostgreSQL {server}, {where})"
+        supervise(sock, login.service, options.workers, announcement, revive_database if login.embedded else None)
+
+
+def revive_database() -> None:
+    """Start the embedded server again if it has died."""
+    try:
+        if embedded.revive(embedded.default_data()):
+            print("the database had died; it runs again", file=sys.stderr)
+    except embedded.EmbeddedError as error:
+        print(f"the database has died: {error}", file=sys.stderr)  # the next look tries again
 
 
 def run_migrate(options: argparse.Namespace) -> None:
@@ -271,7 +281,7 @@ def run_psql(arguments: list[str]) -> int:
         # A refusal is told with its SQLSTATE, and without the calls inside the function. A pager would swallow what is
         # pasted after a long answer.
         shown = ["--set=VERBOSITY=verbose", "--set=SHOW_CONTEXT=never", "--pset=pager=off"]
-        command = [program, "--dbname", make_conninfo(**parts), *shown, *arguments]
+        command = [program, "--dbname", make_conninfo("", **parts), *shown, *arguments]
         return subprocess.run(command, env=environment, check=False, restore_signals=True).returncode
 
 

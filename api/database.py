@@ -4,8 +4,8 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -133,28 +133,29 @@ class Database:
     async def attempt(
         self, pool: AsyncConnectionPool, statement: str, parameters: Mapping[str, str | None]
     ) -> list[Values]:
-        async with self.connection(pool) as connection:
+        connection = await self.take(pool)
+        try:
             given_up = asyncio.get_running_loop().call_later(CALL_TIMEOUT, hang_up, connection)
             try:
-                try:
-                    cursor = await connection.execute(statement, parameters, prepare=True)
-                except STALE:
-                    await connection.execute("deallocate all")
-                    cursor = await connection.execute(statement, parameters, prepare=True)
-            except psycopg.OperationalError as error:
-                if connection.closed:
-                    raise ConnectionLost from error
-                raise
+                cursor = await connection.execute(statement, parameters, prepare=True)
+            except STALE:
+                await connection.execute("deallocate all")
+                cursor = await connection.execute(statement, parameters, prepare=True)
             finally:
                 given_up.cancel()
-            result = cursor.pgresult
-            assert result is not None
-            columns = range(result.nfields)
-            return [[result.get_value(row, column) for column in columns] for row in range(result.ntuples)]
+        except psycopg.OperationalError as error:
+            if connection.closed:
+                raise ConnectionLost from error
+            raise
+        finally:
+            await pool.putconn(connection)
+        result = cursor.pgresult
+        assert result is not None
+        columns = range(result.nfields)
+        return [[result.get_value(row, column) for column in columns] for row in range(result.ntuples)]
 
-    @asynccontextmanager
-    async def connection(self, pool: AsyncConnectionPool) -> AsyncIterator[psycopg.AsyncConnection]:
-        """A connection of the pool that was alive a moment ago.
+    async def take(self, pool: AsyncConnectionPool) -> psycopg.AsyncConnection:
+        """A connection of the pool that was alive a moment ago; whoever takes it puts it back.
 
         The pool's own `check` waits ever longer from one dead connection to the next: after a restart of the server
         the first requests would time out.
@@ -167,11 +168,7 @@ class Database:
                     raise psycopg.OperationalError("the database cannot be reached") from error
                 raise
             if not closed_while_idle(connection):
-                break
-            await pool.putconn(connection)
-        try:
-            yield connection
-        finally:
+                return connection
             await pool.putconn(connection)
 
     async def configure(self, connection: psycopg.AsyncConnection) -> None:

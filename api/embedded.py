@@ -16,6 +16,7 @@ import fcntl
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -136,6 +137,35 @@ def running(data: Path, version: int = 18, keep: bool = False, roles: Sequence[s
         except OSError as error:
             raise EmbeddedError(f"Cannot use {data} for the embedded PostgreSQL: {error}. Set LEDGER_DATA.") from error
         yield str(data)
+
+
+def revive(data: Path, version: int = 18) -> bool:
+    """Start the server of `data` again if it has died on those who use it; whether it had. Raises EmbeddedError.
+
+    For one that is still going down, it raises, and can be tried again.
+    """
+    data = Path(os.path.abspath(data))
+    if _listens(data):
+        return False
+    with ExitStack() as stack:
+        server = _reachable(_Server(data, binaries(version), _account()), version)
+        starting = _open_lock(server, "start.lock", stack)
+        with _locked(starting):
+            _start_or_join(server, (), starting)
+    return True
+
+
+def _listens(data: Path) -> bool:
+    """Whether somebody listens on the server's socket, also one who does not answer."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(1)
+        try:
+            sock.connect(os.fsencode(data / "run" / ".s.PGSQL.5432"))
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+    return True
 
 
 def _leave(server: _Server, using: int, starting: int, process: int) -> None:
@@ -272,9 +302,9 @@ def _copy(server: _Server, version: int) -> _Server:
     if libraries.is_dir():
         shutil.copytree(libraries, new / libraries.name)
     (new / "stamp").write_text(stamp)
-    for folder, _, files in os.walk(new):
-        for path in [folder, *(os.path.join(folder, file) for file in files)]:
-            os.chown(path, server.account.pw_uid, server.account.pw_gid, follow_symlinks=False)
+    for walked, _, files in os.walk(new):
+        for name in [walked, *(os.path.join(walked, file) for file in files)]:
+            os.chown(name, server.account.pw_uid, server.account.pw_gid, follow_symlinks=False)
     new.rename(target)
     return copied
 
@@ -302,9 +332,15 @@ def _initialise(server: _Server, starting: int) -> None:
     """Make the cluster and its database under another name, so that an interrupted one is not taken for whole."""
     _must(server, ["rm", "-rf", "pgdata.new"], "Clearing an interrupted initialisation")
     # initdb inherits start.lock: if we are killed, nobody begins anew while it still writes.
-    initdb = [server.bin / "initdb", "--pgdata=pgdata.new", f"--username={ADMIN}", "--auth=peer", "--encoding=UTF8"]
+    initdb = [
+        str(server.bin / "initdb"),
+        "--pgdata=pgdata.new",
+        f"--username={ADMIN}",
+        "--auth=peer",
+        "--encoding=UTF8",
+    ]
     _must(server, [*initdb, "--locale=C", "--data-checksums", "--no-instructions"], "initdb", inherit=starting)
-    single = [server.bin / "postgres", "--single", "-c", "exit_on_error=on", "-D", "pgdata.new", "postgres"]
+    single = [str(server.bin / "postgres"), "--single", "-c", "exit_on_error=on", "-D", "pgdata.new", "postgres"]
     _must(server, single, "Creating the database", stdin=f"create database {DATABASE};\n", inherit=starting)
     (server.data / "pgdata.new").rename(server.data / "pgdata")
     folder = os.open(server.data, os.O_RDONLY)
@@ -416,9 +452,7 @@ def _run(
     account: pwd.struct_passwd | None, cwd: Path, command: Sequence[str | Path], stdin: str = "", inherit: int = -1
 ) -> subprocess.CompletedProcess[str]:
     """Run a command as the account or as ourselves, in a clean environment, out of the terminal's signals."""
-    switch = {}
-    if account and os.geteuid() == 0:
-        switch = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    switched = account if account and os.geteuid() == 0 else None
     return subprocess.run(
         command,
         cwd=cwd,
@@ -430,7 +464,9 @@ def _run(
         umask=0o077,
         start_new_session=True,
         pass_fds=[inherit] if inherit >= 0 else [],
-        **switch,
+        user=switched and switched.pw_uid,
+        group=switched and switched.pw_gid,
+        extra_groups=[] if switched else None,
     )
 
 

@@ -13,14 +13,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
-from sanic import Sanic
-
-from api.app import create_app
+from api.app import App, create_app
 from api.database import StartError
 
 BACKLOG = 1024
 GRACE = 20.0  # seconds that a worker gives the requests in hand: a wait for a connection and a call
+WATCH_INTERVAL = 1.0  # seconds
 READY_TIMEOUT = 30.0  # seconds from a worker's start until it answers
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
@@ -41,9 +41,14 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def supervise(sock: socket.socket, conninfo: str, workers: int, announcement: str) -> None:
-    """Run the workers until SIGTERM or SIGINT; then stop them and return. Raises StartError."""
-    # Signals wait until sigwait takes them, so none is lost between two looks.
+def supervise(
+    sock: socket.socket, conninfo: str, workers: int, announcement: str, watch: Callable[[], None] | None = None
+) -> None:
+    """Run the workers until SIGTERM or SIGINT; then stop them and return. Raises StartError.
+
+    `watch` is called once a second.
+    """
+    # Signals wait until sigtimedwait takes them, so none is lost between two looks.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
     alive, supervisor_alive = os.pipe()  # the workers stop at the end of it
     running: list[subprocess.Popen[bytes]] = []
@@ -52,8 +57,12 @@ def supervise(sock: socket.socket, conninfo: str, workers: int, announcement: st
             running.append(start(sock, alive, conninfo, number))  # noqa: PERF401 - those that started are stopped
         print(announcement, flush=True)
         while True:
-            received = signal.sigwait(STOP_SIGNALS | {signal.SIGCHLD})
-            if received in STOP_SIGNALS:
+            received = signal.sigtimedwait(STOP_SIGNALS | {signal.SIGCHLD}, WATCH_INTERVAL)
+            if received is None:
+                if watch:
+                    watch()
+                continue
+            if received.si_signo in STOP_SIGNALS:
                 return
             for number, worker in enumerate(running):
                 if worker.poll() is not None:
@@ -106,7 +115,7 @@ def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int
     stopping = False
 
     @app.before_server_stop
-    async def note_stop(app: Sanic) -> None:
+    async def note_stop(app: App) -> None:
         nonlocal stopping
         stopping = True
 
@@ -121,7 +130,7 @@ def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int
         stop()
 
     @app.after_server_start
-    async def follow_supervisor(app: Sanic) -> None:
+    async def follow_supervisor(app: App) -> None:
         # What there is by now stays for good. Looking through it again and again, Python's collector would stop all
         # requests for some 15 ms each time.
         gc.collect()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.running.commands import arguments, children, free_port, lives, postmaster, serving
-from tests.support import Database
+from tests.support import Database, until
 
 
 def test_serves_from_a_folder_that_does_not_exist_yet(unused: Path) -> None:
@@ -28,6 +28,20 @@ def test_a_restart_finds_the_data(fresh: Path) -> None:
         assert service.stop() == 0
     with serving(LEDGER_DATA=fresh) as service:
         assert service.ask("GET", "/api/groups/1/total") == (200, {"data": {"group_total": 2**255}})
+
+
+def test_a_database_that_is_killed_runs_again_by_itself(fresh: Path) -> None:
+    with serving(LEDGER_DATA=fresh) as service:
+        assert service.ask("POST", "/api/groups", {"name": "ETH"})[0] == 201
+        killed = postmaster(fresh)
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: not lives(killed), "the database to be gone")
+        until(service.answers, "the service to answer again")
+        assert service.ask("GET", "/api/groups/1") == (200, {"data": {"name": "ETH", "id": 1}})
+        assert service.ask("POST", "/api/groups", {"name": "BTC"})[0] == 201
+        assert postmaster(fresh) not in (None, killed)
+        assert service.stop() == 0
+    assert postmaster(fresh) is None
 
 
 def test_options_alone_mean_serve(database: Database) -> None:
