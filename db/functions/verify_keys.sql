@@ -41,11 +41,12 @@ as $$
       from json_array_elements(case when k.operation = 'transfer_all' then k.answer -> 'entries' end) as l (line)
     ) as w (entry_id)
     where w.entry_id is not null
-      and not exists (
-        select from ledger.entries as e
+      -- Looked up for each key. As `not exists` it became a join that read all entries of the group for each range.
+      and (
+        select true from ledger.entries as e
         where e.group_id = k.group_id
           and e.id = w.entry_id
-      )
+      ) is not true
   ) as f (entry_id, detail)
 $$;
 
