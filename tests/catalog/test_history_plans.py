@@ -319,3 +319,19 @@ def test_one_entry_is_looked_up(history):
         cost = history.cost("get_entry({group}, {entry})", place)
         assert cost.rows == 1
         assert cost.pages <= 20, cost
+
+
+def test_verifying_keys_looks_up_their_entries_alone(history: History):
+    history.admin.execute(
+        """
+        insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, answer)
+        select e.group_id, 'key ' || e.id, 'transfer', sha256(e.id::text::bytea), json_build_object('entry_id', e.id)
+        from (select * from ledger.entries where group_id = %s order by id limit 50) as e
+        on conflict do nothing
+        """,
+        [history.group],
+    )
+    cost = history.cost("verify_keys({group}, '', 'l')", history.places[0])
+    assert cost.rows == 0
+    assert cost.through.get("entries_pkey", 0) <= 50
+    assert not {index for index in cost.through if index.startswith("entries_")} - {"entries_pkey"}
