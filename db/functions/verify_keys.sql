@@ -46,6 +46,7 @@ as $$
         select true from ledger.entries as e
         where e.group_id = k.group_id
           and e.id = w.entry_id
+        limit 1
       ) is not true
   ) as f (entry_id, detail)
 $$;
