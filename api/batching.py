@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psycopg
-from psycopg_pool import PoolTimeout, TooManyRequests
+from psycopg_pool import TooManyRequests
 
 from api.call import json_of
-from api.database import Database, Values
+from api.database import TRANSIENT, Database, Values
 from api.errors import ConnectionLost, known
 from api.routes import Route
 from api.values import sql_type
@@ -75,26 +75,37 @@ class SharedCalls:
             self.caller = None
 
     async def make_call(self, together: list[Waiting]) -> None:
+        again = []
         try:
             rows = await self.database.call_shared(self.statement, self.arrays(together), self.route.reads)
-        except (psycopg.Error, PoolTimeout, TooManyRequests, ConnectionLost) as error:
-            # Of a fault that only one of them can have caused, nothing is left: each by itself will tell whose it was.
-            fault_of_one = isinstance(error, psycopg.Error) and error.sqlstate is not None and not known(error.sqlstate)
-            alone = fault_of_one or (self.route.reads and isinstance(error, ConnectionLost))
+            for request, (outcome, *row) in zip(together, rows, strict=True):
+                if request.answer.done():
+                    continue
+                if outcome == b"locked" and request.locked < MAX_LOCKED:
+                    request.locked += 1
+                    again.append(request)
+                else:
+                    request.answer.set_result(row if outcome == b"done" else None)
+        except Exception as error:
+            # Each who waits hears of it, and says what it means.
+            alone = self.is_worth_another_call(error)
             for request in together:
                 if not request.answer.done():
                     request.answer.set_result(None) if alone else request.answer.set_exception(error)
             return
-        again = []
-        for request, (outcome, *row) in zip(together, rows, strict=True):
-            if request.answer.done():
-                continue
-            if outcome == b"locked" and request.locked < MAX_LOCKED:
-                request.locked += 1
-                again.append(request)
-            else:
-                request.answer.set_result(row if outcome == b"done" else None)
         self.waiting.extendleft(reversed(again))
+
+    def is_worth_another_call(self, error: Exception) -> bool:
+        """Whether each of the requests is to be made by itself after a shared call that failed and did nothing.
+
+        A call of its own tells whose fault it was that nobody expected, and tries again after a deadlock or a
+        serialization failure, and, for one that reads, after a lost connection.
+        """
+        if isinstance(error, ConnectionLost):
+            return self.route.reads
+        if isinstance(error, TRANSIENT):
+            return True
+        return isinstance(error, psycopg.Error) and error.sqlstate is not None and known(error.sqlstate) is None
 
     def arrays(self, together: list[Waiting]) -> dict[str, str | None]:
         """The parameters of the requests by columns, as PostgreSQL's array literals; a column of nulls is null."""
@@ -126,13 +137,14 @@ def statement(route: Route) -> str:
         f"{argument.parameter}s => %({argument.parameter})s::{sql_type(argument.kind)}[]" for argument in route.shared
     ]
     assert route.answer is not None
+    assert function is not None
     return f"""
         select
           {function}.outcome,
           case
             when {function}.outcome <> 'done' then null
-            when (%(strings)s::boolean[])[{function}.place] then {json_of(route.answer, f"{function}", True)}
-            else {json_of(route.answer, f"{function}", False)}
+            when (%(strings)s::boolean[])[{function}.place] then {json_of(route.answer, function, True)}
+            else {json_of(route.answer, function, False)}
           end,
           null,
           {f"{function}.{route.entry}" if route.entry else "null"},

@@ -12,8 +12,6 @@ import psutil
 from bench.load import WRK
 from bench.measures import Figures, Target
 
-Run = dict[str, object]
-
 
 def machine() -> str:
     model = next(

@@ -350,7 +350,10 @@ def test_a_locked_row_is_tried_again_before_what_came_later_and_then_left():
     run(story)
 
 
-@pytest.mark.parametrize("error", [ConnectionLost(), psycopg.errors.QueryCanceled(), psycopg.OperationalError("away")])
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionLost(), psycopg.errors.QueryCanceled(), psycopg.OperationalError("away"), ValueError("a bug of ours")],
+)
 def test_all_hear_of_a_call_that_failed_and_the_next_one_works(error):
     async def story(shared: SharedCalls, database: Told) -> None:
         requests = [request(shared) for _ in range(3)]
@@ -367,11 +370,27 @@ def test_all_hear_of_a_call_that_failed_and_the_next_one_works(error):
     run(story)
 
 
-def test_after_a_fault_that_nobody_expected_each_is_made_by_itself():
+def test_nobody_waits_for_ever_for_an_answer_that_is_too_short():
     async def story(shared: SharedCalls, database: Told) -> None:
         requests = [request(shared) for _ in range(3)]
         await settle()
-        database.calls[0][1].set_exception(psycopg.errors.InternalError_())
+        database.calls[0][1].set_result([DONE, DONE])
+        assert [await one_of for one_of in requests[:2]] == [DONE[1:]] * 2
+        with pytest.raises(ValueError, match="shorter"):
+            await requests[2]
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [psycopg.errors.InternalError_(), psycopg.errors.DeadlockDetected(), psycopg.errors.SerializationFailure()],
+)
+def test_after_a_fault_that_another_call_may_pass_or_explain_each_is_made_by_itself(error):
+    async def story(shared: SharedCalls, database: Told) -> None:
+        requests = [request(shared) for _ in range(3)]
+        await settle()
+        database.calls[0][1].set_exception(error)
         assert [await one_of for one_of in requests] == [None] * 3
 
     run(story)
