@@ -15,6 +15,8 @@ CALL = "select outcome from ledger.transfer_each(%s, %s, %s, %s::numeric[], %s) 
 
 def each(connection: psycopg.Connection, *lines: tuple, keys: list | None = None) -> list[str]:
     columns = [list(column) for column in zip(*lines, strict=True)]
+    # Who waits although nobody should is told so.
+    connection.execute("set lock_timeout = '10s'")
     return [row[0] for row in connection.execute(CALL, [*columns, keys]).fetchall()]
 
 
