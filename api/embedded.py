@@ -65,6 +65,7 @@ _TUNING = """\
 shared_buffers = {shared_buffers}MB
 max_wal_size = 4GB
 """
+_CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _SHARED_BUFFERS = (128, 1024)  # MB at least and at most; an eighth of the machine's memory in between
 
 
@@ -363,9 +364,17 @@ def _launch(server: _Server, roles: Sequence[str]) -> None:
 
 
 def _tuning() -> str:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     least, most = _SHARED_BUFFERS
-    return _TUNING.format(shared_buffers=max(least, min(most, memory // 8)))
+    return _TUNING.format(shared_buffers=max(least, min(most, _memory() // 8)))
+
+
+def _memory() -> int:
+    """The memory of the machine, or of the container that we are in, in MB."""
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in _CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # there is none, or it says "max"
+            size = min(size, int(limit.read_text()))
+    return size // 2**20
 
 
 def _stop(server: _Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -592,6 +593,32 @@ def test_says_what_the_server_said_when_it_does_not_start(made: Path) -> None:
     (made / "pgdata" / "global" / "gone").rename(made / "pgdata" / "global" / "pg_control")
     with embedded.running(made):
         assert ask(made, "select 1") == "1"
+
+
+@pytest.mark.parametrize(
+    ("limit", "buffers"), [("max", None), ("2147483648", "256MB"), ("104857600", "128MB"), (str(2**60), None)]
+)
+def test_the_server_gets_an_eighth_of_the_memory_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, buffers: str | None
+) -> None:
+    (tmp_path / "limit").write_text(f"{limit}\n")
+    monkeypatch.setattr(embedded, "_CONTAINER_LIMITS", (tmp_path / "limit", tmp_path / "missing"))
+    if buffers is None:
+        least, most = embedded._SHARED_BUFFERS
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+        buffers = f"{max(least, min(most, machine // 8))}MB"
+    assert f"shared_buffers = {buffers}" in embedded._tuning().splitlines()
+
+
+def test_memory_settings_can_be_changed(made: Path) -> None:
+    conf = made / "pgdata" / "postgresql.conf"
+    with embedded.running(made):
+        pass
+    changed = re.sub(r"(?m)^shared_buffers = \d+MB$", "shared_buffers = 64MB", conf.read_text())
+    assert changed != conf.read_text()
+    conf.write_text(changed)
+    with embedded.running(made):
+        assert ask(made, "show shared_buffers") == "64MB"
 
 
 def test_the_callers_environment_does_not_matter(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
