@@ -13,6 +13,7 @@ from sanic.config import Config
 from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 
+from api.access import Access
 from api.arguments import read_arguments
 from api.batching import SharedCalls
 from api.call import prefers_strings, render, statement
@@ -36,8 +37,11 @@ Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]
 App = Sanic[Config, SimpleNamespace]
 
 
-def create_app(conninfo: str, name: str) -> App:
-    """The application of one worker. `name` is what PostgreSQL shows of its connections."""
+def create_app(conninfo: str, name: str, open_at_first: bool) -> App:
+    """The application of one worker.
+
+    `name` is what PostgreSQL shows of its connections; `open_at_first` asks for no API key until one has been made.
+    """
     app = Sanic("ledger", configure_logging=False, error_handler=Problems())
     app.config.update(
         ACCESS_LOG=False,
@@ -47,6 +51,7 @@ def create_app(conninfo: str, name: str) -> App:
         RESPONSE_TIMEOUT=RESPONSE_TIMEOUT,
     )
     database = Database(conninfo, name)
+    access = Access(database, open_at_first)
     stopping = asyncio.Event()
 
     @app.before_server_start
@@ -66,7 +71,8 @@ def create_app(conninfo: str, name: str) -> App:
         # Sanic leaves the body of a HEAD request's answer away.
         methods = [*route.methods, "HEAD"] if route.reads else [*route.methods]
         by_path[route.path] += methods
-        handler = handle_health(route, database) if route.function == "health" else handle(route, database, stopping)
+        is_health = route.function == "health"
+        handler = handle_health(route, database) if is_health else handle(route, database, access, stopping)
         app.add_route(handler, route.path, methods, name=f"{route.function}_{route.methods[0].lower()}", stream=True)
     for path, methods in by_path.items():
         allowed = ", ".join([*methods, "OPTIONS"])
@@ -74,12 +80,13 @@ def create_app(conninfo: str, name: str) -> App:
     return app
 
 
-def handle(route: Route, database: Database, stopping: asyncio.Event) -> Handler:
-    """The handler of a route: arguments, one call, the answer."""
+def handle(route: Route, database: Database, access: Access, stopping: asyncio.Event) -> Handler:
+    """The handler of a route: who asks, arguments, one call, the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
     shared = SharedCalls(route, database) if route.together else None
 
     async def handler(request: Request, **parts: str) -> HTTPResponse:
+        await access.admit(route, request, parts)
         parameters = await read_arguments(route, request, parts)
         strings = route.has_amounts and prefers_strings(request)
 
@@ -103,6 +110,7 @@ def handle(route: Route, database: Database, stopping: asyncio.Event) -> Handler
                     break
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), min(left, FEED_INTERVAL))
+                await access.admit(route, request, parts)
                 row = await call()
         return render(route, request, parameters, row, strings)
 

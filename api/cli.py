@@ -1,9 +1,10 @@
-"""The `ledger` command: serve, migrate, seed, reset, verify, url, psql."""
+"""The `ledger` command: serve, migrate, seed, reset, verify, key, url, psql."""
 
 import argparse
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,26 +13,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from ipaddress import ip_address
 from types import FrameType
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api import embedded, migrate, seed
-from api.database import StartError, check_at_start
+from api import embedded, keys, migrate, seed
+from api.database import TIMEOUTS, StartError, check_at_start
+from api.routes import SCOPES
 from api.serve import listen, supervise
 from api.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
 
 EPILOG = """\
 settings:
   DATABASE_URL      the database to serve, postgresql://…; unset: an embedded PostgreSQL
-  LEDGER_ADMIN_URL  what migrate, seed, reset, verify, url and psql log in with (DATABASE_URL)
+  LEDGER_ADMIN_URL  what migrate, seed, reset, verify, key, url and psql log in with (DATABASE_URL)
   LEDGER_DATA       where the embedded PostgreSQL keeps its files
   HOST, PORT        where to listen (127.0.0.1, 4000)
   WORKERS           processes that answer (1)
 """
 
-COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "url", "psql")
+COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "key", "url", "psql")
 
 PROGRESS_SECONDS = 2.0  # between two lines that say how far a verification is
 
@@ -80,7 +83,14 @@ def run(given: list[str]) -> int:
     options = parser().parse_args(given)
     if options.command == "verify":
         return run_verify(options)
-    command = {"serve": run_serve, "migrate": run_migrate, "seed": run_seed, "reset": run_reset, "url": run_url}
+    command = {
+        "serve": run_serve,
+        "migrate": run_migrate,
+        "seed": run_seed,
+        "reset": run_reset,
+        "key": run_key,
+        "url": run_url,
+    }
     command[options.command](options)
     return 0
 
@@ -99,7 +109,9 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=positive, default=os.environ.get("PORT") or 4000, help="port to listen on")
     serve.add_argument("--workers", type=positive, default=os.environ.get("WORKERS") or 1, help="processes that answer")
     serve.add_argument(
-        "--insecure", action="store_true", help="serve with a login that may do more than call the functions"
+        "--insecure",
+        action="store_true",
+        help="serve without API keys, or with a login that may do more than it should",
     )
     commands.add_parser("migrate", help="apply pending migrations")
     load = commands.add_parser("seed", help="load the demo groups of seeds/, or a large data set")
@@ -109,6 +121,16 @@ def parser() -> argparse.ArgumentParser:
     reset.add_argument("--yes", action="store_true", help="do not ask")
     check = commands.add_parser("verify", help="prove that the books are right, or say where they are not")
     check.add_argument("group", metavar="GROUP", nargs="?", type=identifier, help="its id; all of them without it")
+    actions = commands.add_parser("key", help="make, list and revoke API keys").add_subparsers(
+        dest="action", metavar="create|list|revoke", required=True
+    )
+    create = actions.add_parser("create", help="make an API key and print its secret, for the only time")
+    create.add_argument("name", metavar="NAME", help="who is to use it")
+    create.add_argument("--scope", choices=SCOPES[1:], required=True, help="what it is for")
+    create.add_argument("--group", type=identifier, metavar="ID", help="the only group that it is for")
+    actions.add_parser("list", help="list the API keys, those revoked as well")
+    revoke = actions.add_parser("revoke", help="make an API key useless")
+    revoke.add_argument("key", metavar="ID", type=identifier, help="its number, as list and its secret say it")
     commands.add_parser("url", help="print the administrator's connection string")
     commands.add_parser("psql", help="open psql as the administrator; takes psql's arguments", add_help=False)
     return top
@@ -122,7 +144,7 @@ def positive(value: str) -> int:
 
 def identifier(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 20 and 0 < int(value) < 2**63):
-        raise argparse.ArgumentTypeError(f"{value!r} is not the id of a group")
+        raise argparse.ArgumentTypeError(f"{value!r} is not an id")
     return int(value)
 
 
@@ -162,6 +184,8 @@ def apply_migrations(login: Login) -> list[str]:
         with psycopg.connect(login.admin, autocommit=True) as connection:
             if connection.execute("select to_regrole(%s)", [embedded.SERVICE]).fetchone() == (None,):
                 connection.execute(f"create role {embedded.SERVICE} login in role ledger_api")
+                for name, value in TIMEOUTS.items():
+                    connection.execute(f"alter role {embedded.SERVICE} set {name} = '{value}'")
     return applied
 
 
@@ -171,12 +195,26 @@ def run_serve(options: argparse.Namespace) -> None:
             raise Refusal("DATABASE_URL must say which database to serve")
         if login.embedded:
             apply_migrations(login)
-        server = check_at_start(login.service, any_login=options.insecure or login.embedded)
+        found = check_at_start(login.service, any_login=options.insecure or login.embedded)
+        open_at_first = options.insecure or (login.embedded and is_loopback(sock))
+        if not (found.keys_required or open_at_first):
+            raise Refusal(
+                "whoever reaches the service could move money: there is no API key yet. Make one: "
+                "ledger key create NAME --scope admin. Or say --insecure."
+            )
         where = f"embedded in {embedded.default_data()}" if login.embedded else described(login.service)
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{sock.getsockname()[1]}"
-        announcement = f"Ledger answers on {address} (PostgreSQL {server}, {where})"
-        supervise(sock, login.service, options.workers, announcement, revive_database if login.embedded else None)
+        announcement = f"Ledger answers on {address} (PostgreSQL {found.version}, {where})"
+        if not found.keys_required:
+            print("ledger: whoever reaches it may do everything, until an API key is made: ledger key", file=sys.stderr)
+        watch = revive_database if login.embedded else None
+        supervise(sock, login.service, options.workers, open_at_first, announcement, watch)
+
+
+def is_loopback(sock: socket.socket) -> bool:
+    """Whether a socket listens for this machine alone."""
+    return ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def revive_database() -> None:
@@ -263,6 +301,23 @@ def progress(step: Step, seen: Counter[str]) -> str:
 
 def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def run_key(options: argparse.Namespace) -> None:
+    """The secret of a new key goes to the standard output, alone; what it is for to the standard error."""
+    with database() as login:
+        if login.embedded:
+            apply_migrations(login)
+        with psycopg.connect(login.admin, autocommit=True, application_name="ledger key") as connection:
+            if options.action == "create":
+                key, secret = keys.create(connection, options.name, options.scope, options.group)
+                print(f"made {key}; its secret is not shown again:", file=sys.stderr, flush=True)
+                print(secret)
+            elif options.action == "list":
+                for key in keys.every(connection):
+                    print(key)
+            else:
+                print(keys.revoke(connection, options.key))
 
 
 def run_url(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import select
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -19,6 +20,8 @@ CALL_CONNECTIONS = 8
 READ_CONNECTIONS = 2
 # One at a time: what arrives meanwhile shares the next call.
 SHARED_CONNECTIONS = 1
+# Whoever tries secrets out stands in the way of those alone whose own are due to be looked at again.
+ACCESS_CONNECTIONS = 1
 MAX_WAITING = 1024  # requests that wait for a connection; one more is refused
 WAIT_TIMEOUT = 5.0  # seconds that a request waits for a connection
 CONNECT_TIMEOUT = 5  # seconds
@@ -29,11 +32,10 @@ HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
 
 # Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
 # nothing was done.
+TIMEOUTS = {"lock_timeout": "5s", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
 SETTINGS = """
 select set_config(d.name, d.value, false)
-from (
-  values ('lock_timeout', '5s'), ('statement_timeout', '10s'), ('idle_in_transaction_session_timeout', '10s')
-) as d (name, value)
+from unnest(%(names)s::text[], %(values)s::text[]) as d (name, value)
 where current_setting(d.name) = '0'
 union all
 select set_config('timezone', 'UTC', false)
@@ -63,7 +65,8 @@ class Database:
         self.reads = self.pool(READ_CONNECTIONS)
         self.shared = self.pool(SHARED_CONNECTIONS)
         self.shared_reads = self.pool(SHARED_CONNECTIONS)
-        self.pools = (self.calls, self.reads, self.shared, self.shared_reads)
+        self.access = self.pool(ACCESS_CONNECTIONS)
+        self.pools = (self.calls, self.reads, self.shared, self.shared_reads, self.access)
         self.reachable = True
         self.under_way: set[asyncio.Task[list[Values]]] = set()
         self.health: psycopg.AsyncConnection | None = None
@@ -102,7 +105,8 @@ class Database:
         """
         # A client that goes away does not cancel its call: a cancel that comes while the commit waits for a standby
         # would make it visible before it is safe.
-        task = asyncio.create_task(self.repeat(statement, parameters, reads))
+        pool = self.reads if reads else self.calls
+        task = asyncio.create_task(self.repeat(pool, statement, parameters, reads))
         self.under_way.add(task)
         task.add_done_callback(self.finish)
         (row,) = await asyncio.shield(task)
@@ -117,8 +121,14 @@ class Database:
         """Run a statement for several requests, once; return its rows. Raises as call does."""
         return await self.attempt(self.shared_reads if reads else self.shared, statement, parameters)
 
-    async def repeat(self, statement: str, parameters: Mapping[str, str | None], reads: bool) -> list[Values]:
-        pool = self.reads if reads else self.calls
+    async def call_access(self, statement: str, parameters: Mapping[str, str | None]) -> Values:
+        """Run a statement that says who may come in, and return its row. Raises as call does."""
+        (row,) = await self.repeat(self.access, statement, parameters, reads=True)
+        return row
+
+    async def repeat(
+        self, pool: AsyncConnectionPool, statement: str, parameters: Mapping[str, str | None], reads: bool
+    ) -> list[Values]:
         try:
             return await self.attempt(pool, statement, parameters)
         except TRANSIENT:
@@ -172,7 +182,7 @@ class Database:
             await pool.putconn(connection)
 
     async def configure(self, connection: psycopg.AsyncConnection) -> None:
-        await connection.execute(SETTINGS)
+        await connection.execute(SETTINGS, {"names": [*TIMEOUTS], "values": [*TIMEOUTS.values()]})
         self.reachable = True
 
     async def lose_sight(self, pool: AsyncConnectionPool) -> None:
@@ -234,10 +244,18 @@ def closed_while_idle(connection: psycopg.AsyncConnection) -> bool:
     return False
 
 
-def check_at_start(conninfo: str, any_login: bool) -> str:
+@dataclass(frozen=True)
+class Checked:
+    """What was found at start: the server's version, and whether an API key has ever been made."""
+
+    version: str
+    keys_required: bool
+
+
+def check_at_start(conninfo: str, any_login: bool) -> Checked:
     """Refuse to serve from a database that is out of reach, not migrated, or open wider than it must be.
 
-    Returns the server's version. Raises StartError.
+    Raises StartError.
     """
     try:
         with psycopg.connect(
@@ -258,7 +276,10 @@ def check_at_start(conninfo: str, any_login: bool) -> str:
                         f"role {connection.info.user} may do more than call the functions: it {', '.join(rights)}. "
                         "Log in as a member of ledger_api and no more, or say --insecure."
                     )
-            return connection.info.parameter_status("server_version") or ""
+            (required,) = connection.execute("select k.keys_required from ledger.keys_required() as k").fetchone() or (
+                True,
+            )
+            return Checked(connection.info.parameter_status("server_version") or "", required)
     except psycopg.OperationalError as error:
         where = conninfo_to_dict(conninfo)
         address = f"{where.get('host') or 'the local socket'}, database {where.get('dbname') or 'by default'}"
@@ -273,6 +294,7 @@ def missing_functions(connection: psycopg.Connection) -> list[str]:
         for route in ROUTES
         if route.together
     }
+    calls |= {"ledger.authenticate": ["key_id", "digest"], "ledger.keys_required": ["keys_required"]}
     rows = connection.execute(
         """
         select format('ledger.%s', p.proname), p.proargnames
@@ -325,6 +347,11 @@ def excessive_rights(connection: psycopg.Connection) -> list[str]:
         select distinct 'may create in the database' || r.by_role
         from reachable as r
         where pg_catalog.has_database_privilege(r.oid, current_database(), 'create') and not r.rolsuper
+        union all
+        -- The owner of the database takes it away: revoke temporary on database … from public.
+        select distinct 'may make temporary tables' || r.by_role
+        from reachable as r
+        where pg_catalog.has_database_privilege(r.oid, current_database(), 'temporary') and not r.rolsuper
         union all
         select 'may create in schema ledger' || r.by_role
         from reachable as r

@@ -66,7 +66,7 @@ shared_buffers = {shared_buffers}MB
 max_wal_size = 4GB
 """
 _CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-_SHARED_BUFFERS = (128, 1024)  # MB at least and at most; an eighth of the machine's memory in between
+_SHARED_BUFFERS = (128, 4096)  # MB at least and at most; an eighth of the machine's memory in between
 
 
 class EmbeddedError(Exception):

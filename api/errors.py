@@ -15,6 +15,8 @@ from api.routes import Route
 PROBLEMS: dict[str, tuple[int, str]] = {
     "invalid_json": (400, "Invalid JSON"),
     "bad_request": (400, "Bad request"),
+    "unauthorized": (401, "Unauthorized"),
+    "forbidden": (403, "Forbidden"),
     "insufficient_funds": (403, "Insufficient funds"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),

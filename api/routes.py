@@ -24,6 +24,10 @@ AMOUNTS = frozenset({"amount", "from_amount", "to_amount", "final_amount", "grou
 # What a value may be: see api/values.py.
 Kind = Literal["id", "text", "amount", "after", "limit", "key", "time", "boolean", "order", "object", "json", "lines"]
 
+# What a key must be for, from the least to the most; what is open needs none.
+Scope = Literal["open", "read", "transact", "admin"]
+SCOPES: tuple[Scope, ...] = ("open", "read", "transact", "admin")
+
 MIB = 1 << 20  # bytes
 
 
@@ -61,13 +65,14 @@ def participant(parameter: str, name: str) -> Argument:
 class Route:
     """One function call over HTTP.
 
-    `many` says that the answer is a page of rows, and `feed` that its last row's cursor is always told; `location` is
-    where what was created is; `entry` the column with the entry that was written; `together` the function that makes
-    several such calls, with an array for each parameter that is not of the query; `wrapper` names a member that may
-    hold the body's members instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body
-    may not name, each with the reason; `body_limit` is in bytes.
+    `scope` is what a key must be for; `many` says that the answer is a page of rows, and `feed` that its last row's
+    cursor is always told; `location` is where what was created is; `entry` the column with the entry that was written;
+    `together` the function that makes several such calls, with an array for each parameter that is not of the query;
+    `wrapper` names a member that may hold the body's members instead; `echoes` a path parameter that the body may
+    repeat; `frozen` members that the body may not name, each with the reason; `body_limit` is in bytes.
     """
 
+    scope: Scope
     methods: tuple[str, ...]
     path: str
     function: str
@@ -154,39 +159,41 @@ OF_ENTRY = (path("group_id"), path("entry_id", "id"))
 
 # fmt: off
 ROUTES: tuple[Route, ...] = (
-    Route(("GET",), "/api/health", "health", (), HEALTH),
+    Route("open", ("GET",), "/api/health", "health", (), HEALTH),
 
-    Route(("GET",), GROUPS, "list_groups", PAGE, GROUP, many=True),
-    Route(("POST",), GROUPS, "create_group", (text("name"), KEY), GROUP, 201, location=ONE_GROUP),
-    Route(("GET",), ONE_GROUP, "get_group", IN_GROUP, GROUP),
-    Route(("PUT", "PATCH"), ONE_GROUP, "rename_group", (*IN_GROUP, text("name"), KEY), GROUP, wrapper="group"),
-    Route(("DELETE",), ONE_GROUP, "remove_group", (*IN_GROUP, KEY), None, 204),
-    Route(("GET",), "/api/groups/<id>/total", "group_total", (*IN_GROUP, *AT), ("group_total",)),
+    Route("read", ("GET",), GROUPS, "list_groups", PAGE, GROUP, many=True),
+    Route("admin", ("POST",), GROUPS, "create_group", (text("name"), KEY), GROUP, 201, location=ONE_GROUP),
+    Route("read", ("GET",), ONE_GROUP, "get_group", IN_GROUP, GROUP),
+    Route("admin", ("PUT", "PATCH"), ONE_GROUP, "rename_group", (*IN_GROUP, text("name"), KEY), GROUP, wrapper="group"),
+    Route("admin", ("DELETE",), ONE_GROUP, "remove_group", (*IN_GROUP, KEY), None, 204),
+    Route("read", ("GET",), "/api/groups/<id>/total", "group_total", (*IN_GROUP, *AT), ("group_total",)),
 
-    Route(("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE), PARTICIPANT, many=True),
-    Route(("POST",), PARTICIPANTS, "join_group", (*OF_GROUP, text("username"), amount("amount"), KEY, METADATA),
-          PARTICIPANT, 201, location=ONE_PARTICIPANT, entry="entry_id", echoes="group_id"),
-    Route(("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT,
+    Route("read", ("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE), PARTICIPANT, many=True),
+    Route("transact", ("POST",), PARTICIPANTS, "join_group",
+          (*OF_GROUP, text("username"), amount("amount"), KEY, METADATA), PARTICIPANT, 201, location=ONE_PARTICIPANT,
+          entry="entry_id", echoes="group_id"),
+    Route("read", ("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT,
           together="get_participant_each"),
-    Route(("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant", (*OF_PARTICIPANT, text("username"), KEY),
+    Route("transact", ("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant", (*OF_PARTICIPANT, text("username"), KEY),
           PARTICIPANT, wrapper="update_params", echoes="group_id", frozen=BY_MOVEMENT),
-    Route(("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, KEY, METADATA), ("final_amount",),
+    Route("transact", ("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, KEY, METADATA), ("final_amount",),
           entry="entry_id"),
 
-    Route(("POST",), "/api/groups/<group_id>/transfer", "transfer",
+    Route("transact", ("POST",), "/api/groups/<group_id>/transfer", "transfer",
           (*OF_GROUP, participant("from_id", "from"), participant("to_id", "to"), amount("amount"), KEY, METADATA),
           TRANSFER, entry="entry_id", together="transfer_each"),
-    Route(("POST",), "/api/groups/<id>/transfers", "transfer_all",
+    Route("transact", ("POST",), "/api/groups/<id>/transfers", "transfer_all",
           (*IN_GROUP, Argument("transfers", "body", "lines", "transfers"), KEY),
           (("entries[]", MOVED), ("participants[]", PARTICIPANT)), body_limit=16 * MIB),
 
-    Route(("GET",), "/api/groups/<id>/entries", "list_entries", (*IN_GROUP, KIND, SETTLED, *HISTORY), ENTRY, many=True),
-    Route(("GET",), "/api/groups/<group_id>/participants/<id>/entries", "list_participant_entries",
+    Route("read", ("GET",), "/api/groups/<id>/entries", "list_entries", (*IN_GROUP, KIND, SETTLED, *HISTORY), ENTRY,
+          many=True),
+    Route("read", ("GET",), "/api/groups/<group_id>/participants/<id>/entries", "list_participant_entries",
           (*OF_PARTICIPANT, KIND, *HISTORY), ENTRY, many=True),
-    Route(("GET",), ONE_ENTRY, "get_entry", OF_ENTRY, ENTRY),
-    Route(("POST",), f"{ONE_ENTRY}/reversal", "reverse_transfer", (*OF_ENTRY, KEY, METADATA), ENTRY, 201,
+    Route("read", ("GET",), ONE_ENTRY, "get_entry", OF_ENTRY, ENTRY),
+    Route("transact", ("POST",), f"{ONE_ENTRY}/reversal", "reverse_transfer", (*OF_ENTRY, KEY, METADATA), ENTRY, 201,
           location=ONE_ENTRY, entry="id"),
-    Route(("POST",), f"{ONE_ENTRY}/settlement", "settle_exit", (*OF_ENTRY, text("reference"), KEY), ENTRY),
-    Route(("GET",), "/api/entries", "read_feed", (CURSOR, LIMIT), ENTRY, many=True, feed=True),
+    Route("transact", ("POST",), f"{ONE_ENTRY}/settlement", "settle_exit", (*OF_ENTRY, text("reference"), KEY), ENTRY),
+    Route("read", ("GET",), "/api/entries", "read_feed", (CURSOR, LIMIT), ENTRY, many=True, feed=True),
 )
 # fmt: on

@@ -42,11 +42,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def supervise(
-    sock: socket.socket, conninfo: str, workers: int, announcement: str, watch: Callable[[], None] | None = None
+    sock: socket.socket,
+    conninfo: str,
+    workers: int,
+    open_at_first: bool,
+    announcement: str,
+    watch: Callable[[], None] | None = None,
 ) -> None:
     """Run the workers until SIGTERM or SIGINT; then stop them and return. Raises StartError.
 
-    `watch` is called once a second.
+    `open_at_first` asks for no API key until one has been made; `watch` is called once a second.
     """
     # Signals wait until sigtimedwait takes them, so none is lost between two looks.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
@@ -54,7 +59,7 @@ def supervise(
     running: list[subprocess.Popen[bytes]] = []
     try:
         for number in range(workers):
-            running.append(start(sock, alive, conninfo, number))  # noqa: PERF401 - those that started are stopped
+            running.append(start(sock, alive, conninfo, number, open_at_first))  # noqa: PERF401 - those that started are stopped
         print(announcement, flush=True)
         while True:
             received = signal.sigtimedwait(STOP_SIGNALS | {signal.SIGCHLD}, WATCH_INTERVAL)
@@ -68,7 +73,7 @@ def supervise(
                 if worker.poll() is not None:
                     print(f"worker {number} ended with {worker.returncode}; starting another", file=sys.stderr)
                     time.sleep(1)  # a worker that cannot start is no reason to spin
-                    running[number] = start(sock, alive, conninfo, number)
+                    running[number] = start(sock, alive, conninfo, number, open_at_first)
     finally:
         sock.close()
         os.close(supervisor_alive)
@@ -82,13 +87,14 @@ def supervise(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS | {signal.SIGCHLD})
 
 
-def start(sock: socket.socket, alive: int, conninfo: str, number: int) -> subprocess.Popen[bytes]:
+def start(sock: socket.socket, alive: int, conninfo: str, number: int, open_at_first: bool) -> subprocess.Popen[bytes]:
     """Start a worker and return once it answers. Raises StartError."""
     is_ready, ready = os.pipe()
+    arguments = [sock.fileno(), alive, ready, int(open_at_first), number]
     try:
         worker = subprocess.Popen(
             # -P: an `api` in the working directory is not ours.
-            [sys.executable, "-P", "-m", "api.serve", str(sock.fileno()), str(alive), str(ready), str(number)],
+            [sys.executable, "-P", "-m", "api.serve", *map(str, arguments)],
             # The connection string may hold a password, which the command line would show to everybody.
             env=os.environ | {"LEDGER_WORKER_DATABASE": conninfo, "SANIC_IGNORE_PRODUCTION_WARNING": "true"},
             stdin=subprocess.DEVNULL,
@@ -107,9 +113,9 @@ def start(sock: socket.socket, alive: int, conninfo: str, number: int) -> subpro
         os.close(is_ready)
 
 
-def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int) -> None:
+def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int, open_at_first: bool) -> None:
     """Answer requests until the supervisor stops or is gone."""
-    app = create_app(conninfo, f"ledger serve {number}")
+    app = create_app(conninfo, f"ledger serve {number}", open_at_first)
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = GRACE
 
     stopping = False
@@ -143,10 +149,11 @@ def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int
 
 
 def main() -> None:
-    descriptor, alive, ready, number = map(int, sys.argv[1:])
+    descriptor, alive, ready, open_at_first, number = map(int, sys.argv[1:])
     # SIGTERM and SIGINT stay blocked, as the supervisor had them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    work(socket.socket(fileno=descriptor), alive, ready, os.environ.pop("LEDGER_WORKER_DATABASE"), number)
+    conninfo = os.environ.pop("LEDGER_WORKER_DATABASE")
+    work(socket.socket(fileno=descriptor), alive, ready, conninfo, number, bool(open_at_first))
 
 
 if __name__ == "__main__":

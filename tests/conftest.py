@@ -88,6 +88,9 @@ committing = factories.postgresql("template")
 @pytest.fixture
 def database(server: Server, committing: psycopg.Connection) -> Iterator[Database]:
     database = server.database(committing.info.dbname)
+    with database.connect(embedded.ADMIN) as admin:
+        # A copy of a database has its rows, and not who may do what with it.
+        admin.execute(sql.SQL("revoke temporary on database {} from public").format(sql.Identifier(admin.info.dbname)))
     yield database
     with database.connect(embedded.ADMIN) as admin:
         assert faults(admin) == []

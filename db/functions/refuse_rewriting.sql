@@ -7,7 +7,11 @@ begin
   raise exception using
     errcode = 'restrict_violation',
     message = format('%s on %I.%I is refused: the record is permanent', lower(tg_op), tg_table_schema, tg_table_name),
-    hint    = 'Correct a mistake by a new movement: ledger.transfer, ledger.join_group or ledger.exit_group.';
+    hint    = case tg_table_name
+      when 'api_keys'
+      then 'Make an API key useless with ledger.revoke_api_key.'
+      else 'Correct a mistake by a new movement: ledger.transfer, ledger.join_group or ledger.exit_group.'
+    end;
 end
 $$;
 

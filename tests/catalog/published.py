@@ -71,9 +71,21 @@ FUNCTIONS = {
     "reverse_transfer": (["group_id", "entry_id", "idempotency_key", "metadata"], [*RECORD, "replayed"], False),
     "settle_exit": (["group_id", "entry_id", "reference", "idempotency_key"], [*RECORD, "replayed"], False),
     "read_feed": (["after", "max_rows"], ["cursor", *RECORD], True),
+    "authenticate": (["key_id", "digest"], ["id", "name", "scope", "group_id"], True),
+    "keys_required": ([], ["keys_required"], True),
 }
 
-# What the owner calls, as itself: to prove the books, and after a restore.
-OWNERS = ["verify", "verify_entries", "verify_participants", "verify_keys", "verify_total", "restart_feed"]
+# What the owner calls, as itself: to let others in, to prove the books, and after a restore.
+OWNERS = [
+    "create_api_key",
+    "revoke_api_key",
+    "list_api_keys",
+    "verify",
+    "verify_entries",
+    "verify_participants",
+    "verify_keys",
+    "verify_total",
+    "restart_feed",
+]
 
 READ_VIEWS = ["current_groups", "current_participants", "record"]

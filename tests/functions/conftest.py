@@ -130,6 +130,15 @@ def behind(ledger: psycopg.Connection) -> Iterator[None]:
     ledger.execute(f"set session authorization {role}")
 
 
+@pytest.fixture
+def keys(ledger: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """The connection as the owner's, who alone makes API keys."""
+    with behind(ledger):
+        ledger.execute("set role ledger_owner")
+        yield ledger
+        ledger.execute("reset role")
+
+
 def rows(ledger: psycopg.Connection, group: int | None = None) -> dict[str, list[tuple]]:
     """Every row of every table, or those of one group; the counters added up."""
     with behind(ledger):

@@ -155,6 +155,9 @@ def put_data_in(conninfo: str) -> None:
         for name in ("ETH", "DAI", "gone"):
             database.execute("select ledger.create_group(%s)", [name])
         database.execute("select ledger.remove_group(3)")
+        if database.execute("select to_regproc('ledger.create_api_key')").fetchone() != (None,):
+            database.execute("select ledger.create_api_key('shop', 'transact', 1)")
+            database.execute("select ledger.revoke_api_key(1)")
         for group in (1, 2):
             participants = [
                 database.execute(

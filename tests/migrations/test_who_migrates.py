@@ -93,6 +93,29 @@ def test_one_who_may_create_roles_migrates_a_database_of_his_own_and_a_second_on
         assert deployer.execute("select name from ledger.list_groups()").fetchall() == [("ETH",)]
 
 
+TEMPORARY = "select has_database_privilege('outsider', current_database(), 'temporary')"
+
+
+def test_the_owner_of_the_database_takes_temporary_tables_away(owned):
+    database = owned("deployer")
+    with database.connect(database.admin) as admin:
+        assert admin.execute(TEMPORARY).fetchone() == (True,)
+        migrate.migrate(database.url("deployer"))
+        assert admin.execute(TEMPORARY).fetchone() == (False,)
+
+
+def test_who_does_not_own_the_database_migrates_all_the_same(owned, admin):
+    migrate.migrate(owned("deployer").url("deployer"))
+    database = owned("deployer")
+    admin.execute("grant ledger_owner to colleague")
+    with database.connect(database.admin) as superuser:
+        superuser.execute("grant create on schema public to colleague")
+        superuser.execute(f"grant create on database {superuser.info.dbname} to colleague")
+        migrate.migrate(database.url("colleague"))
+        # ledger serve refuses such a login: tests/running/test_start_refusals.py.
+        assert superuser.execute(TEMPORARY).fetchone() == (True,)
+
+
 def test_one_who_may_create_roles_rolls_back_and_migrates_again(owned, complete):
     database = owned("deployer")
     migrate.migrate(database.url("deployer"))

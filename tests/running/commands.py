@@ -133,8 +133,13 @@ class Service:
 
 
 @contextmanager
-def serving(*given: str, **settings: str | Path) -> Iterator[Service]:
-    """A service that answers, on a free port unless one is given; stopped in the end."""
+def serving(*given: str, locked: bool = False, **settings: str | Path) -> Iterator[Service]:
+    """A service that answers, on a free port unless one is given; stopped in the end.
+
+    On a database it is open to everybody until there is an API key, unless it is to be `locked`.
+    """
+    if "DATABASE_URL" in settings and "--insecure" not in given and not locked:
+        given = (*(given or ["serve"]), "--insecure")
     chosen = {} if "PORT" in settings or "--port" in given else {"PORT": str(free_port())}
     with (
         tempfile.TemporaryFile("w+") as errors,

@@ -210,6 +210,11 @@ RIGHTS = {
         "grant update (amount) on ledger.participants to {login}",
     ),
     "everybody may": ("has rights on table ledger.groups", MEMBER, "grant truncate on ledger.groups to public"),
+    "makes temporary tables": (
+        "may make temporary tables",
+        MEMBER,
+        "grant temporary on database {database} to {login}",
+    ),
     "makes objects": ("may create in schema ledger", MEMBER, "grant create on schema ledger to {login}"),
 }
 
@@ -222,7 +227,7 @@ def test_refuses_a_login_with_more_rights(rights: tuple[str, ...], make_login: C
         check_at_start(conninfo, any_login=False)
     assert reason in str(refused.value)
     assert LOGIN in str(refused.value)
-    assert check_at_start(conninfo, any_login=True).startswith(str(VERSION))
+    assert check_at_start(conninfo, any_login=True).version.startswith(str(VERSION))
 
 
 def test_refuses_a_login_that_may_become_one_with_more_rights(

@@ -1,0 +1,15 @@
+-- Say whether requests need an API key.
+create or replace function ledger.keys_required(
+  out keys_required boolean
+)
+language sql stable security definer
+set search_path = ledger, pg_temp
+as $$
+  select exists (select from api_keys)
+$$;
+
+alter function ledger.keys_required owner to ledger_owner;
+comment on function ledger.keys_required is
+  'Whether an API key has ever been made: from then on each request needs one. Revoking the last does not change that.';
+revoke execute on function ledger.keys_required from public;
+grant execute on function ledger.keys_required to ledger_api;

@@ -1,0 +1,132 @@
+"""ledger key, and what serve does before there is a key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from api import embedded
+from tests.running.commands import command, done, free_port, refusal, serving
+from tests.support import Database, create, one
+
+SECRET = r"ledger_{}_[0-9a-f]{{64}}"
+
+
+@pytest.fixture
+def urls(database: Database) -> dict[str, str]:
+    """The settings of a deployment: two logins to one database."""
+    return {"DATABASE_URL": database.url(database.service), "LEDGER_ADMIN_URL": database.url(database.admin)}
+
+
+@pytest.fixture
+def admin(database: Database) -> Iterator[psycopg.Connection]:
+    with database.connect(database.admin) as connection:
+        yield connection
+
+
+def test_create_prints_the_secret_alone(urls: dict[str, str]) -> None:
+    made = command("key", "create", "shop", "--scope", "read", **urls)
+    assert made.returncode == 0
+    assert re.fullmatch(SECRET.format(1) + "\n", made.stdout)
+    assert made.stderr.startswith("made key 1: shop, read, all groups, made ")
+    assert made.stdout.strip() not in made.stderr
+
+
+def test_list_shows_every_key_and_no_secret(urls: dict[str, str], admin: psycopg.Connection) -> None:
+    assert done("key", "list", **urls) == ""
+    group = create(admin, "ETH")
+    secrets = [
+        done("key", "create", "shop", "--scope", "transact", "--group", str(group), **urls).strip(),
+        done("key", "create", "büro 中", "--scope", "admin", **urls).strip(),
+    ]
+    assert done("key", "revoke", "1", **urls).startswith("key 1: shop, transact, group 1, made ")
+    first, second = done("key", "list", **urls).splitlines()
+    assert re.fullmatch(r"key 1: shop, transact, group 1, made \S+ \S+, revoked \S+ \S+", first)
+    assert re.fullmatch(r"key 2: büro 中, admin, all groups, made \S+ \S+, good", second)
+    assert not any(secret.rpartition("_")[2] in first + second for secret in secrets)
+
+
+def test_lists_more_keys_than_a_page_holds(urls: dict[str, str], admin: psycopg.Connection) -> None:
+    admin.execute("select ledger.create_api_key(n::text, 'read') from generate_series(1, 1001) as n")
+    assert len(done("key", "list", **urls).splitlines()) == 1001
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["key"], 2),
+        (["key", "create", "shop"], 2),
+        (["key", "create", "shop", "--scope", "open"], 2),
+        (["key", "create", "shop", "--scope", "read", "--group", "-1"], 2),
+        (["key", "create", "shop", "--scope", "read", "--group", "99"], 1),
+        (["key", "create", " ", "--scope", "read"], 1),
+        (["key", "revoke", "99"], 1),
+        (["key", "revoke", "x"], 2),
+    ],
+)
+def test_refuses_in_words(urls: dict[str, str], arguments: list[str], status: int) -> None:
+    refusal(*arguments, status=status, **urls)
+
+
+def test_the_serving_login_makes_no_key(database: Database) -> None:
+    said = refusal("key", "create", "mine", "--scope", "admin", DATABASE_URL=database.url(database.service))
+    assert "permission denied" in said
+
+
+# Before there is a key
+
+
+def test_serve_refuses_a_database_without_keys(urls: dict[str, str]) -> None:
+    said = refusal("serve", PORT=str(free_port()), **urls)
+    assert "ledger key create" in said
+    assert "--insecure" in said
+    secret = done("key", "create", "shop", "--scope", "read", **urls).strip()
+    done("key", "revoke", secret.split("_")[1], **urls)
+    with serving("serve", "--workers", "1", locked=True, **urls) as service:
+        assert service.ask("GET", "/api/groups")[0] == 401
+
+
+def test_a_service_that_was_started_with_keys_asks_for_one_when_they_are_gone(
+    urls: dict[str, str], admin: psycopg.Connection
+) -> None:
+    done("key", "create", "shop", "--scope", "read", **urls)
+    with serving("serve", locked=True, **urls) as service:
+        # As a restore of an older backup leaves it.
+        admin.execute("set session_replication_role = replica")
+        admin.execute("delete from ledger.api_keys")
+        assert service.ask("GET", "/api/groups")[0] == 401
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_embedded_service_is_open_on_loopback_at_first(fresh: Path, host: str) -> None:
+    with serving("--host", host, LEDGER_DATA=fresh) as service:
+        assert service.ask("GET", "/api/groups")[0] == 200
+        assert "until an API key is made" in service.said()
+        done("key", "create", "shop", "--scope", "read", LEDGER_DATA=fresh)
+    with serving("--host", host, LEDGER_DATA=fresh) as service:
+        assert service.ask("GET", "/api/groups")[0] == 401
+        assert "until an API key is made" not in service.said()
+
+
+def test_the_embedded_service_is_not_open_to_other_machines(fresh: Path) -> None:
+    said = refusal("serve", "--host", "0.0.0.0", PORT=str(free_port()), LEDGER_DATA=fresh)
+    assert "no API key" in said
+    with serving("--host", "0.0.0.0", "--insecure", LEDGER_DATA=fresh) as service:
+        assert service.ask("GET", "/api/groups")[0] == 200
+    done("key", "create", "shop", "--scope", "read", LEDGER_DATA=fresh)
+    with serving("--host", "0.0.0.0", LEDGER_DATA=fresh) as service:
+        assert service.ask("GET", "/api/groups")[0] == 401
+
+
+def test_the_embedded_login_has_time_outs_and_makes_no_temporary_tables(fresh: Path) -> None:
+    done("migrate", LEDGER_DATA=fresh)
+    with embedded.running(fresh), psycopg.connect(embedded.url(fresh, embedded.SERVICE), autocommit=True) as login:
+        assert one(login, "select current_setting('lock_timeout'), current_setting('statement_timeout')") == (
+            "5s",
+            "10s",
+        )
+        assert one(login, "select has_database_privilege(current_database(), 'temporary')") == (False,)
