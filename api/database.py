@@ -31,14 +31,16 @@ RETRY_PAUSE = 0.02  # seconds before a second attempt
 HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
 
 # Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
-# nothing was done.
+# nothing was done. And every row is looked up: a session keeps its plans, also those from when the tables were so small
+# that reading them whole was quicker.
 TIMEOUTS = {"lock_timeout": "5s", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
 SETTINGS = """
 select set_config(d.name, d.value, false)
 from unnest(%(names)s::text[], %(values)s::text[]) as d (name, value)
 where current_setting(d.name) = '0'
 union all
-select set_config('timezone', 'UTC', false)
+select set_config(s.name, s.value, false)
+from (values ('timezone', 'UTC'), ('enable_seqscan', 'off')) as s (name, value)
 """
 
 # Refusals of one attempt that another may pass. Nothing was done.

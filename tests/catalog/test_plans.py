@@ -8,8 +8,9 @@ import pytest
 from pytest_postgresql.executors import NoopExecutor
 
 from api import embedded
+from api.database import SETTINGS, TIMEOUTS
 from tests.conftest import Server, janitor
-from tests.support import Database, one
+from tests.support import Database, create, join, one
 
 PARTICIPANTS = 50
 TRANSFERS = 200
@@ -106,3 +107,47 @@ def test_single_rows_are_found_through_an_index(large, query):
     found = steps(large, query)
     assert found & {"Index Scan", "Index Only Scan", "Bitmap Index Scan"}
     assert "Seq Scan" not in found
+
+
+# Rows, and entries of the index, that the session's transaction has read.
+KEYS_READ = """
+select pg_stat_get_xact_tuples_returned(i.indrelid) + pg_stat_get_xact_tuples_returned(i.indexrelid)
+from pg_index as i
+where i.indrelid = 'ledger.idempotency_keys'::regclass
+"""
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_plan_from_when_there_were_few_keys_looks_each_up_when_there_are_many(database: Database, analyzed: bool):
+    """A session keeps its plans until something analyzes the table, a minute later or more."""
+    lines = 50
+    with database.connect(database.admin) as admin, database.connect() as session:
+        for table in ("participants", "entries", "idempotency_keys"):
+            admin.execute(f"alter table ledger.{table} set (autovacuum_enabled = off)")
+        group = create(admin, "ETH")
+        alice, bob = join(admin, group, "alice"), join(admin, group, "bob")
+        session.execute(SETTINGS, {"names": [*TIMEOUTS], "values": [*TIMEOUTS.values()]})
+
+        def share(call: int) -> None:
+            keys = [f"{call}-{line}" for line in range(lines)]
+            arguments = [[group] * lines, [alice, bob] * 25, [bob, alice] * 25, [1] * lines, keys]
+            rows = session.execute("select outcome from ledger.transfer_each(%s, %s, %s, %s, %s)", arguments)
+            assert rows.fetchall() == [("done",)] * lines
+
+        share(0)
+        if analyzed:
+            admin.execute("analyze")
+        for call in range(1, 8):
+            share(call)
+        admin.execute(
+            """
+            insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, answer)
+            select %s, 'many-' || n, 'transfer', sha256(''), '{}' from generate_series(1, 10000) as n
+            """,
+            [group],
+        )
+        with session.transaction():
+            (before,) = one(session, KEYS_READ)
+            share(8)
+            (after,) = one(session, KEYS_READ)
+    assert after - before <= 2 * lines
