@@ -28,11 +28,11 @@ lint: $(VENV)/installed ## Check the code's layout and style, its types, and wha
 format: $(VENV)/installed ## Put the code into shape
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: $(VENV)/installed ## Measure this machine's ledger in 10 minutes, into bench.json (against=FILE: beside a run of before)
-	@$(BIN)/python -m bench $(if $(against),--against '$(against)')
+bench: $(VENV)/installed ## Measure this machine's ledger in 10 minutes, into bench.json (against=FILE: beside a run of before; bare=1: without API keys and log lines)
+	@$(BIN)/python -m bench $(if $(bare),--bare) $(if $(against),--against '$(against)')
 
 bench-full: $(VENV)/installed ## The same with every kind of load and 10,000,000 entries: about 40 minutes
-	@$(BIN)/python -m bench --full $(if $(against),--against '$(against)')
+	@$(BIN)/python -m bench --full $(if $(bare),--bare) $(if $(against),--against '$(against)')
 
 migration: ## Freeze changed functions into a migration: make migration name=refuse-overflow
 	@$(PYTHON) db/freeze.py '$(name)'

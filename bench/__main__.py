@@ -1,6 +1,6 @@
 """make bench: fill ledgers, measure in rounds, print the tables.
 
-python -m bench [--full] [--against FILE] [--out FILE]
+python -m bench [--full] [--bare] [--against FILE] [--out FILE]
 """
 
 import argparse
@@ -48,11 +48,11 @@ class Size:
     many: int = MANY  # and then once more
 
 
-def measure(size: Size, folder: Path, full: bool = False) -> list[Figures]:
+def measure(size: Size, folder: Path, full: bool = False, bare: bool = False) -> list[Figures]:
     """Measure in rounds; the figures of each, and then of the memory. Raises BenchError."""
     began = time.monotonic()
     with ExitStack() as stack:
-        ledger = stack.enter_context(served(folder))
+        ledger = stack.enter_context(served(folder, bare))
         say(f"filling 10 groups of {size.participants:,}, {size.small_groups:,} of 100, and pgbench's tables …")
         groups = ledger.fill(10, size.participants)
         *small, joins = ledger.fill(10 + size.small_groups + 1, 100)
@@ -94,10 +94,10 @@ def kill_under_load(folder: Path) -> str:
     """Kill the database server in the middle of a load, start again and prove the books. Raises BenchError."""
     with served(folder) as ledger, tempfile.NamedTemporaryFile() as file:
         groups = ledger.fill(10, 100)
-        write(file, transfers(spread(groups), 20_000))
+        write(file, transfers(spread(groups), 20_000), ledger.server)
         killer = threading.Timer(KILL_AFTER, ledger.postmaster.kill)
         killer.start()
-        outcome = run(loop_command(ledger.port, file.name, 64, KILL_AFTER + LOAD_GOES_ON))
+        outcome = run(loop_command(ledger.server, file.name, 64, KILL_AFTER + LOAD_GOES_ON))
         killer.join()
         acknowledged = int(outcome["requests"] - outcome["refused"])
     with served(folder) as ledger:
@@ -118,15 +118,16 @@ def say(words: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the ledger on this machine.")
     parser.add_argument("--full", action="store_true", help="measure a large ledger, too, and every kind of load")
+    parser.add_argument("--bare", action="store_true", help="ask for no API key, and log no requests")
     parser.add_argument("--against", type=Path, help="the results of a run to compare with")
     parser.add_argument("--out", type=Path, default=Path("bench.json"), help="where the results go")
     options = parser.parse_args()
     against = report.load(options.against) if options.against else None
     with workspace() as folder:
         described = report.machine()
-        rounds = measure(Size(), folder / "measured", options.full)
+        rounds = measure(Size(), folder / "measured", options.full, options.bare)
         if options.full:
-            rounds += measure_large(Stored(), folder, Size.rounds, Size.seconds)
+            rounds += measure_large(Stored(), folder, Size.rounds, Size.seconds, options.bare)
         killed = kill_under_load(folder / "killed")
     print(described)
     print(

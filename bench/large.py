@@ -26,12 +26,12 @@ class Stored:
     fresh: int = 10_000  # participants of each of 10 groups of the fresh ledger
 
 
-def measure_large(stored: Stored, folder: Path, rounds: int, seconds: int) -> list[Figures]:
+def measure_large(stored: Stored, folder: Path, rounds: int, seconds: int, bare: bool = False) -> list[Figures]:
     """Measure a large ledger and a fresh one in turn; the figures of each round. Raises BenchError."""
     with ExitStack() as stack:
-        fresh = stack.enter_context(served(folder / "fresh"))
+        fresh = stack.enter_context(served(folder / "fresh", bare))
         groups = fresh.fill(10, stored.fresh)
-        large = stack.enter_context(served(folder / "large"))
+        large = stack.enter_context(served(folder / "large", bare))
         (group,) = large.fill(1, stored.participants)
         fill_with_transfers(large, group, stored.entries - stored.participants)
         fill_with_keys(large, group, stored.keys)
@@ -39,7 +39,7 @@ def measure_large(stored: Stored, folder: Path, rounds: int, seconds: int) -> li
             connection.execute("vacuum analyze")
             connection.execute("checkpoint")
         sizes = {f"large ledger: {name} [bytes]": figure for name, figure in bytes_an_entry(large).items()}
-        send(large.port, transfers(spread([group]), 20_000), 64, WARM_UP)
+        send(large.server, transfers(spread([group]), 20_000), 64, WARM_UP)
         return [{**compare(large, [group], fresh, groups, seconds), **sizes} for _ in range(rounds)]
 
 
@@ -105,7 +105,7 @@ def bytes_an_entry(ledger: Ledger) -> Figures:
 def compare(large: Ledger, group: list[Group], fresh: Ledger, groups: list[Group], seconds: int) -> Figures:
     def rate(ledger: Ledger, groups: list[Group], keyed: bool = False) -> float:
         requests = transfers(spread(groups), FAST * seconds if keyed else 20_000, keyed)
-        return send(ledger.port, requests, 64, seconds, once=keyed).rate
+        return send(ledger.server, requests, 64, seconds, once=keyed).rate
 
     figures = {
         LARGE: rate(large, group),
@@ -115,7 +115,7 @@ def compare(large: Ledger, group: list[Group], fresh: Ledger, groups: list[Group
     for text, paths in PATHS.items():
         for of, ledger, its in (("large", large, group), ("fresh", fresh, groups)):
             requests = [request("GET", path) for path in paths(its)]
-            figures[f"{of} ledger: {text} [ms]"] = send(ledger.port, requests, 1, 1).p50
+            figures[f"{of} ledger: {text} [ms]"] = send(ledger.server, requests, 1, 1).p50
     return figures
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,7 +18,7 @@ import psutil
 import psycopg
 
 from api import embedded
-from bench.load import ROOT, BenchError, Group
+from bench.load import ROOT, BenchError, Group, Server
 
 START_TIMEOUT = 60.0  # seconds
 
@@ -27,7 +28,7 @@ class Ledger:
     """A served ledger. `admin` is its owner's connection string."""
 
     data: Path
-    port: int
+    server: Server
     admin: str
     service: psutil.Process
 
@@ -108,23 +109,30 @@ def workspace() -> Iterator[Path]:
 
 
 @contextmanager
-def served(data: Path) -> Iterator[Ledger]:
-    """A ledger that is served from a folder until the context ends. Raises BenchError."""
+def served(data: Path, bare: bool = False) -> Iterator[Ledger]:
+    """A ledger that is served from a folder until the context ends, to who has an API key. Raises BenchError.
+
+    One that is bare asks for no key.
+    """
     port = free_port()
     with ExitStack() as stack:
         command = [*LEDGER, "serve", "--port", str(port)]
         process = stack.enter_context(stopped_at_end(command, environment(data)))
         until_answered(f"http://127.0.0.1:{port}/api/health", process)
-        yield Ledger(data, port, embedded.url(data), psutil.Process(process.pid))
+        ledger = Ledger(data, Server(port), embedded.url(data), psutil.Process(process.pid))
+        if not bare:
+            ledger.server = Server(port, ledger.run("key", "create", "bench", "--scope", "admin").strip())
+            until_asked_for(ledger.server)
+        yield ledger
 
 
 @contextmanager
-def baseline(conninfo: str) -> Iterator[int]:
-    """The port of a web server without a ledger. Raises BenchError."""
+def baseline(conninfo: str) -> Iterator[Server]:
+    """A web server without a ledger. Raises BenchError."""
     port = free_port()
     with stopped_at_end([sys.executable, "-m", "bench.baseline", str(port), conninfo], dict(os.environ)) as process:
         until_answered(f"http://127.0.0.1:{port}/constant", process)
-        yield port
+        yield Server(port)
 
 
 @contextmanager
@@ -135,6 +143,19 @@ def stopped_at_end(command: list[str], environment: dict[str, str]) -> Iterator[
     finally:
         process.terminate()
         process.wait()
+
+
+def until_asked_for(server: Server) -> None:
+    """Wait until a service that has been open asks for a key."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{server.port}/api/groups", timeout=5).close()
+        except urllib.error.HTTPError as error:
+            if error.code == 401:
+                return
+        time.sleep(0.1)
+    raise BenchError("the service asks for no key")
 
 
 def until_answered(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -34,6 +34,18 @@ class BenchError(Exception):
 
 
 @dataclass(frozen=True)
+class Server:
+    """Where requests go, and the secret of the API key that they carry, if they carry one."""
+
+    port: int
+    secret: str = ""
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
+
+
+@dataclass(frozen=True)
 class Group:
     """A group of the ledger and its participants, whose ids follow each other."""
 
@@ -92,19 +104,19 @@ def lines(group: Group, count: int) -> str:
 
 
 def send(
-    port: int, requests: Iterable[bytes], connections: int, seconds: float, rate: float = 0, once: bool = False
+    server: Server, requests: Iterable[bytes], connections: int, seconds: float, rate: float = 0, once: bool = False
 ) -> Outcome:
     """Send requests for some seconds, from the first again at their end unless `once`.
 
     Raises BenchError where not every answer is a success.
     """
     with tempfile.NamedTemporaryFile() as file:
-        count = write(file, requests)
+        count = write(file, requests, server)
         if WRK and not rate:
             options = ["-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", "30s"]
-            told = run([WRK, *options, "-s", str(LUA), f"http://127.0.0.1:{port}/", "--", file.name])
+            told = run([WRK, *options, "-s", str(LUA), f"http://127.0.0.1:{server.port}/", "--", file.name])
         else:
-            told = run(loop_command(port, file.name, connections, seconds, rate))
+            told = run(loop_command(server, file.name, connections, seconds, rate))
     if told["refused"] or told["broken"] or not told["requests"]:
         raise BenchError(f"not every request was answered with a success: {told}")
     if once and told["requests"] > count:
@@ -112,18 +124,20 @@ def send(
     return Outcome(told["requests"] / told["seconds"], told["p50"], told["p99"], told["p99.9"], told.get("late", 0.0))
 
 
-def write(file: IO[bytes], requests: Iterable[bytes]) -> int:
-    """Write requests as their senders read them; how many there are."""
+def write(file: IO[bytes], requests: Iterable[bytes], server: Server) -> int:
+    """Write requests to a server as their senders read them; how many there are."""
+    key = "".join(f"\r\n{name}: {value}\r\n" for name, value in server.authorization.items()).encode() or b"\r\n"
     count = 0
     for request in requests:
+        request = request.replace(b"\r\n", key, 1)
         file.write(b"%d\n%s\n" % (len(request), request))
         count += 1
     file.flush()
     return count
 
 
-def loop_command(port: int, path: str, connections: int, seconds: float, rate: float = 0) -> list[str]:
-    return [sys.executable, "-m", "bench.load", str(port), path, str(connections), str(seconds), str(rate)]
+def loop_command(server: Server, path: str, connections: int, seconds: float, rate: float = 0) -> list[str]:
+    return [sys.executable, "-m", "bench.load", str(server.port), path, str(connections), str(seconds), str(rate)]
 
 
 def run(command: list[str]) -> dict[str, float]:

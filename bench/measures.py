@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from api import embedded
 from bench.ledgers import Ledger
-from bench.load import BenchError, Group, Outcome, from_one, lines, request, send, spread, transfers
+from bench.load import BenchError, Group, Outcome, Server, from_one, lines, request, send, spread, transfers
 
 Figures = dict[str, float]
 
@@ -30,7 +30,7 @@ class Bench:
     """What a run measures on."""
 
     ledger: Ledger
-    baseline: int  # the port of the web server without a ledger
+    baseline: Server  # the web server without a ledger
     groups: list[Group]  # 10 of 10,000
     small: list[Group]  # 1,000 of 100
     joins: Group  # whose participants come and go
@@ -44,16 +44,16 @@ class Bench:
     ) -> Outcome:
         count = FAST * self.seconds if keyed else 20_000
         requests = transfers(pairs, count, keyed)
-        port = self.ledger.port
-        outcome = send(port, requests, OPEN_CONNECTIONS if rate else connections, self.seconds, rate, once=keyed)
+        server = self.ledger.server
+        outcome = send(server, requests, OPEN_CONNECTIONS if rate else connections, self.seconds, rate, once=keyed)
         self.sent += int(outcome.rate * self.seconds)
         return outcome
 
     def look_at_memory(self, name: str) -> None:
         self.memory.setdefault(name, self.ledger.worker.memory_info().rss / 2**20)
 
-    def get(self, port: int, paths: list[str], connections: int = 64) -> Outcome:
-        return send(port, [request("GET", path) for path in paths], connections, self.seconds)
+    def get(self, server: Server, paths: list[str], connections: int = 64) -> Outcome:
+        return send(server, [request("GET", path) for path in paths], connections, self.seconds)
 
     def pgbench(
         self, *options: str, script: str = "", clients: int = CLIENTS, database: str = embedded.DATABASE
@@ -172,10 +172,11 @@ def many_in_sql(bench: Bench, count: int) -> float:
 
 def many_over_http(bench: Bench, count: int) -> float:
     lists = [(group.id, f'{{"transfers": {lines(group, count)}}}') for group in bench.groups]
-    connection = http.client.HTTPConnection("127.0.0.1", bench.ledger.port)
+    connection = http.client.HTTPConnection("127.0.0.1", bench.ledger.server.port)
+    headers = {"Content-Type": "application/json", **bench.ledger.server.authorization}
 
     def call(group: int, body: str) -> None:
-        connection.request("POST", f"/api/groups/{group}/transfers", body, {"Content-Type": "application/json"})
+        connection.request("POST", f"/api/groups/{group}/transfers", body, headers)
         answer = connection.getresponse()
         answer.read()
         if answer.status != 200:
@@ -198,16 +199,16 @@ def repeated(call: Callable[[int, str], None], lists: list[tuple[int, str]], sec
 
 
 def measure_reads(bench: Bench) -> Figures:
-    port = bench.ledger.port
+    server = bench.ledger.server
     one = [
         f"/api/groups/{group.id}/participants/{random.randint(group.first, group.last)}"
         for group in bench.groups * 1000
     ]
     return {
-        "HTTP GET participant, 64 connections": bench.get(port, one).rate,
-        f"HTTP page of {PAGE} participants, 64 connections": bench.get(port, participants_pages(bench.groups)).rate,
-        f"HTTP page of {PAGE} entries, 64 connections": bench.get(port, entries_pages(bench.groups)).rate,
-        "HTTP group total, 64 connections": bench.get(port, totals(bench.groups)).rate,
+        "HTTP GET participant, 64 connections": bench.get(server, one).rate,
+        f"HTTP page of {PAGE} participants, 64 connections": bench.get(server, participants_pages(bench.groups)).rate,
+        f"HTTP page of {PAGE} entries, 64 connections": bench.get(server, entries_pages(bench.groups)).rate,
+        "HTTP group total, 64 connections": bench.get(server, totals(bench.groups)).rate,
     }
 
 
@@ -254,7 +255,7 @@ def measure_joins(bench: Bench) -> Figures:
             yield request("POST", f"/api/groups/{group}/participants", f'{{"username": "{username}", "amount": 1}}')
             yield request("DELETE", f"/api/groups/{group}/participants/{leaver}")
 
-    rate = send(bench.ledger.port, requests(), 64, bench.seconds, once=True).rate
+    rate = send(bench.ledger.server, requests(), 64, bench.seconds, once=True).rate
     return {"HTTP joins and exits, 64 connections": rate}
 
 

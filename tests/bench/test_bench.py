@@ -10,7 +10,7 @@ import pytest
 from bench import __main__ as bench
 from bench import large, load, measures, report
 from bench.ledgers import workspace
-from bench.load import BenchError, Group, request, send
+from bench.load import BenchError, Group, Server, request, send
 from bench.measures import TARGETS, Target
 
 SMALL = bench.Size(rounds=1, seconds=1, participants=200, small_groups=10, scale=1, few=1_000, many=2_000)
@@ -74,12 +74,13 @@ def test_results_are_kept_for_a_later_run(tmp_path):
 
 
 class Answers(BaseHTTPRequestHandler):
-    """A server that refuses what asks for it."""
+    """A server that refuses what asks for it, and who has no key."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.send_response(503 if self.path == "/refused" else 200)
+        let_in = self.headers["Authorization"] == "Bearer ledger_1_0"
+        self.send_response(503 if self.path == "/refused" or not let_in else 200)
         self.send_header("Content-Length", "2")
         self.end_headers()
         self.wfile.write(b"{}")
@@ -89,29 +90,34 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
+def server() -> Iterator[Server]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as answering:
+        thread = threading.Thread(target=answering.serve_forever)
         thread.start()
-        yield server.server_port
-        server.shutdown()
+        yield Server(answering.server_port, "ledger_1_0")
+        answering.shutdown()
         thread.join()
 
 
 @pytest.mark.parametrize("wrk", [pytest.param(load.WRK, id="wrk if it is here"), pytest.param(None, id="event loop")])
 @pytest.mark.parametrize("rate", [0, 100], ids=["closed", "open"])
-def test_a_load_is_of_successes_alone(port, monkeypatch, wrk, rate):
+def test_a_load_is_of_successes_alone(server, monkeypatch, wrk, rate):
     monkeypatch.setattr(load, "WRK", wrk)
-    outcome = send(port, [request("GET", "/")] * 3, 4, 1, rate)
+    outcome = send(server, [request("GET", "/")] * 3, 4, 1, rate)
     assert outcome.rate > 0
     assert 0 < outcome.p50 <= outcome.p99 <= outcome.p999
     with pytest.raises(BenchError):
-        send(port, [request("GET", "/"), request("GET", "/refused")], 4, 1, rate)
+        send(server, [request("GET", "/"), request("GET", "/refused")], 4, 1, rate)
 
 
-def test_a_load_that_may_not_repeat_itself_says_when_it_did(port):
+def test_a_load_that_may_not_repeat_itself_says_when_it_did(server):
     with pytest.raises(BenchError):
-        send(port, [request("GET", "/")] * 2, 4, 1, once=True)
+        send(server, [request("GET", "/")] * 2, 4, 1, once=True)
+
+
+def test_requests_carry_the_key(server):
+    with pytest.raises(BenchError):
+        send(Server(server.port), [request("GET", "/")], 4, 1)
 
 
 def test_pgbench_is_told_which_participants_there_are():
