@@ -73,6 +73,7 @@ FUNCTIONS = {
     "read_feed": (["after", "max_rows"], ["cursor", *RECORD], True),
     "authenticate": (["key_id", "digest"], ["id", "name", "scope", "group_id"], True),
     "keys_required": ([], ["keys_required"], True),
+    "activity": ([], ["feed_lag", "oldest_transaction"], True),
 }
 
 # What the owner calls, as itself: to let others in, to prove the books, and after a restore.
