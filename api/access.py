@@ -11,11 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sanic import Request
-
 from api.database import Database
 from api.errors import ConnectionLost, Problem, from_database
 from api.routes import SCOPES, Route, Scope
+from api.watch import WatchedRequest
 
 KEY_SECONDS = 5.0
 MAX_REMEMBERED = 10_000  # keys; with more, all are asked for anew
@@ -39,6 +38,9 @@ class Principal:
     scope: Scope
     group_id: int | None
 
+    def __str__(self) -> str:
+        return f"{self.id} {self.name}"
+
 
 class Access:
     """One worker's guard. `open_at_first` lets everybody in until the first key is made."""
@@ -50,7 +52,7 @@ class Access:
         self.remembered: dict[str, tuple[Principal, float]] = {}
         self.under_way: dict[str, asyncio.Task[Principal | None]] = {}
 
-    async def admit(self, route: Route, request: Request, parts: Mapping[str, str]) -> Principal | None:
+    async def admit(self, route: Route, request: WatchedRequest, parts: Mapping[str, str]) -> Principal | None:
         """The principal of a request that may be made; None where no key is asked for.
 
         Raises Problem `unauthorized` or `forbidden`, and what the call of a route raises.
@@ -61,6 +63,7 @@ class Access:
         principal = await self.principal(route, given[0]) if len(given) == 1 else None
         if principal is None:
             raise refusal(known=bool(given))
+        request.principal = str(principal)
         if SCOPES.index(principal.scope) < SCOPES.index(route.scope):
             raise Problem(
                 "forbidden",

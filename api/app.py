@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
@@ -19,7 +19,9 @@ from api.batching import SharedCalls
 from api.call import prefers_strings, render, statement
 from api.database import Database, Values
 from api.errors import Problem, from_database, from_framework
-from api.routes import ROUTES, Route
+from api.metrics import CONTENT_TYPE
+from api.routes import LIVE, METRICS, ROUTES, Route
+from api.watch import Gauges, Watch, WatchedRequest, is_local
 
 logger = logging.getLogger("ledger")
 
@@ -32,17 +34,17 @@ REQUEST_TIMEOUT = 30  # seconds
 RESPONSE_TIMEOUT = 120  # seconds
 # How often the feed is looked at for a client that waits. It holds no connection in between.
 FEED_INTERVAL = 0.25  # seconds
-
 Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]
 App = Sanic[Config, SimpleNamespace]
 
 
-def create_app(conninfo: str, name: str, open_at_first: bool) -> App:
+def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metrics_for_all: bool) -> App:
     """The application of one worker.
 
     `name` is what PostgreSQL shows of its connections; `open_at_first` asks for no API key until one has been made.
     """
-    app = Sanic("ledger", configure_logging=False, error_handler=Problems())
+    app = Sanic("ledger", configure_logging=False, error_handler=Problems(), request_class=WatchedRequest)
+    app.ctx.watch = watch
     app.config.update(
         ACCESS_LOG=False,
         REQUEST_MAX_HEADER_SIZE=MAX_HEADER,
@@ -52,11 +54,14 @@ def create_app(conninfo: str, name: str, open_at_first: bool) -> App:
     )
     database = Database(conninfo, name)
     access = Access(database, open_at_first)
+    shared = {route: SharedCalls(route, database, watch.metrics) for route in ROUTES if route.together}
+    gauges = Gauges(watch, database, [*shared.values()])
     stopping = asyncio.Event()
 
     @app.before_server_start
     async def open_database(*_: object) -> None:
         await database.open()
+        gauges.look_again()
 
     @app.before_server_stop
     async def send_waiting_clients_home(*_: object) -> None:
@@ -65,35 +70,46 @@ def create_app(conninfo: str, name: str, open_at_first: bool) -> App:
     @app.after_server_stop
     async def close_database(*_: object) -> None:
         await database.close()
+        watch.log.flush()
 
     by_path: dict[str, list[str]] = defaultdict(list)
+
+    def add(path: str, methods: list[str], handler: Handler, name: str) -> None:
+        by_path[path] += methods
+        app.add_route(handler, path, methods, name=name, stream=True, ctx_path=path)
+
     for route in ROUTES:
         # Sanic leaves the body of a HEAD request's answer away.
         methods = [*route.methods, "HEAD"] if route.reads else [*route.methods]
-        by_path[route.path] += methods
-        is_health = route.function == "health"
-        handler = handle_health(route, database) if is_health else handle(route, database, access, stopping)
-        app.add_route(handler, route.path, methods, name=f"{route.function}_{route.methods[0].lower()}", stream=True)
+        if route.function == "health":
+            handler = handle_health(route, database, watch)
+        else:
+            handler = handle(route, database, access, shared.get(route), stopping)
+        add(route.path, methods, handler, f"{route.function}_{route.methods[0].lower()}")
+    add(LIVE, ["GET", "HEAD"], tell_live, "live")
+    add(METRICS, ["GET", "HEAD"], handle_metrics(gauges, metrics_for_all), "metrics")
     for path, methods in by_path.items():
         allowed = ", ".join([*methods, "OPTIONS"])
-        app.add_route(tell_methods, path, ["OPTIONS"], name=f"options {path}", ctx_allowed=allowed)
+        app.add_route(tell_methods, path, ["OPTIONS"], name=f"options {path}", ctx_allowed=allowed, ctx_path=path)
     return app
 
 
-def handle(route: Route, database: Database, access: Access, stopping: asyncio.Event) -> Handler:
+def handle(
+    route: Route, database: Database, access: Access, shared: SharedCalls | None, stopping: asyncio.Event
+) -> Handler:
     """The handler of a route: who asks, arguments, one call, the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
-    shared = SharedCalls(route, database) if route.together else None
 
-    async def handler(request: Request, **parts: str) -> HTTPResponse:
+    async def handler(request: WatchedRequest, **parts: str) -> HTTPResponse:
         await access.admit(route, request, parts)
         parameters = await read_arguments(route, request, parts)
         strings = route.has_amounts and prefers_strings(request)
 
         async def call() -> Values:
             try:
-                row = await shared.call(parameters, strings) if shared else None
-                return row or await database.call(as_strings if strings else as_numbers, parameters, route.reads)
+                row = await shared.call(parameters, strings, request) if shared else None
+                call = as_strings if strings else as_numbers
+                return row or await database.call(call, parameters, route.reads, request)
             except Exception as error:
                 problem = from_database(error, route)
                 if problem is None:
@@ -117,15 +133,33 @@ def handle(route: Route, database: Database, access: Access, stopping: asyncio.E
     return handler
 
 
-def handle_health(route: Route, database: Database) -> Handler:
+def handle_health(route: Route, database: Database, watch: Watch) -> Handler:
     """The health check's handler. It answers in time, whatever the database does."""
     query = statement(route, False)
 
     async def handler(request: Request) -> HTTPResponse:
-        answer = await database.ask_health(query)
+        if watch.metrics.draining:
+            raise Problem("unavailable", "the server is about to stop")
+        answer = await database.health.ask(query)
         if answer is None:
             raise Problem("unavailable", "the database does not answer")
-        return render(route, request, {}, [answer], False)
+        return render(route, request, {}, answer, False)
+
+    return handler
+
+
+async def tell_live(request: Request) -> HTTPResponse:
+    """Whether the process answers, which does not need the database."""
+    return HTTPResponse(b'{"data":{"status":"ok"}}', content_type="application/json")
+
+
+def handle_metrics(gauges: Gauges, for_all: bool) -> Handler:
+    """The handler of a scrape, for those on this machine unless it is `for_all`."""
+
+    async def handler(request: Request) -> HTTPResponse:
+        if not for_all and not is_local(request):
+            raise Problem("not_found", f"{request.path} does not exist")
+        return HTTPResponse(await gauges.text(request), content_type=CONTENT_TYPE)
 
     return handler
 
@@ -143,8 +177,10 @@ class Problems(ErrorHandler):
             return HTTPResponse(status=499)  # to nobody: the client has gone
         problem = exception if isinstance(exception, Problem) else from_framework(exception, request)
         if problem is None:
-            logger.error("request %s failed", request.id, exc_info=exception)
-            problem = Problem("internal_error", "an internal error; the log knows more", request_id=str(request.id))
+            request_id = str(request.id)
+            logger.error("a request failed", exc_info=exception, extra={"request_id": request_id})
+            problem = Problem("internal_error", "an internal error; the log knows more", request_id=request_id)
+        cast("WatchedRequest", request).problem = problem
         return HTTPResponse(problem.body(), problem.status, problem.all_headers, "application/problem+json")
 
     default = response

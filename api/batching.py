@@ -18,8 +18,9 @@ import psycopg
 from psycopg_pool import TooManyRequests
 
 from api.call import json_of
-from api.database import TRANSIENT, Database, Values
+from api.database import TRANSIENT, Database, Trace, Values
 from api.errors import ConnectionLost, known
+from api.metrics import TOGETHER, Metrics
 from api.routes import Route
 from api.values import sql_type
 
@@ -34,6 +35,7 @@ class Waiting:
 
     parameters: Mapping[str, str | None]
     strings: bool
+    trace: Trace
     answer: asyncio.Future[Values | None]
     locked: int = 0
 
@@ -41,14 +43,16 @@ class Waiting:
 class SharedCalls:
     """The calls of one route that one worker's requests share."""
 
-    def __init__(self, route: Route, database: Database) -> None:
+    def __init__(self, route: Route, database: Database, metrics: Metrics) -> None:
         self.route = route
         self.database = database
+        self.metrics = metrics
+        self.calls = 0
         self.statement = statement(route)
         self.waiting: deque[Waiting] = deque()
         self.caller: asyncio.Task[None] | None = None
 
-    async def call(self, parameters: Mapping[str, str | None], strings: bool) -> Values | None:
+    async def call(self, parameters: Mapping[str, str | None], strings: bool, trace: Trace) -> Values | None:
         """Make a call together with others; the row of its answer, or None where it is to be made by itself.
 
         Raises psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, ConnectionLost.
@@ -57,12 +61,15 @@ class SharedCalls:
             return None
         if len(self.waiting) >= MAX_WAITING:
             raise TooManyRequests(f"{MAX_WAITING} requests are waiting")
-        request = Waiting(parameters, strings, asyncio.get_running_loop().create_future())
+        request = Waiting(parameters, strings, trace, asyncio.get_running_loop().create_future())
         self.waiting.append(request)
         if self.caller is None:
             # A task of its own: a client that goes away does not take the others' call along.
             self.caller = asyncio.create_task(self.make_calls())
-        return await request.answer
+        row = await request.answer
+        if row is None:
+            trace.batch = None
+        return row
 
     async def make_calls(self) -> None:
         try:
@@ -76,8 +83,13 @@ class SharedCalls:
 
     async def make_call(self, together: list[Waiting]) -> None:
         again = []
+        self.calls += 1
+        for request in together:
+            request.trace.batch = self.calls
+        self.metrics.observe(TOGETHER, self.route.together, number=len(together))
         try:
-            rows = await self.database.call_shared(self.statement, self.arrays(together), self.route.reads)
+            traces = [request.trace for request in together]
+            rows = await self.database.call_shared(self.statement, self.arrays(together), self.route.reads, traces)
             for request, (outcome, *row) in zip(together, rows, strict=True):
                 if request.answer.done():
                     continue

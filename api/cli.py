@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from api import embedded, keys, migrate, seed
 from api.database import TIMEOUTS, StartError, check_at_start
 from api.routes import SCOPES
-from api.serve import listen, supervise
+from api.serve import Settings, listen, supervise
 from api.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
 
 EPILOG = """\
@@ -32,9 +32,16 @@ settings:
   LEDGER_DATA       where the embedded PostgreSQL keeps its files
   HOST, PORT        where to listen (127.0.0.1, 4000)
   WORKERS           processes that answer (1)
+  LOG               requests: a line for each; faults: for nothing else (requests)
+  METRICS           who may read them: local, those on this machine; all (local)
+  DRAIN             seconds of a failing health check before a stop (0)
 """
 
 COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "key", "url", "psql")
+
+LOGS = ("requests", "faults")
+READERS = ("local", "all")
+MAX_DRAIN = 3600  # seconds
 
 PROGRESS_SECONDS = 2.0  # between two lines that say how far a verification is
 
@@ -53,6 +60,10 @@ class Login:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    # A standard stream that is closed would be the name of the next file that is opened: a connection, say.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "serve")
@@ -108,6 +119,22 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1", help="address to listen on")
     serve.add_argument("--port", type=positive, default=os.environ.get("PORT") or 4000, help="port to listen on")
     serve.add_argument("--workers", type=positive, default=os.environ.get("WORKERS") or 1, help="processes that answer")
+    for option, choices, meaning in (
+        ("log", LOGS, "a line for each request, or for faults alone"),
+        ("metrics", READERS, "who may read them: those on this machine, or all"),
+    ):
+        # Not argparse's choices, which what the environment says need not be one of.
+        default = os.environ.get(option.upper()) or choices[0]
+        serve.add_argument(
+            f"--{option}", type=one_of(choices), default=default, metavar="|".join(choices), help=meaning
+        )
+    serve.add_argument(
+        "--drain",
+        type=seconds,
+        default=os.environ.get("DRAIN") or 0,
+        metavar="SECONDS",
+        help="how long the health check fails before a stop",
+    )
     serve.add_argument(
         "--insecure",
         action="store_true",
@@ -139,6 +166,21 @@ def parser() -> argparse.ArgumentParser:
 def positive(value: str) -> int:
     if not (value.isascii() and value.isdigit() and 0 < int(value[:10]) <= 65535 * 1000):
         raise argparse.ArgumentTypeError(f"{value!r} is not a positive number")
+    return int(value)
+
+
+def one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    def chosen(value: str) -> str:
+        if value not in choices:
+            raise argparse.ArgumentTypeError(f"{value!r} is not {' or '.join(choices)}")
+        return value
+
+    return chosen
+
+
+def seconds(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value[:10]) <= MAX_DRAIN):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds from 0 to {MAX_DRAIN}")
     return int(value)
 
 
@@ -186,6 +228,8 @@ def apply_migrations(login: Login) -> list[str]:
                 connection.execute(f"create role {embedded.SERVICE} login in role ledger_api")
                 for name, value in TIMEOUTS.items():
                     connection.execute(f"alter role {embedded.SERVICE} set {name} = '{value}'")
+            # ledger.activity tells since when transactions are open, those of other roles too.
+            connection.execute("grant pg_read_all_stats to ledger_owner")
     return applied
 
 
@@ -208,8 +252,10 @@ def run_serve(options: argparse.Namespace) -> None:
         announcement = f"Ledger answers on {address} (PostgreSQL {found.version}, {where})"
         if not found.keys_required:
             print("ledger: whoever reaches it may do everything, until an API key is made: ledger key", file=sys.stderr)
-        watch = revive_database if login.embedded else None
-        supervise(sock, login.service, options.workers, open_at_first, announcement, watch)
+        settings = Settings(
+            options.workers, open_at_first, options.log == "requests", options.metrics == "all", options.drain
+        )
+        supervise(sock, login.service, settings, announcement, revive_database if login.embedded else None)
 
 
 def is_loopback(sock: socket.socket) -> bool:

@@ -1,12 +1,13 @@
-"""Connections to PostgreSQL: a pool for calls, one connection for the health check, and what is checked at start."""
+"""Connections to PostgreSQL: pools for calls, one each for the health check and the metrics; what a start checks."""
 
 import asyncio
 import os
 import select
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -29,6 +30,7 @@ CONNECT_PATIENCE = 0.5  # seconds that a request waits while the database cannot
 CALL_TIMEOUT = 12.0  # seconds until a call is given up that the server's own time-outs did not end
 RETRY_PAUSE = 0.02  # seconds before a second attempt
 HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
+ACTIVITY_TIMEOUT = 1.0  # seconds; who scrapes gives up after some
 
 # Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
 # nothing was done. And every row is looked up: a session keeps its plans, also those from when the tables were so small
@@ -51,6 +53,13 @@ STALE = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementN
 Values = list[bytes | None]
 
 
+class Trace:
+    """Which of PostgreSQL's processes served a request last, and in which of the worker's shared calls."""
+
+    backend: int | None = None
+    batch: int | None = None
+
+
 class StartError(Exception):
     """A database that cannot be served from, in words for the person who starts the service."""
 
@@ -63,21 +72,33 @@ class Database:
             conninfo, application_name=name, connect_timeout=CONNECT_TIMEOUT, client_encoding="utf8"
         )
         self.name = name
-        self.calls = self.pool(CALL_CONNECTIONS)
-        self.reads = self.pool(READ_CONNECTIONS)
-        self.shared = self.pool(SHARED_CONNECTIONS)
-        self.shared_reads = self.pool(SHARED_CONNECTIONS)
-        self.access = self.pool(ACCESS_CONNECTIONS)
-        self.pools = (self.calls, self.reads, self.shared, self.shared_reads, self.access)
+        self.calls = self.pool("call", CALL_CONNECTIONS)
+        self.reads = self.pool("read", READ_CONNECTIONS)
+        self.shared = self.pool("shared", SHARED_CONNECTIONS)
+        self.shared_reads = self.pool("shared read", SHARED_CONNECTIONS)
+        self.access = self.pool("access", ACCESS_CONNECTIONS)
+        self.pools = {
+            "call": self.calls,
+            "read": self.reads,
+            "shared": self.shared,
+            "shared read": self.shared_reads,
+            "access": self.access,
+        }
         self.reachable = True
         self.under_way: set[asyncio.Task[list[Values]]] = set()
-        self.health: psycopg.AsyncConnection | None = None
-        self.check: asyncio.Task[bytes | None] | None = None
+        self.health = Probe(self.conninfo, f"{name} health", HEALTH_TIMEOUT)
+        self.activity = Probe(self.conninfo, f"{name} metrics", ACTIVITY_TIMEOUT)
 
-    def pool(self, size: int) -> AsyncConnectionPool:
+    def pool(self, name: str, size: int) -> AsyncConnectionPool:
+        numbers = count(1)
+
+        def options() -> dict[str, object]:
+            # Who looks at the server's sessions or into its log finds which worker's connection it is.
+            return {"autocommit": True, "application_name": f"{self.name} {name} {next(numbers)}"}
+
         return AsyncConnectionPool(
             self.conninfo,
-            kwargs={"autocommit": True},
+            kwargs=options,
             min_size=size,
             max_size=size,
             max_waiting=MAX_WAITING,
@@ -89,16 +110,18 @@ class Database:
         )
 
     async def open(self) -> None:
-        for pool in self.pools:
+        for pool in self.pools.values():
             await pool.open()
 
     async def close(self) -> None:
-        for pool in self.pools:
+        for pool in self.pools.values():
             await pool.close(timeout=1)
-        if self.health is not None:
-            await self.health.close()
+        await self.health.close()
+        await self.activity.close()
 
-    async def call(self, statement: str, parameters: Mapping[str, str | None], reads: bool) -> Values:
+    async def call(
+        self, statement: str, parameters: Mapping[str, str | None], reads: bool, trace: Trace | None = None
+    ) -> Values:
         """Run a statement that returns one row; return the row's values as PostgreSQL wrote them.
 
         Repeats it once where nothing was done: after a deadlock or a serialization failure, a prepared statement that
@@ -108,7 +131,7 @@ class Database:
         # A client that goes away does not cancel its call: a cancel that comes while the commit waits for a standby
         # would make it visible before it is safe.
         pool = self.reads if reads else self.calls
-        task = asyncio.create_task(self.repeat(pool, statement, parameters, reads))
+        task = asyncio.create_task(self.repeat(pool, statement, parameters, reads, [trace] if trace else []))
         self.under_way.add(task)
         task.add_done_callback(self.finish)
         (row,) = await asyncio.shield(task)
@@ -119,34 +142,48 @@ class Database:
         if not task.cancelled():
             task.exception()  # asyncio complains of one that nobody looks at, because its client has gone
 
-    async def call_shared(self, statement: str, parameters: Mapping[str, str | None], reads: bool) -> list[Values]:
+    async def call_shared(
+        self, statement: str, parameters: Mapping[str, str | None], reads: bool, traces: Iterable[Trace] = ()
+    ) -> list[Values]:
         """Run a statement for several requests, once; return its rows. Raises as call does."""
-        return await self.attempt(self.shared_reads if reads else self.shared, statement, parameters)
+        return await self.attempt(self.shared_reads if reads else self.shared, statement, parameters, traces)
 
     async def call_access(self, statement: str, parameters: Mapping[str, str | None]) -> Values:
         """Run a statement that says who may come in, and return its row. Raises as call does."""
-        (row,) = await self.repeat(self.access, statement, parameters, reads=True)
+        (row,) = await self.repeat(self.access, statement, parameters, True, ())
         return row
 
     async def repeat(
-        self, pool: AsyncConnectionPool, statement: str, parameters: Mapping[str, str | None], reads: bool
+        self,
+        pool: AsyncConnectionPool,
+        statement: str,
+        parameters: Mapping[str, str | None],
+        reads: bool,
+        traces: Iterable[Trace],
     ) -> list[Values]:
         try:
-            return await self.attempt(pool, statement, parameters)
+            return await self.attempt(pool, statement, parameters, traces)
         except TRANSIENT:
             # Whoever we stood in the way of goes first.
             await asyncio.sleep(RETRY_PAUSE)
-            return await self.attempt(pool, statement, parameters)
+            return await self.attempt(pool, statement, parameters, traces)
         except ConnectionLost:
             if not reads:
                 raise
-            return await self.attempt(pool, statement, parameters)
+            return await self.attempt(pool, statement, parameters, traces)
 
     async def attempt(
-        self, pool: AsyncConnectionPool, statement: str, parameters: Mapping[str, str | None]
+        self,
+        pool: AsyncConnectionPool,
+        statement: str,
+        parameters: Mapping[str, str | None],
+        traces: Iterable[Trace],
     ) -> list[Values]:
         connection = await self.take(pool)
         try:
+            backend = connection.pgconn.backend_pid
+            for trace in traces:
+                trace.backend = backend
             given_up = asyncio.get_running_loop().call_later(CALL_TIMEOUT, hang_up, connection)
             try:
                 cursor = await connection.execute(statement, parameters, prepare=True)
@@ -190,36 +227,62 @@ class Database:
     async def lose_sight(self, pool: AsyncConnectionPool) -> None:
         self.reachable = False
 
-    async def ask_health(self, statement: str) -> bytes | None:
-        """The health check's answer, or None when there is none within HEALTH_TIMEOUT.
 
-        It is asked on a connection of its own, which no request competes for, once for all who ask at the same time.
+class Probe:
+    """A question to the database on a connection of its own, which no request competes for, answered in time."""
+
+    def __init__(self, conninfo: str, name: str, patience: float) -> None:
+        """`patience` is in seconds."""
+        self.conninfo = conninfo
+        self.name = name
+        self.patience = patience
+        self.connection: psycopg.AsyncConnection | None = None
+        self.attempt: asyncio.Task[Values] | None = None
+
+    async def ask(self, statement: str) -> Values | None:
+        """The values of the statement's row, or None when there is no answer in time.
+
+        It is asked once for all who ask at the same time.
         """
-        if self.check is None or self.check.done():
-            self.check = asyncio.create_task(self.attempt_health(statement))
-        check = self.check
+        if self.attempt is None or self.attempt.done():
+            self.attempt = asyncio.create_task(self.try_to_ask(statement))
+            self.attempt.add_done_callback(forget)
+        attempt = self.attempt
         # Not wait_for, which would wait for the cancelled query as well.
-        await asyncio.wait({check}, timeout=HEALTH_TIMEOUT)
-        if check.done():
-            return None if check.cancelled() or check.exception() else check.result()
-        if self.check is check:
-            self.check = None
-            if self.health is not None:
-                hang_up(self.health)
-                self.health = None
+        await asyncio.wait({attempt}, timeout=self.patience)
+        if attempt.done():
+            return None if attempt.cancelled() or attempt.exception() else attempt.result()
+        if self.attempt is attempt:
+            self.attempt = None
+            if self.connection is not None:
+                hang_up(self.connection)
+                self.connection = None
             else:
-                check.cancel()  # it is still connecting
+                attempt.cancel()  # it is still connecting
         return None
 
-    async def attempt_health(self, statement: str) -> bytes | None:
-        connection = self.health
+    async def try_to_ask(self, statement: str) -> Values:
+        connection = self.connection
         if connection is None or connection.closed:
             connection = await psycopg.AsyncConnection.connect(
-                self.conninfo, autocommit=True, application_name=f"{self.name} health"
+                self.conninfo, autocommit=True, application_name=self.name
             )
-            self.health = connection
-        cursor = await connection.execute(statement)
-        return cursor.pgresult.get_value(0, 0) if cursor.pgresult else None
+            self.connection = connection
+            # For the server's sake: whoever asks waits no longer than that.
+            await connection.execute(f"set statement_timeout = {1000 * self.patience:.0f}")
+        result = (await connection.execute(statement)).pgresult
+        assert result is not None
+        return [result.get_value(0, column) for column in range(result.nfields)]
+
+    async def close(self) -> None:
+        if self.connection is not None:
+            await self.connection.close()
+
+
+def forget(attempt: asyncio.Task[Values]) -> None:
+    """Take note of how a question ended, for asyncio complains of an error that nobody looks at."""
+    if not attempt.cancelled():
+        attempt.exception()
 
 
 def hang_up(connection: psycopg.AsyncConnection) -> None:
@@ -296,7 +359,11 @@ def missing_functions(connection: psycopg.Connection) -> list[str]:
         for route in ROUTES
         if route.together
     }
-    calls |= {"ledger.authenticate": ["key_id", "digest"], "ledger.keys_required": ["keys_required"]}
+    calls |= {
+        "ledger.authenticate": ["key_id", "digest"],
+        "ledger.keys_required": ["keys_required"],
+        "ledger.activity": [],
+    }
     rows = connection.execute(
         """
         select format('ledger.%s', p.proname), p.proargnames

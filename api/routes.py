@@ -157,6 +157,10 @@ OF_GROUP = (path("group_id"),)
 OF_PARTICIPANT = (path("group_id"), path("participant_id", "id"))
 OF_ENTRY = (path("group_id"), path("entry_id", "id"))
 
+# What calls no function: whether the process lives, and what it has counted.
+LIVE = "/api/health/live"
+METRICS = "/metrics"
+
 # fmt: off
 ROUTES: tuple[Route, ...] = (
     Route("open", ("GET",), "/api/health", "health", (), HEALTH),

@@ -3,20 +3,28 @@
 The workers share nothing but the socket. One that dies is replaced. SIGTERM and SIGINT are for the supervisor alone:
 the workers do not hear them, because a service manager signals every process, and a second signal would cut a stop
 short. They stop when the supervisor's end of a pipe is closed, by it or by its death, and finish the requests in hand.
+Before, and for as long as it is told to, the supervisor has the health check fail while requests are still served.
 """
 
+import fcntl
 import gc
+import logging
 import os
 import selectors
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from api import metrics
 from api.app import App, create_app
 from api.database import StartError
+from api.log import Faults, Log
+from api.watch import Watch
 
 BACKLOG = 1024
 GRACE = 20.0  # seconds that a worker gives the requests in hand: a wait for a connection and a call
@@ -24,6 +32,22 @@ WATCH_INTERVAL = 1.0  # seconds
 READY_TIMEOUT = 30.0  # seconds from a worker's start until it answers
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may be chosen for all workers.
+
+    `open_at_first` asks for no API key until one has been made; `log_requests` says that each request has a line in the
+    log, `metrics_for_all` that others than those on this machine may read the metrics, and `drain` for how many seconds
+    the health check fails before a stop.
+    """
+
+    workers: int
+    open_at_first: bool
+    log_requests: bool
+    metrics_for_all: bool
+    drain: int
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,36 +68,49 @@ def listen(host: str, port: int) -> socket.socket:
 def supervise(
     sock: socket.socket,
     conninfo: str,
-    workers: int,
-    open_at_first: bool,
+    settings: Settings,
     announcement: str,
     watch: Callable[[], None] | None = None,
 ) -> None:
     """Run the workers until SIGTERM or SIGINT; then stop them and return. Raises StartError.
 
-    `open_at_first` asks for no API key until one has been made; `watch` is called once a second.
+    `watch` is called once a second. A second signal cuts the time short in which the health check fails.
     """
+    append_to_files()
     # Signals wait until sigtimedwait takes them, so none is lost between two looks.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
     alive, supervisor_alive = os.pipe()  # the workers stop at the end of it
+    memory = metrics.share(settings.workers)
+    ours = metrics.Metrics(memory, -1)
     running: list[subprocess.Popen[bytes]] = []
+
+    def start_worker(number: int) -> subprocess.Popen[bytes]:
+        ours.add(metrics.STARTS)
+        return start(sock, alive, memory, conninfo, settings, number)
+
+    stop_at: float | None = None
     try:
-        for number in range(workers):
-            running.append(start(sock, alive, conninfo, number, open_at_first))  # noqa: PERF401 - those that started are stopped
+        for number in range(settings.workers):
+            running.append(start_worker(number))  # noqa: PERF401 - those that started are stopped
         print(announcement, flush=True)
-        while True:
-            received = signal.sigtimedwait(STOP_SIGNALS | {signal.SIGCHLD}, WATCH_INTERVAL)
+        while stop_at is None or time.monotonic() < stop_at:
+            interval = WATCH_INTERVAL if stop_at is None else min(WATCH_INTERVAL, stop_at - time.monotonic())
+            received = signal.sigtimedwait(STOP_SIGNALS | {signal.SIGCHLD}, max(interval, 0))
             if received is None:
                 if watch:
                     watch()
                 continue
             if received.si_signo in STOP_SIGNALS:
-                return
+                if stop_at is not None:
+                    return
+                stop_at = time.monotonic() + settings.drain
+                ours.set(metrics.DRAINING, number=1)
+                continue
             for number, worker in enumerate(running):
                 if worker.poll() is not None:
                     print(f"worker {number} ended with {worker.returncode}; starting another", file=sys.stderr)
                     time.sleep(1)  # a worker that cannot start is no reason to spin
-                    running[number] = start(sock, alive, conninfo, number, open_at_first)
+                    running[number] = start_worker(number)
     finally:
         sock.close()
         os.close(supervisor_alive)
@@ -84,21 +121,33 @@ def supervise(
                 worker.kill()
                 worker.wait()
         os.close(alive)
+        os.close(memory)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS | {signal.SIGCHLD})
 
 
-def start(sock: socket.socket, alive: int, conninfo: str, number: int, open_at_first: bool) -> subprocess.Popen[bytes]:
+def append_to_files() -> None:
+    """Have what is logged into a file come at its end, also after somebody cut it for its rotation."""
+    for descriptor in (1, 2):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_APPEND)
+
+
+def start(
+    sock: socket.socket, alive: int, memory: int, conninfo: str, settings: Settings, number: int
+) -> subprocess.Popen[bytes]:
     """Start a worker and return once it answers. Raises StartError."""
     is_ready, ready = os.pipe()
-    arguments = [sock.fileno(), alive, ready, int(open_at_first), number]
+    chosen = (settings.open_at_first, settings.log_requests, settings.metrics_for_all)
+    numbers = (sock.fileno(), alive, ready, memory, *chosen, number)
     try:
         worker = subprocess.Popen(
             # -P: an `api` in the working directory is not ours.
-            [sys.executable, "-P", "-m", "api.serve", *map(str, arguments)],
+            [sys.executable, "-P", "-m", "api.serve", *(str(int(number)) for number in numbers)],
             # The connection string may hold a password, which the command line would show to everybody.
             env=os.environ | {"LEDGER_WORKER_DATABASE": conninfo, "SANIC_IGNORE_PRODUCTION_WARNING": "true"},
             stdin=subprocess.DEVNULL,
-            pass_fds=[sock.fileno(), alive, ready],
+            pass_fds=[sock.fileno(), alive, ready, memory],
             process_group=0,  # a terminal's Ctrl-C goes to the supervisor
         )
         os.close(ready)
@@ -113,9 +162,18 @@ def start(sock: socket.socket, alive: int, conninfo: str, number: int, open_at_f
         os.close(is_ready)
 
 
-def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int, open_at_first: bool) -> None:
+def work(
+    sock: socket.socket,
+    alive: int,
+    ready: int,
+    watch: Watch,
+    open_at_first: bool,
+    metrics_for_all: bool,
+    conninfo: str,
+    number: int,
+) -> None:
     """Answer requests until the supervisor stops or is gone."""
-    app = create_app(conninfo, f"ledger serve {number}", open_at_first)
+    app = create_app(conninfo, f"ledger serve {number}", watch, open_at_first, metrics_for_all)
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = GRACE
 
     stopping = False
@@ -149,11 +207,16 @@ def work(sock: socket.socket, alive: int, ready: int, conninfo: str, number: int
 
 
 def main() -> None:
-    descriptor, alive, ready, open_at_first, number = map(int, sys.argv[1:])
+    descriptor, alive, ready, memory, open_at_first, log_requests, metrics_for_all, number = map(int, sys.argv[1:])
     # SIGTERM and SIGINT stay blocked, as the supervisor had them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    ours = metrics.Metrics(memory, number)
+    ours.begin()
+    log = Log(number, bool(log_requests), memory, lambda lines: ours.add(metrics.DROPPED, number=lines))
+    logging.basicConfig(level=logging.WARNING, handlers=[Faults(log)])
     conninfo = os.environ.pop("LEDGER_WORKER_DATABASE")
-    work(socket.socket(fileno=descriptor), alive, ready, conninfo, number, bool(open_at_first))
+    sock, watch = socket.socket(fileno=descriptor), Watch(ours, log)
+    work(sock, alive, ready, watch, bool(open_at_first), bool(metrics_for_all), conninfo, number)
 
 
 if __name__ == "__main__":

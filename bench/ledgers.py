@@ -91,7 +91,7 @@ def environment(data: Path) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in IGNORED} | {"LEDGER_DATA": str(data)}
 
 
-IGNORED = {"DATABASE_URL", "LEDGER_ADMIN_URL", "HOST", "PORT", "WORKERS"}
+IGNORED = {"DATABASE_URL", "LEDGER_ADMIN_URL", "HOST", "PORT", "WORKERS", "LOG", "METRICS", "DRAIN"}
 
 
 def free_port() -> int:
@@ -112,11 +112,11 @@ def workspace() -> Iterator[Path]:
 def served(data: Path, bare: bool = False) -> Iterator[Ledger]:
     """A ledger that is served from a folder until the context ends, to who has an API key. Raises BenchError.
 
-    One that is bare asks for no key.
+    One that is bare asks for no key, and logs no requests.
     """
     port = free_port()
     with ExitStack() as stack:
-        command = [*LEDGER, "serve", "--port", str(port)]
+        command = [*LEDGER, "serve", "--port", str(port), "--log", "faults" if bare else "requests"]
         process = stack.enter_context(stopped_at_end(command, environment(data)))
         until_answered(f"http://127.0.0.1:{port}/api/health", process)
         ledger = Ledger(data, Server(port), embedded.url(data), psutil.Process(process.pid))

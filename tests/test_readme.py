@@ -12,6 +12,8 @@ import pytest
 from api import embedded
 from api.cli import COMMANDS, EPILOG
 from api.errors import PROBLEMS
+from api.log import Log
+from api.metrics import ASKED, KEPT
 from api.routes import ROUTES
 from tests.http.client import Service, serving
 from tests.support import Database
@@ -70,6 +72,25 @@ def test_every_command_and_setting_is_documented():
     assert [row[0].split()[1].strip("`") for row in table("Command")] == list(COMMANDS)
     settings = {name for row in table("Variable") for name in re.findall("[A-Z_]+", row[0])}
     assert settings == {name for line in EPILOG.splitlines() for name in re.findall("[A-Z_]+", line[:20])}
+
+
+def test_every_metric_is_documented_as_it_is_told():
+    documented = [(row[0].strip("`"), row[1], row[2], row[3]) for row in table("Metric")]
+    told = [(metric.name, metric.kind, ", ".join(metric.labels), metric.meaning) for metric in (*KEPT, *ASKED)]
+    assert documented == told
+
+
+def test_the_line_of_the_log_is_as_it_is_written(monkeypatch):
+    shown = block("json", '"request_id"')
+    example = json.loads(shown)
+    log = Log(example["worker"], True, 0, lambda lines: None)
+    written: list[bytes] = []
+    monkeypatch.setattr(log.requests, "add", written.append)
+    kind = tuple(example[name] for name in ("route", "method", "status", "code", "sqlstate"))
+    who = (example[name] for name in ("request_id", "backend_pid", "batch", "principal"))
+    log.request(*who, kind, example["milliseconds"] / 1000)
+    (line,) = written
+    assert line.decode()[len('{"time":"') + 24 :] == shown[len('{"time":"') + 24 :]
 
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the tours in curl need curl")

@@ -1,7 +1,7 @@
 -- Tell what holds the ledger up, for who watches it.
 create or replace function ledger.activity(
-  out feed_lag           double precision,
-  out oldest_transaction double precision
+  out feed_lag           numeric,
+  out oldest_transaction numeric
 )
 language sql stable security definer
 set search_path = ledger, pg_temp

@@ -160,4 +160,6 @@ def test_every_published_function_has_a_route_with_its_parameters(admin):
         for route in ROUTES
         if route.together
     }
+    # What the service asks by itself: for its metrics, and about keys.
+    routed |= {("activity", ()), ("authenticate", ("key_id", "digest")), ("keys_required", ())}
     assert routed == {(name, tuple(parameters or ())) for name, parameters in published}

@@ -12,7 +12,9 @@ from psycopg_pool import TooManyRequests
 
 from api import batching
 from api.batching import SharedCalls, array
+from api.database import Trace
 from api.errors import ConnectionLost
+from api.metrics import Metrics, share
 from api.routes import ROUTES, Route
 from tests.http.client import Answer, problem, serving
 from tests.support import join, one, until
@@ -234,7 +236,7 @@ class Told:
     def __init__(self) -> None:
         self.calls: list[tuple[int, asyncio.Future]] = []
 
-    async def call_shared(self, statement: str, parameters: dict, reads: bool) -> list:
+    async def call_shared(self, statement: str, parameters: dict, reads: bool, traces: list[Trace]) -> list:
         future = asyncio.get_running_loop().create_future()
         self.calls.append((parameters["group_id"].count(",") + 1, future))
         return await future
@@ -250,7 +252,7 @@ def at_most(monkeypatch: pytest.MonkeyPatch, **bounds: int) -> Iterator[None]:
 def request(shared: SharedCalls, **parameters: str | None) -> asyncio.Task:
     given = {argument.parameter: "1" for argument in shared.route.shared}
     given |= {argument.parameter: None for argument in shared.route.query}
-    return asyncio.create_task(shared.call(given | parameters, False))
+    return asyncio.create_task(shared.call(given | parameters, False, Trace()))
 
 
 async def settle() -> None:
@@ -261,7 +263,7 @@ async def settle() -> None:
 def run(story: Callable, route: Route = TRANSFER) -> None:
     async def tell() -> None:
         database = Told()
-        await story(SharedCalls(route, database), database)
+        await story(SharedCalls(route, database, Metrics(share(0), -1)), database)
 
     asyncio.run(tell())
 

@@ -70,6 +70,24 @@ def test_refuses_what_is_no_number(
     assert capsys.readouterr().err.count(f"argument --{option}: {value!r} is not a positive number") == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("log", "everything"), ("log", "Requests"), ("metrics", "nobody")),
+        *(("drain", "-1"), ("drain", "1.5"), ("drain", "3601"), ("drain", "٣"), ("drain", "9" * 5000)),
+    ],
+)
+def test_refuses_what_is_no_choice(
+    option: str, value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["serve", f"--{option}={value}"])
+    monkeypatch.setenv(option.upper(), value)
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["serve"])
+    assert capsys.readouterr().err.count(f"argument --{option}: {value!r} is not ") == 2
+
+
 def test_a_usage_error_is_told_in_words() -> None:
     message = refusal(PORT="abc", LEDGER_DATA="/dev/null", status=2)
     assert "ledger serve: error: argument --port: 'abc' is not a positive number" in message

@@ -1,0 +1,177 @@
+"""What is noted of every request: its id, and once it is answered a line of the log and its place in the counts."""
+
+import asyncio
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from itertools import count
+from secrets import token_hex
+from time import perf_counter
+from typing import Any, cast
+
+from sanic import Request
+from sanic.compat import Header
+from sanic.exceptions import SanicException
+from sanic.http import Http
+from sanic.models.protocol_types import TransportProtocol
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+from api.batching import SharedCalls
+from api.database import Database, Trace
+from api.errors import Problem
+from api.log import Log
+from api.metrics import (
+    FEED_LAG,
+    IN_FLIGHT,
+    METHODS,
+    OLDEST,
+    OTHER,
+    POOL_IDLE,
+    POOL_SIZE,
+    POOL_WAITING,
+    REFUSED,
+    UP,
+    WAITING,
+    Metrics,
+    Told,
+)
+
+REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
+
+# Ids of our own: no two processes have the same beginning.
+BEGINNING = token_hex(8)
+NUMBERS = count(1)
+
+
+# How often what is looked at and not counted is, and how long what the database said of itself is told again.
+INTERVAL = 1.0  # seconds
+
+ACTIVITY = "select feed_lag, oldest_transaction from ledger.activity()"
+
+
+@dataclass
+class Watch:
+    """Where a worker notes its requests. `connections` are those of clients, once one has asked something."""
+
+    metrics: Metrics
+    log: Log
+    connections: Collection[HttpProtocol] = ()
+
+
+class WatchedRequest(Request, Trace):
+    """A request that is noted when it is answered. What is done for each is paid by each: a few microseconds."""
+
+    problem: Problem | None = None  # what it was refused with
+    principal: str | None = None  # the id and name of the API key that it came with
+    noted = False
+
+    def __init__(
+        self,
+        url_bytes: bytes,
+        headers: Header,
+        version: str,
+        method: str,
+        transport: TransportProtocol,
+        app: Any,
+        head: bytes = b"",
+        stream_id: int = 0,
+    ) -> None:
+        if not head:
+            # Sanic's stand-in for one that it could not read. A URL that is none would fail once more, unanswered.
+            url_bytes = b"*"
+        super().__init__(url_bytes, headers, version, method, transport, app, head, stream_id)
+
+    @property
+    def id(self) -> str:
+        """The client's X-Request-ID, or one of ours where that is missing or could do harm."""
+        if self._id is None:
+            given = self.headers.getone("x-request-id", None)
+            self._id = given if given and REQUEST_ID.fullmatch(given) else f"{BEGINNING}-{next(NUMBERS)}"
+        return cast(str, self._id)
+
+    async def respond(self, response: Any = None, **_: Any) -> Any:
+        """What Sanic does with every answer before it is sent, but for middleware, of which we have none."""
+        response.headers["X-Request-ID"] = self.id
+        if not self.noted:  # one that could not be sent is followed by another
+            self.noted = True
+            self.note(response.status)
+        cast("Http", self.stream).respond(response)
+        self.responded = True
+        return response
+
+    def note(self, status: int) -> None:
+        watch: Watch = self.app.ctx.watch
+        began = cast("Http", self.stream).perft0  # None where there was no whole head
+        seconds = perf_counter() - began if began else 0.0
+        route = self.route
+        path: str = route.ctx.path if route is not None else self.template()
+        method = self.method if self.method in METHODS else OTHER
+        code = sqlstate = None
+        if self.problem is not None:
+            code, sqlstate = self.problem.code, self.problem.sqlstate
+            watch.metrics.add(REFUSED, code)
+        watch.metrics.answered(path, method, status, seconds)
+        if watch.log.requests is not None:
+            kind = (path, method, status, code, sqlstate)
+            watch.log.request(self.id, self.backend, self.batch, self.principal, kind, seconds)
+        if not watch.connections:
+            watch.connections = cast("HttpProtocol", self.protocol).connections
+
+    def template(self) -> str:
+        """The path of the route, when the method is none of its own; never the client's words."""
+        try:
+            route, _, _ = self.app.router.get(self.path, "OPTIONS", None)
+        except SanicException:
+            return OTHER
+        return cast(str, route.ctx.path)
+
+
+def is_local(request: Request) -> bool:
+    """Whether whoever asks is on this machine."""
+    try:
+        address = ip_address(request.ip)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+class Gauges:
+    """What a worker looks at: its queues and its pools every second, and at a scrape the database."""
+
+    def __init__(self, watch: Watch, database: Database, queues: Sequence[SharedCalls]) -> None:
+        self.watch = watch
+        self.database = database
+        self.queues = queues
+        self.asked: dict[Told, float | None] = {}
+        self.asked_at = -INTERVAL
+
+    def look_again(self) -> None:
+        """Look, and every second from now on."""
+        self.look()
+        self.watch.log.flush()
+        asyncio.get_running_loop().call_later(INTERVAL, self.look_again)
+
+    def look(self) -> None:
+        metrics = self.watch.metrics
+        metrics.set(IN_FLIGHT, number=sum(bool(connection.http) for connection in self.watch.connections))
+        for queue in self.queues:
+            metrics.set(WAITING, queue.route.together, number=len(queue.waiting))
+        for name, pool in self.database.pools.items():
+            stats = pool.get_stats()
+            metrics.set(POOL_SIZE, name, number=stats["pool_size"])
+            metrics.set(POOL_IDLE, name, number=stats["pool_available"])
+            metrics.set(POOL_WAITING, name, number=stats["requests_waiting"])
+
+    async def text(self, request: Request) -> bytes:
+        """The answer to a scrape, in time whatever the database does."""
+        self.watch.connections = cast("HttpProtocol", request.protocol).connections
+        now = asyncio.get_running_loop().time()
+        if now - self.asked_at >= INTERVAL:
+            answer = await self.database.activity.ask(ACTIVITY)
+            lag, oldest = (None if value is None else float(value) for value in answer or (None, None))
+            self.asked = {UP: float(answer is not None), FEED_LAG: lag, OLDEST: oldest}
+            self.asked_at = now
+        self.look()
+        return self.watch.metrics.text(self.asked)
