@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from api.routes import Kind
@@ -157,9 +157,10 @@ def read_time(value: object) -> Reading:
     if match:
         date, time, fraction, offset = match.groups(default="")
         spelled = f"{date}T{time}{fraction[:7]}{offset.upper().replace(' ', '+')}"
-        with suppress(ValueError):
-            datetime.fromisoformat(spelled)
-            return right(spelled)
+        with suppress(ValueError, OverflowError):
+            moment = datetime.fromisoformat(spelled)
+            # PostgreSQL knows offsets below 16 hours, RFC 3339 below 24.
+            return right(spelled if offset[1:3] < "16" else moment.astimezone(UTC).isoformat())
     return wrong("must be a time as in RFC 3339, with its offset")
 
 

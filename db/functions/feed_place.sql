@@ -35,7 +35,8 @@ begin
     return place;
   end if;
 
-  part := regexp_match(after collate "C", '^([0-9]+)-([0-9]+)-([0-9]+)$');
+  -- The type xid8 reads digits after a zero in base 8.
+  part := regexp_match(after collate "C", '^([0-9]+)-(0|[1-9][0-9]*)-([0-9]+)$');
   if part is null or length(part[1]) > 9 or length(part[2]) > 19 or ledger.spelled_id(part[3]) is null then
     perform ledger.refuse_invalid(array['after'], array['must be a cursor of the feed']);
   end if;

@@ -1,6 +1,7 @@
 """Entries over HTTP: their shape, pages both ways, filters, metadata, the past, reversals and settlements."""
 
 import json
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -155,6 +156,16 @@ def test_a_time_may_be_spelled_as_rfc_3339_allows(api, group, transfer, spelling
         "nanoseconds": f"{time:0<26}999Z",
     }
     assert ids(api("GET", f"{group.path}/entries?since={spelling.format(**given)}")) == [moved]
+
+
+@pytest.mark.parametrize("offset", ["-15:59", "-16:00", "-23:59", "+15:59", "+16:00", "+23:59"])
+def test_a_time_may_have_every_offset_of_rfc_3339(api, group, transfer, offset):
+    moved = transfer()
+    time = datetime.fromisoformat(api("GET", f"{group.path}/entries/{moved}").data["created_at"])
+    zone = datetime.fromisoformat(f"2026-01-01T00:00:00{offset}").tzinfo
+    for since, found in ((time, [moved]), (time + timedelta(microseconds=1), [])):
+        spelled = quote(since.astimezone(zone).isoformat(timespec="microseconds"))
+        assert ids(api("GET", f"{group.path}/entries?since={spelled}")) == found
 
 
 def test_the_past_is_told_by_entry_and_by_time(api, group, transfer):
