@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Those that had shipped before it was looked at are as they are; a roll-back takes away what others may use by its nature.
 TO_LINT = $(filter-out $(foreach n,1 2 3 4 5 6,db/migrations/000$(n).%) %.rollback.sql,$(wildcard db/migrations/*.sql))
 
-.PHONY: help run test lint format bench bench-full migration clean
+.PHONY: help run test fuzz lint format bench bench-full migration clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -21,6 +21,9 @@ run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (PORT=50
 
 test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)
 	@PG="$(PG)" $(BIN)/python -m pytest -n 2 --dist worksteal $(args)
+
+fuzz: $(VENV)/installed ## Hold the service against its OpenAPI description with more than 20,000 generated requests
+	@EXAMPLES=1000 $(BIN)/python -m pytest -s tests/openapi/test_generated_requests.py -k described
 
 lint: $(VENV)/installed ## Check the code's layout and style, its types, and what the migrations would stop
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/squawk $(TO_LINT)

@@ -18,9 +18,10 @@ from api.arguments import read_arguments
 from api.batching import SharedCalls
 from api.call import prefers_strings, render, statement
 from api.database import Database, Values
+from api.docs import Page, pages
 from api.errors import Problem, from_database, from_framework
 from api.metrics import CONTENT_TYPE
-from api.routes import LIVE, METRICS, ROUTES, Route
+from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES, Route
 from api.watch import Gauges, Watch, WatchedRequest, is_local
 
 logger = logging.getLogger("ledger")
@@ -73,10 +74,12 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
         watch.log.flush()
 
     by_path: dict[str, list[str]] = defaultdict(list)
+    counted: dict[str, str] = {}
 
-    def add(path: str, methods: list[str], handler: Handler, name: str) -> None:
+    def add(path: str, methods: list[str], handler: Handler, name: str, counted_as: str | None = None) -> None:
         by_path[path] += methods
-        app.add_route(handler, path, methods, name=name, stream=True, ctx_path=path)
+        counted[path] = counted_as or path
+        app.add_route(handler, path, methods, name=name, stream=True, ctx_path=counted[path])
 
     for route in ROUTES:
         # Sanic leaves the body of a HEAD request's answer away.
@@ -88,9 +91,13 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
         add(route.path, methods, handler, f"{route.function}_{route.methods[0].lower()}")
     add(LIVE, ["GET", "HEAD"], tell_live, "live")
     add(METRICS, ["GET", "HEAD"], handle_metrics(gauges, metrics_for_all), "metrics")
+    for path, page in pages().items():
+        add(path, ["GET", "HEAD"], show(page), f"page {path}", DESCRIPTION if path == DESCRIPTION else DOCS)
     for path, methods in by_path.items():
         allowed = ", ".join([*methods, "OPTIONS"])
-        app.add_route(tell_methods, path, ["OPTIONS"], name=f"options {path}", ctx_allowed=allowed, ctx_path=path)
+        app.add_route(
+            tell_methods, path, ["OPTIONS"], name=f"options {path}", ctx_allowed=allowed, ctx_path=counted[path]
+        )
     return app
 
 
@@ -160,6 +167,15 @@ def handle_metrics(gauges: Gauges, for_all: bool) -> Handler:
         if not for_all and not is_local(request):
             raise Problem("not_found", f"{request.path} does not exist")
         return HTTPResponse(await gauges.text(request), content_type=CONTENT_TYPE)
+
+    return handler
+
+
+def show(page: Page) -> Handler:
+    """The handler of a page, which is the same for everybody."""
+
+    async def handler(request: Request) -> HTTPResponse:
+        return HTTPResponse(page.content, headers=dict(page.headers), content_type=page.media_type)
 
     return handler
 

@@ -23,13 +23,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from api.errors import PROBLEMS
-from api.routes import LIVE, METRICS, ROUTES
+from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # What nobody knows beforehand shares one label, so that no client can make new ones.
 OTHER = "other"
-PATHS = (*dict.fromkeys(route.path for route in ROUTES), LIVE, METRICS, OTHER)
+PATHS = (*dict.fromkeys(route.path for route in ROUTES), LIVE, METRICS, DESCRIPTION, DOCS, OTHER)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
 CLIENT_GONE = 499  # the client did not wait for the answer
 STATUSES = (200, 201, 204, CLIENT_GONE, *sorted({status for status, _ in PROBLEMS.values()}), OTHER)

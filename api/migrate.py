@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from pathlib import Path
 
 import psycopg
 import yoyo
@@ -14,9 +13,8 @@ from yoyo.connections import parse_uri
 from yoyo.exceptions import LockTimeout
 from yoyo.migrations import MigrationList, default_migration_table
 
-PACKAGE = Path(__file__).resolve().parent
-# Installed, the data lies inside the package; in a checkout, beside it.
-RESOURCES = PACKAGE if (PACKAGE / "db").is_dir() else PACKAGE.parent
+from api.resources import RESOURCES
+
 MIGRATIONS = RESOURCES / "db" / "migrations"
 
 logger = logging.getLogger(__name__)

@@ -158,6 +158,9 @@ OF_PARTICIPANT = (path("group_id"), path("participant_id", "id"))
 OF_ENTRY = (path("group_id"), path("entry_id", "id"))
 
 # What calls no function: whether the process lives, and what it has counted.
+# What the service tells of itself.
+DESCRIPTION = "/api/openapi.json"
+DOCS = "/api/docs"
 LIVE = "/api/health/live"
 METRICS = "/metrics"
 

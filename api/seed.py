@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from api.migrate import RESOURCES
+from api.resources import RESOURCES
 
 SEEDS = RESOURCES / "seeds"
 DEPOSIT = 1_000_000

@@ -11,6 +11,7 @@ import pytest
 
 from api import embedded
 from api.cli import COMMANDS, EPILOG
+from api.docs import DESCRIPTION, DOCS
 from api.errors import PROBLEMS
 from api.log import Log
 from api.metrics import ASKED, KEPT
@@ -46,6 +47,10 @@ def test_every_route_is_documented_with_its_function_and_status():
     assert documented == [
         (f"{', '.join(route.methods)} {path}", route.function, route.status) for path, route in routes
     ]
+
+
+def test_the_pages_are_documented():
+    assert all(f"`GET {page}`" in README for page in (DESCRIPTION, DOCS))
 
 
 def test_every_error_is_documented_with_its_status():

@@ -32,10 +32,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Service:
-    """A running `ledger serve`."""
+    """A running `ledger serve`, and the secret of the API key that requests carry, if they carry one."""
 
     port: int
     database: Database
+    secret: str = ""
 
     def __call__(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
         """Send a request; `body` is JSON text, or what is to be rendered as JSON."""
@@ -44,7 +45,8 @@ class Service:
             content = body if body is None or isinstance(body, str | bytes) else json.dumps(body)
             if isinstance(content, str):
                 content = content.encode()
-            given = (JSON if content is not None else {}) | dict(headers or {})
+            key = {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
+            given = (JSON if content is not None else {}) | key | dict(headers or {})
             connection.request(method, path, content, given)
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())

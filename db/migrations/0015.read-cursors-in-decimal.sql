@@ -1,5 +1,5 @@
 -- Read cursors in decimal.
--- depends: 0012.verify-keys-by-lookup
+-- depends: 0014.activity
 
 set local lock_timeout = '5s';
 set local role ledger_owner;

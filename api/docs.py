@@ -1,0 +1,81 @@
+"""The pages that tell of the API: its OpenAPI description, and Swagger UI, which shows it in a browser.
+
+The browser asks no other host for anything, and runs no script but the two that the page names: Swagger UI's, as its
+authors published it, and ours.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+from api import openapi
+from api.routes import DESCRIPTION, DOCS
+
+VERSION = "5.31.0"
+SWAGGER_UI = files("swagger_ui_bundle") / "vendor" / f"swagger-ui-{VERSION}"
+# The hashes of what was published. A browser takes nothing else for it (W3C, Subresource Integrity).
+SCRIPT = "sha256-k7ewhiqA4nhvhbVgvnaTwjRDVP+n5+Ik+FClQ0lyTDE="
+STYLE = "sha256-nldvgyITLHaUnaR/m7U8iRNzwwPqOnYf9Uj/yd5QqYw="
+
+# Swagger UI has its icons inside its style sheet.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+PAGE = f"""\
+<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width">
+    <title>Ledger API</title>
+    <link rel="icon" href="{DOCS}/{VERSION}/favicon-32x32.png">
+    <link rel="stylesheet" href="{DOCS}/{VERSION}/swagger-ui.css" integrity="{STYLE}">
+  </head>
+  <body>
+    <div id="swagger-ui"></div>
+    <script src="{DOCS}/{VERSION}/swagger-ui-bundle.js" integrity="{SCRIPT}"></script>
+    <script src="{DOCS}/start.js"></script>
+  </body>
+</html>
+"""
+
+START = f"""\
+SwaggerUIBundle({{
+  url: "{DESCRIPTION}",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  displayRequestDuration: true,
+  validatorUrl: null,
+}});
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a GET of one path answers."""
+
+    content: bytes
+    media_type: str
+    headers: Mapping[str, str]
+
+
+def pages() -> dict[str, Page]:
+    """The pages by their paths."""
+    changing = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    # The version is in their paths.
+    lasting = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+    policy = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+
+    def published(name: str, media_type: str) -> dict[str, Page]:
+        return {f"{DOCS}/{VERSION}/{name}": Page((SWAGGER_UI / name).read_bytes(), media_type, lasting)}
+
+    return {
+        DESCRIPTION: Page(openapi.encoded(), "application/json", changing),
+        DOCS: Page(PAGE.encode(), "text/html; charset=utf-8", changing | policy),
+        f"{DOCS}/start.js": Page(START.encode(), "text/javascript; charset=utf-8", changing),
+        **published("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
+        **published("swagger-ui.css", "text/css; charset=utf-8"),
+        **published("favicon-32x32.png", "image/png"),
+    }

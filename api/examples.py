@@ -1,0 +1,158 @@
+"""An example of each call and of each refusal, for the OpenAPI description: the README's story of alice and bob."""
+
+from dataclasses import dataclass
+
+from api.errors import SQLSTATES, Problem
+from api.routes import AMOUNTS, Route
+
+Json = dict[str, object]
+
+TIME = "2026-01-05T09:30:00+00:00"
+KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+
+ETH: Json = {"name": "ETH", "id": 1}
+
+
+def alice(amount: int) -> Json:
+    return {"username": "alice", "id": 1, "group_id": 1, "amount": amount}
+
+
+def bob(amount: int) -> Json:
+    return {"username": "bob", "id": 2, "group_id": 1, "amount": amount}
+
+
+def entry(**members: object) -> Json:
+    nothing = dict.fromkeys(("reverses", "reversed_by", "reference", "settled_at"))
+    return {"id": 3, "group_id": 1, **members, "created_at": TIME, "metadata": None, **nothing}
+
+
+JOIN = entry(id=1, kind="join") | {"from": None, "to": 1, "amount": 100, "from_amount": None, "to_amount": 100}
+TRANSFER = entry(kind="transfer") | {"from": 2, "to": 1, "amount": 50, "from_amount": 50, "to_amount": 150}
+ORDERED = TRANSFER | {"metadata": {"order": 17}}
+REVERSAL = TRANSFER | {"id": 4, "from": 1, "to": 2, "from_amount": 100, "to_amount": 100, "reverses": 3}
+EXIT = entry(id=5, kind="exit") | {"from": 1, "to": None, "amount": 100, "from_amount": 0, "to_amount": None}
+SETTLED = EXIT | {"reference": "0x5f", "settled_at": TIME}
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a call of a function is given and answers; `id` is the last one in its path."""
+
+    data: object
+    body: Json | None = None
+    id: int = 1
+    next: str | None = None
+
+
+EXAMPLES: dict[str, Example] = {
+    "health": Example({"status": "ok"}),
+    "list_groups": Example([ETH, {"name": "BTC", "id": 2}], next="/api/groups?after=2&limit=2"),
+    "create_group": Example(ETH, {"name": "ETH"}),
+    "get_group": Example(ETH),
+    "rename_group": Example(ETH, {"name": "ETH"}),
+    "remove_group": Example(None),
+    "group_total": Example({"group_total": 200}),
+    "list_participants": Example([alice(150), bob(50)], next="/api/groups/1/participants?after=2&limit=2"),
+    "join_group": Example(alice(100), {"username": "alice", "amount": 100, "metadata": {"transaction": "0x1a"}}),
+    "get_participant": Example(alice(150)),
+    "rename_participant": Example(alice(150), {"username": "alice"}),
+    "exit_group": Example({"final_amount": 150}, {"metadata": {"address": "0x2b"}}),
+    "transfer": Example(
+        {"to_participant": alice(150), "from_participant": bob(50)},
+        {"from": 2, "to": 1, "amount": 50, "metadata": {"order": 17}},
+    ),
+    "transfer_all": Example(
+        {
+            "entries": [
+                {"id": 3, "from": 1, "to": 2, "amount": 100, "from_amount": 0, "to_amount": 200},
+                {"id": 4, "from": 2, "to": 1, "amount": 150, "from_amount": 50, "to_amount": 150},
+            ],
+            "participants": [alice(150), bob(50)],
+        },
+        {"transfers": [{"from": 1, "to": 2, "amount": 100}, {"from": 2, "to": 1, "amount": "150"}]},
+    ),
+    "list_entries": Example([JOIN, ORDERED], next="/api/groups/1/entries?after=3&limit=2"),
+    "list_participant_entries": Example([JOIN, ORDERED], next="/api/groups/1/participants/1/entries?after=3&limit=2"),
+    "get_entry": Example(ORDERED, id=3),
+    "reverse_transfer": Example(REVERSAL, {"metadata": {"ticket": 4}}, id=3),
+    "settle_exit": Example(SETTLED, {"reference": "0x5f"}, id=5),
+    "read_feed": Example([JOIN, TRANSFER], next="/api/entries?after=1-742-3&limit=2"),
+}
+
+# What parameters of a query and of the header may be.
+PARAMETERS: Json = {
+    "after": 0,
+    "at": 3,
+    "before": 5,
+    "kind": "exit",
+    "limit": 100,
+    "metadata": {"order": 17},
+    "order": "desc",
+    "settled": False,
+    "since": "2026-01-01T00:00:00Z",
+    "until": "2026-02-01T00:00:00Z",
+    "wait": 0,
+    "Prefer": "amounts=string",
+}
+CURSOR = "1-742-3"
+
+# Of each code its detail, and the fields to blame.
+REFUSALS: dict[str, tuple[str, dict[str, list[str]]]] = {
+    "unauthorized": ("an API key is needed", {}),
+    "forbidden": ("the key's scope is read, and transact is needed", {}),
+    "invalid_json": ("the body must be a JSON object", {}),
+    "bad_request": ("bad request", {}),
+    "insufficient_funds": ("participant 2 has 100, cannot send 150", {"amount": ["exceeds the balance of 100"]}),
+    "not_found": ("no group 1", {}),
+    "method_not_allowed": ("/api/groups knows GET, HEAD, POST, OPTIONS", {}),
+    "request_timeout": ("Request Timeout", {}),
+    "group_not_empty": ("group 1 has participants", {}),
+    "already_reversed": ("entry 3 of group 1 was reversed before", {}),
+    "already_settled": ("exit 5 of group 1 was settled with another reference", {"reference": ["is 0x5e already"]}),
+    "cursor_expired": (
+        "the cursor belongs to a feed that has ended",
+        {"after": ["belongs to a feed that has ended"]},
+    ),
+    "body_too_large": ("a body may have 1048576 bytes", {}),
+    "unsupported_media_type": ("the body must be application/json in UTF-8", {}),
+    "expectation_failed": ("Unknown Expect", {}),
+    "invalid_value": ("limt is not known", {"limt": ["is not known"]}),
+    "already_taken": ('name "ETH" is taken', {"name": ["has already been taken"]}),
+    "idempotency_key_reused": (
+        "idempotency key belongs to another request",
+        {"Idempotency-Key": ["was used for another request"]},
+    ),
+    "header_too_large": ("the request's header is too large", {}),
+    "internal_error": ("an internal error; the log knows more", {}),
+    "busy": ("the server is busy; nothing was done", {}),
+    "unavailable": ("the database cannot be reached; nothing was done", {}),
+    "outcome_unknown": (
+        "the connection to the database was lost before it answered; whether the call was done is not known",
+        {},
+    ),
+}
+
+
+def refusal(code: str, route: Route | None = None) -> Problem:
+    """A refusal with that code, of a call of the route."""
+    detail, errors = REFUSALS[code]
+    state = next((state for state, its in SQLSTATES.items() if its == code and state.startswith("LG")), None)
+    if code == "invalid_value":
+        state = None
+        if route and route.body and not all(argument.optional for argument in route.body):
+            name = route.body[0].name
+            detail, errors = f"{name} must be given", {name: ["must be given"]}
+    if code == "already_taken" and route:
+        name = next(argument.name for argument in route.body if argument.kind == "text")
+        detail, errors = f'{name} "ETH" is taken', {name: ["has already been taken"]}
+    request_id = KEY if code == "internal_error" else None
+    return Problem(code, detail, errors, state, request_id=request_id)
+
+
+def as_strings(value: object, name: str = "") -> object:
+    """An answer as it is told to those who prefer amounts as strings."""
+    if isinstance(value, dict):
+        return {member: as_strings(inner, member) for member, inner in value.items()}
+    if isinstance(value, list):
+        return [as_strings(inner) for inner in value]
+    return str(value) if name in AMOUNTS and value is not None else value

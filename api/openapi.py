@@ -1,0 +1,372 @@
+"""The OpenAPI description of the HTTP surface (OpenAPI Specification 3.1).
+
+It is made of the table of routes, the problems, and the functions' comments, which it takes from their files: to ask
+the database for them the service would need a right that it has no use for otherwise.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from itertools import groupby
+
+from api import examples, schemas
+from api.errors import PROBLEMS, RETRY_AFTER, SQLSTATES
+from api.resources import RESOURCES
+from api.routes import KEY, MIB, ROUTES, Argument, Route
+from api.schemas import Schema
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+ABOUT = """\
+A **group** is one off-chain ledger. A **participant** joins it with a deposit and leaves it with a final amount. An
+**entry** is one row of the permanent record: a join, a transfer or an exit.
+
+**Amounts** are whole numbers from 0 to 2^256 - 1. A request gives one as a JSON integer, spelled in digits alone, or as
+a string of digits; an answer is a JSON integer, exact to the last digit. `Prefer: amounts=string` asks for strings, for
+clients whose parser makes floats of large integers.
+
+**Lists** come in pages: where there is more, `Link` and `next` say where it goes on.
+
+**Safe retries.** What changes something takes an `Idempotency-Key`. A request that is repeated with its key is done
+once, and answered as it was.
+
+**Refusals** have one shape (RFC 9457). `errors` maps each field to blame to its messages, all of them at once, or is
+`{"detail": "<title>"}`. 401 and `forbidden` come first, then 400, 422, 404, and the other 403 and 409. Unknown members
+of a body and unknown parameters of a query are refused. A method that a path does not have is refused with 405
+(`method_not_allowed`), and `Allow` names those that it has.
+"""
+
+KEY_SCHEME = "key"
+KEYS = "An API key, as `ledger key create` prints it. A service that has none yet may be open without one."
+
+# What Sanic may refuse, and what may befall any call.
+EVERYWHERE = frozenset(
+    {"bad_request", "request_timeout", "body_too_large", "expectation_failed", "header_too_large", "internal_error"}
+)
+ANY_CALL = EVERYWHERE | {"unavailable", "outcome_unknown"}
+
+REASONS = {200: "OK", 201: "Created", 204: "No content"}
+
+PREFER: Schema = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`amounts=string` asks for amounts as strings of digits (RFC 7240).",
+    "schema": {"type": "string"},
+    "example": examples.PARAMETERS["Prefer"],
+}
+
+QUERY: dict[str, str] = {
+    "after": "What comes after this id, the last one seen.",
+    "at": "As it was at a time (RFC 3339), or after the entry with this id.",
+    "before": "What comes before this id of an entry.",
+    "kind": "Entries of this kind.",
+    "limit": "How many a page holds at most.",
+    "metadata": "Entries whose metadata contain this JSON object.",
+    "order": "By time: the oldest or the newest first.",
+    "settled": "Exits that are settled, or that wait for it.",
+    "since": "From this time on (RFC 3339).",
+    "until": "Before this time (RFC 3339).",
+}
+CURSOR = "What comes after this cursor, which `next` tells."
+WAIT: Schema = {
+    "name": "wait",
+    "in": "query",
+    "description": "Seconds to wait for something new.",
+    "schema": schemas.WAIT,
+    "example": 0,
+}
+
+HEADERS: dict[str, Schema] = {
+    "X-Request-ID": {
+        "description": "The request's own, where it is 1 to 64 letters, digits, or any of `._-`; else another.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
+    },
+    "WWW-Authenticate": {
+        "description": "What a request must carry (RFC 6750).",
+        "schema": {"type": "string", "pattern": "^Bearer "},
+    },
+    "Allow": {"description": "The methods of the path.", "required": True, "schema": {"type": "string"}},
+    "Ledger-Entry": {"description": "The entry that was written.", "required": True, "schema": schemas.ID},
+    "Vary": {
+        "description": "What the answer depends on.",
+        "required": True,
+        "schema": {"type": "string", "const": "Prefer"},
+    },
+    "Preference-Applied": {
+        "description": "That amounts are strings, to those who prefer it (RFC 7240).",
+        "schema": {"type": "string", "const": "amounts=string"},
+    },
+    "Idempotency-Replayed": {
+        "description": "That an earlier request with the same key did it.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "Accept": {"description": "What a body must be.", "required": True, "schema": {"type": "string", "const": JSON}},
+    "Accept-Patch": {
+        "description": "What a body must be (RFC 5789).",
+        "required": True,
+        "schema": {"type": "string", "const": JSON},
+    },
+}
+
+
+def encoded() -> bytes:
+    """The description in JSON."""
+    return json.dumps(document(), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def document() -> Schema:
+    """The description of the whole HTTP surface."""
+    names = {name: schemas.object_of(shape) for shape, name in schemas.NAMES.items()}
+    problems = {schema_name(code): schemas.problem(code) for code in PROBLEMS}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Ledger",
+            "summary": "A RESTful ledger service that can transact with multiple participants.",
+            "description": ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+            "version": version("ledger"),
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in dict.fromkeys(tag(route.path) for route in ROUTES)],
+        "paths": {
+            template(path): path_item(list(routes)) for path, routes in groupby(ROUTES, lambda route: route.path)
+        },
+        "security": [{KEY_SCHEME: []}],
+        "components": {
+            "securitySchemes": {KEY_SCHEME: {"type": "http", "scheme": "bearer", "description": KEYS}},
+            "schemas": schemas.SHARED | names | problems,
+        },
+    }
+
+
+def path_item(routes: list[Route]) -> Schema:
+    """The operations of one path: those of its routes, HEAD where there is GET, and OPTIONS."""
+    operations: Schema = {}
+    for route in routes:
+        for method in route.methods:
+            operations[method.lower()] = operation(route, method)
+        if route.reads:
+            operations["head"] = operation(route, "HEAD")
+    return operations | {"options": tell_methods(routes[0].path, [*map(str.upper, operations), "OPTIONS"])}
+
+
+def operation(route: Route, method: str) -> Schema:
+    """One operation of a route."""
+    summary, description = comment(route)
+    described: Schema = {
+        "operationId": route.function if method == route.methods[0] else f"{route.function}_{method.lower()}",
+        "tags": [tag(route.path)],
+        "summary": summary,
+        "description": description,
+        "parameters": parameters(route),
+    }
+    if route.scope == "open":
+        described["security"] = []
+    else:
+        described["description"] = f"{description} Needs a key of scope `{route.scope}`."
+    if route.body:
+        described["requestBody"] = request_body(route)
+    success = {str(route.status): success_answer(route)}
+    refusals = {
+        str(status): refusal(list(codes), route, method)
+        for status, codes in groupby(codes_of(route), lambda code: PROBLEMS[code][0])
+    }
+    answers = success | refusals
+    if method == "HEAD":
+        answers = {status: without_content(answer) for status, answer in answers.items()}
+    return described | {"responses": answers}
+
+
+def without_content(answer: Schema) -> Schema:
+    return {name: value for name, value in answer.items() if name != "content"}
+
+
+def tell_methods(path: str, methods: list[str]) -> Schema:
+    """The operation that tells the methods of a path. It looks at nothing but the path's pattern."""
+    names = re.findall("<([a-z_]+)>", path)
+    allow = {**HEADERS["Allow"], "schema": {"type": "string", "const": ", ".join(methods)}}
+    return {
+        "operationId": "_".join(["options", *re.findall("[a-z]+", path.removeprefix("/api"))]),
+        "tags": [tag(path)],
+        "summary": "The methods of the path.",
+        "security": [],
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}, "example": "1"}
+            for name in names
+        ],
+        "responses": {
+            "204": {"description": REASONS[204], "headers": {"Allow": allow, "X-Request-ID": HEADERS["X-Request-ID"]}}
+        }
+        | {
+            str(status): refusal(list(codes), None, "OPTIONS")
+            for status, codes in groupby(in_order(EVERYWHERE), lambda code: PROBLEMS[code][0])
+        },
+    }
+
+
+def parameters(route: Route) -> list[Schema]:
+    """What a request of the route takes besides its body. Of two arguments with one name a value fits one."""
+    described = []
+    for (source, name), group in groupby(route.arguments, lambda argument: (argument.source, argument.name)):
+        arguments = list(group)
+        if source == "path":
+            number = examples.EXAMPLES[route.function].id if name == "id" else 1
+            described.append(
+                {"name": name, "in": "path", "required": True, "schema": schemas.ref("Id"), "example": number}
+            )
+        elif source == "query":
+            described.append(query_parameter(route, name, arguments))
+    if route.feed:
+        described.append(WAIT)
+    if route.keyed:
+        described.append(
+            {
+                "name": KEY.name,
+                "in": "header",
+                "description": "Made up by the client: a request that is repeated with its key is done once.",
+                "schema": schemas.IDEMPOTENCY_KEY,
+                "example": f"{route.function}-{examples.KEY}",
+            }
+        )
+    return [*described, PREFER] if route.has_amounts else described
+
+
+def query_parameter(route: Route, name: str, arguments: list[Argument]) -> Schema:
+    found = [schemas.queried(route, argument) for argument in arguments]
+    cursor = route.feed and name == "after"
+    value: Schema = {
+        "schema": {"anyOf": found} if len(found) > 1 else found[0],
+        "example": examples.CURSOR if cursor else examples.PARAMETERS[name],
+    }
+    parameter: Schema = {"name": name, "in": "query", "description": CURSOR if cursor else QUERY[name]}
+    return parameter | ({"content": {JSON: value}} if arguments[0].kind == "json" else value)
+
+
+def request_body(route: Route) -> Schema:
+    example = examples.EXAMPLES[route.function].body
+    assert example is not None
+    given = {"example": {"value": example}}
+    if route.wrapper:
+        given["wrapped"] = {"value": {route.wrapper: example}}
+    return {
+        "description": f"At most {route.body_limit // MIB} MiB.",
+        "required": not all(argument.optional for argument in route.body),
+        "content": {JSON: {"schema": schemas.body(route), "examples": given}},
+    }
+
+
+def success_answer(route: Route) -> Schema:
+    example = examples.EXAMPLES[route.function]
+    answer: Schema = {"description": REASONS[route.status], "headers": success_headers(route)}
+    if route.answer is None:
+        return answer
+    data = schemas.answer(route.answer)
+    properties: Schema = {"data": {"type": "array", "items": data} if route.many else data}
+    body: Schema = {"data": example.data}
+    if route.many:
+        properties["next"] = {"type": "string", "format": "uri-reference", "description": "Where it goes on."}
+        body["next"] = example.next
+    given: Schema = {"example": {"value": body}}
+    if route.has_amounts:
+        given["amounts=string"] = {"value": examples.as_strings(body)}
+    schema = schemas.members(properties, ["data", "next"] if route.feed else ["data"])
+    return answer | {"content": {JSON: {"schema": schema, "examples": given}}}
+
+
+def success_headers(route: Route) -> Schema:
+    headers: Schema = {"X-Request-ID": HEADERS["X-Request-ID"]}
+    if route.location:
+        place = {"type": "string", "pattern": "^" + re.sub("<[a-z_]+>", "[0-9]+", route.location) + "$"}
+        headers["Location"] = {"description": "Where it is.", "required": True, "schema": place}
+    if route.entry:
+        headers["Ledger-Entry"] = HEADERS["Ledger-Entry"]
+    if route.many:
+        following = {"type": "string", "pattern": '^<[^<>]+>; rel="next"$'}
+        headers["Link"] = {"description": "Where it goes on (RFC 8288).", "required": route.feed, "schema": following}
+    if route.has_amounts:
+        headers |= {name: HEADERS[name] for name in ("Vary", "Preference-Applied")}
+    if route.keyed:
+        headers["Idempotency-Replayed"] = HEADERS["Idempotency-Replayed"]
+    return headers
+
+
+def refusal(codes: list[str], route: Route | None, method: str) -> Schema:
+    """The answer of one status: any of the problems that have it."""
+    headers: Schema = {"X-Request-ID": HEADERS["X-Request-ID"]}
+    words = " or ".join(f"`{code}`: {PROBLEMS[code][1]}" for code in codes)
+    answer: Schema = {"description": words, "headers": headers}
+    retry = sorted({int(RETRY_AFTER[code]) for code in codes if code in RETRY_AFTER})
+    if retry:
+        seconds = {"description": "Seconds.", "required": True, "schema": {"type": "integer", "enum": retry}}
+        headers["Retry-After"] = seconds
+    if "unsupported_media_type" in codes:
+        name = "Accept-Patch" if method == "PATCH" else "Accept"
+        headers[name] = HEADERS[name]
+    if {"unauthorized", "forbidden"} & {*codes}:
+        headers["WWW-Authenticate"] = HEADERS["WWW-Authenticate"] | {"required": codes == ["unauthorized"]}
+    found = [schemas.ref(schema_name(code)) for code in codes]
+    given = {code: {"value": json.loads(examples.refusal(code, route).body())} for code in codes}
+    return answer | {
+        "content": {PROBLEM: {"schema": {"oneOf": found} if len(found) > 1 else found[0], "examples": given}}
+    }
+
+
+def codes_of(route: Route) -> list[str]:
+    """What a call of the route may be refused with."""
+    codes = ANY_CALL | {SQLSTATES[state] for state in raised(route)}
+    if route.scope != "open":
+        codes |= {"unauthorized", "forbidden"}
+    if route.function != "health":
+        codes |= {"busy", "invalid_value"}
+    if route.parts:
+        codes |= {"not_found"}
+    if route.body:
+        codes |= {"invalid_json", "unsupported_media_type"}
+    return in_order(codes)
+
+
+def in_order(codes: Iterable[str]) -> list[str]:
+    return sorted(codes, key=[*PROBLEMS].index)
+
+
+@cache
+def published() -> dict[str, str]:
+    """The comment of each function, by its name."""
+    texts = [file.read_text() for file in sorted((RESOURCES / "db" / "functions").glob("*.sql"))]
+    found = [re.findall(r"^comment on function ledger\.(\w+) is\s+'((?:[^']|'')*)';", text, re.M) for text in texts]
+    return {name: words.replace("''", "'") for pairs in found for name, words in pairs}
+
+
+def raised(route: Route) -> list[str]:
+    """The SQLSTATEs that a route's function says it raises."""
+    return re.findall("LG[0-9]{3}", published()[route.function].rpartition("Raises")[2])
+
+
+def comment(route: Route) -> tuple[str, str]:
+    """A function's comment in HTTP's names: its first sentence, and all of it but for its SQLSTATEs."""
+    names = {argument.parameter: argument.name for argument in route.arguments if argument.source == "query"}
+    names |= {"entry_id": "`Ledger-Entry`", "replayed": "`Idempotency-Replayed`"}
+    words = re.sub(r" *Raises [LG0-9, ]+\.$", "", published()[route.function])
+    words = re.sub(r"\b\w+\b", lambda word: names.get(word[0], word[0]), words)
+    return re.split(r"(?<=\.) |[,;:] ", words)[0].rstrip(".") + ".", words
+
+
+def schema_name(code: str) -> str:
+    return code.title().replace("_", "")
+
+
+def template(path: str) -> str:
+    return path.replace("<", "{").replace(">", "}")
+
+
+def tag(path: str) -> str:
+    """The chapter that a path belongs to."""
+    parts = [part for part in path.split("/") if not part.startswith("<")]
+    return {"transfer": "transfers", "total": "groups", "reversal": "entries", "settlement": "entries"}.get(
+        parts[-1], parts[-1]
+    )

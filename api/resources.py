@@ -1,0 +1,7 @@
+"""Where the SQL and the seeds lie that come along."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+# Installed, the data lies inside the package; in a checkout, beside it.
+RESOURCES = PACKAGE if (PACKAGE / "db").is_dir() else PACKAGE.parent

@@ -1,0 +1,217 @@
+"""What a value of a request, a value of an answer and a refusal may be, in JSON Schema (2020-12).
+
+The rules lie in SQL. What is said here of names, amounts and the rest, so that a client can know it beforehand, is held
+against the service by the tests.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from api.errors import PROBLEMS, SQLSTATES
+from api.routes import ENTRY, GROUP, HEALTH, MOVED, PARTICIPANT, TRANSFER, Argument, Route, Shape
+from api.values import MAX_ID, MAX_LIMIT, MAX_WAIT
+
+Schema = dict[str, object]
+
+MAX_AMOUNT = 2**256 - 1
+MAX_LINES = 10_000  # of a multi-party transfer
+
+# Of a name: what no character may be, and what they may not all be.
+CONTROLS = r"\u0000-\u001f\u007f-\u009f"
+BLANKS = r" \u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028\u2029\u202f\u205f-\u2064\u3000\ufeff"
+
+
+def digits(minimum: int, maximum: int) -> str:
+    """A regular expression for numbers from minimum, 0 or 1, spelled with at most as many digits as maximum has.
+
+    Zeros before them aside. The exact bound is in the description: an expression of it would have thousands of
+    characters.
+    """
+    zero = "0|" if minimum == 0 else ""
+    return f"^0*(?:{zero}[1-9][0-9]{{0,{len(str(maximum)) - 1}}})$"
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def whole(minimum: int, maximum: int, **more: object) -> Schema:
+    return {"type": "integer", "minimum": minimum, "maximum": maximum} | more
+
+
+def given(minimum: int, maximum: int, description: str) -> Schema:
+    """A number of a request: as JSON's, or as a string of its digits."""
+    return {
+        "description": description,
+        "anyOf": [whole(minimum, maximum), {"type": "string", "pattern": digits(minimum, maximum)}],
+    }
+
+
+def told(description: str, **bounds: int) -> Schema:
+    """An amount of an answer: as JSON's number, or as a string of its digits to those who prefer it."""
+    return {
+        "description": f"{description}. A string with `Prefer: amounts=string`.",
+        "anyOf": [{"type": "integer", "minimum": 0} | bounds, {"type": "string", "pattern": "^(?:0|[1-9][0-9]*)$"}],
+    }
+
+
+def members(properties: Mapping[str, object], required: list[str]) -> Schema:
+    """An object with these members and no others."""
+    return {"type": "object", "properties": {**properties}, "required": required, "additionalProperties": False}
+
+
+ID: Schema = whole(1, int(MAX_ID), format="int64")
+TIME: Schema = {"type": "string", "format": "date-time"}
+OBJECT: Schema = {"type": "object", "additionalProperties": True}
+
+# What is the same in many places.
+SHARED: dict[str, Schema] = {
+    "Id": ID,
+    "GivenId": given(1, int(MAX_ID), "An id below 2^63, or its digits."),
+    "GivenAmount": given(0, MAX_AMOUNT, "A whole number below 2^256, or its digits."),
+    "GivenPositiveAmount": given(1, MAX_AMOUNT, "A whole number from 1 to below 2^256, or its digits."),
+    "Amount": told("A whole number below 2^256", maximum=MAX_AMOUNT),
+    "Total": told("A whole number without a bound"),
+    "Name": {
+        "description": "1 to 255 characters, not blank, without control characters.",
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": f"^[^{CONTROLS}]*[^{CONTROLS}{BLANKS}][^{CONTROLS}]*$",
+    },
+    "Metadata": {"description": "At most 4096 bytes of JSON, without NUL characters.", **OBJECT},
+    "TransferLine": members(
+        {
+            "from": ref("GivenId"),
+            "to": {**ref("GivenId"), "description": "Another participant than `from`."},
+            "amount": ref("GivenPositiveAmount"),
+            "metadata": {"anyOf": [ref("Metadata"), {"type": "null"}]},
+        },
+        ["from", "to", "amount"],
+    ),
+}
+
+# The shapes of answers that have a name, and their members that may be null.
+NAMES: dict[Shape, str] = {
+    HEALTH: "Health",
+    GROUP: "Group",
+    PARTICIPANT: "Participant",
+    TRANSFER: "Transfer",
+    MOVED: "Movement",
+    ENTRY: "Entry",
+}
+NULLABLE: dict[Shape, frozenset[object]] = {
+    ENTRY: frozenset(ENTRY) - {"id", "group_id", "kind", "amount", "created_at"},
+}
+
+ANSWERED: dict[str, Schema] = {
+    "status": {"const": "ok"},
+    "name": ref("Name"),
+    "username": ref("Name"),
+    "id": ref("Id"),
+    "group_id": ref("Id"),
+    "kind": {"type": "string", "enum": ["join", "transfer", "exit"]},
+    "from": {**ref("Id"), "description": "Who gave; null for a join."},
+    "to": {**ref("Id"), "description": "Who received; null for an exit."},
+    "from_amount": {**ref("Amount"), "description": "What the giver had after it."},
+    "to_amount": {**ref("Amount"), "description": "What the recipient had after it."},
+    "created_at": TIME,
+    "metadata": ref("Metadata"),
+    "reverses": {**ref("Id"), "description": "The entry that this one takes back."},
+    "reversed_by": {**ref("Id"), "description": "The entry that took this one back."},
+    "reference": {**ref("Name"), "description": "The transaction on the main network that paid an exit out."},
+    "settled_at": TIME,
+    "amount": ref("Amount"),
+    "final_amount": ref("Amount"),
+    "group_total": ref("Total"),
+}
+
+
+def answer(shape: Shape) -> Schema:
+    """The schema of an answer: a reference where its shape has a name."""
+    return ref(NAMES[shape]) if shape in NAMES else object_of(shape)
+
+
+def object_of(shape: Shape) -> Schema:
+    properties = dict(properties_of(shape))
+    return members(properties, list(properties))
+
+
+def properties_of(shape: Shape) -> Iterator[tuple[str, Schema]]:
+    for member in shape:
+        if isinstance(member, tuple):
+            name, inner = member
+            many = name.endswith("[]")
+            yield name.removesuffix("[]"), {"type": "array", "items": answer(inner)} if many else answer(inner)
+        else:
+            name = member.rpartition(" as ")[2]
+            nullable = member in NULLABLE.get(shape, ())
+            yield name, {"anyOf": [ANSWERED[name], {"type": "null"}]} if nullable else ANSWERED[name]
+
+
+# What a parameter of a query is, by its kind; what is null for those that have no value of their own.
+QUERY: dict[str, Schema] = {
+    "id": ID,
+    "after": whole(0, int(MAX_ID), format="int64", default=0),
+    "limit": whole(1, MAX_LIMIT, default=MAX_LIMIT),
+    "time": TIME,
+    "boolean": {"type": "boolean"},
+    "order": {"type": "string", "enum": ["asc", "desc"], "default": "asc"},
+    "json": OBJECT,
+    "kind": ANSWERED["kind"],
+    "cursor": {"type": "string", "pattern": f"^[0-9]{{1,9}}-(?:0|[1-9][0-9]{{0,18}})-{digits(1, int(MAX_ID))[1:]}"},
+}
+WAIT: Schema = whole(0, MAX_WAIT, default=0)
+IDEMPOTENCY_KEY: Schema = {"type": "string", "pattern": "^[!-~]{1,255}$"}
+
+
+def queried(route: Route, argument: Argument) -> Schema:
+    """The schema of a parameter of a query."""
+    if argument.kind == "text":
+        return QUERY["cursor" if route.feed else argument.name]
+    return QUERY[argument.kind]
+
+
+# What the kinds of a body's members may be.
+GIVEN: dict[str, Schema] = {
+    "id": ref("GivenId"),
+    "amount": ref("GivenAmount"),
+    "text": ref("Name"),
+    "object": {"anyOf": [ref("Metadata"), {"type": "null"}]},
+    "lines": {"type": "array", "items": ref("TransferLine"), "minItems": 1, "maxItems": MAX_LINES},
+}
+
+
+def body(route: Route) -> Schema:
+    """The schema of a route's body."""
+    properties = {argument.name: GIVEN[argument.kind] for argument in route.body}
+    if route.function == "transfer":  # a deposit may be 0
+        properties["amount"] = ref("GivenPositiveAmount")
+    if route.echoes:
+        properties[route.echoes] = {**ref("GivenId"), "description": "The one in the path."}
+    plain = members(properties, [argument.name for argument in route.body if not argument.optional])
+    return {"oneOf": [plain, members({route.wrapper: plain}, [route.wrapper])]} if route.wrapper else plain
+
+
+def problem(code: str) -> Schema:
+    """The schema of a refusal with that code (RFC 9457)."""
+    status, title = PROBLEMS[code]
+    states = [state + "[0-9A-Z]{3}" * (len(state) == 2) for state, its in SQLSTATES.items() if its == code]
+    told_of_fields = members({}, []) | {
+        "minProperties": 1,
+        "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    }
+    nobody_to_blame = members({"detail": {"const": title}}, ["detail"])
+    has_fields = any(state.startswith("LG") for state in states)
+    properties: Schema = {
+        "type": {"const": f"/problems/{code.replace('_', '-')}"},
+        "title": {"const": title},
+        "status": {"const": status},
+        "detail": {"type": "string", "minLength": 1},
+        "code": {"const": code},
+    }
+    if states:
+        properties["sqlstate"] = {"type": "string", "pattern": f"^(?:{'|'.join(states)})$"}
+    if code == "internal_error":
+        properties["request_id"] = {"type": "string", "description": "What the log knows it by."}
+    properties["errors"] = {"oneOf": [told_of_fields, nobody_to_blame]} if has_fields else nobody_to_blame
+    return members(properties, [name for name in properties if name != "sqlstate"])

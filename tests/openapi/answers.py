@@ -1,0 +1,46 @@
+"""Whether an answer of the service is one that the description has."""
+
+import re
+
+from jsonschema import Draft202012Validator
+
+from tests.http.client import Answer
+
+# What HTTP and the server add to any answer.
+OF_HTTP = {"content-type", "content-length", "connection"}
+
+
+def validator(document: dict, schema: dict) -> Draft202012Validator:
+    """A validator of a schema of the description, formats included."""
+    root = {**schema, "components": document["components"]}
+    return Draft202012Validator(root, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def check(document: dict, method: str, path: str, answer: Answer) -> str:
+    """Assert that the description has the answer; return the operation's name and the status."""
+    templates = [
+        template
+        for template in document["paths"]
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path.partition("?")[0])
+    ]
+    (template,) = templates
+    operation = document["paths"][template][method.lower()]
+    assert str(answer.status) in operation["responses"], (method, path, answer)
+    described = operation["responses"][str(answer.status)]
+    headers = described.get("headers", {})
+    given = {name.lower(): value for name, value in answer.headers.items()}
+    assert set(given) - OF_HTTP <= {name.lower() for name in headers}, (method, path, answer)
+    for name, header in headers.items():
+        value = given.get(name.lower())
+        assert value is not None or not header.get("required", False), f"{name} is missing"
+        if value is not None:
+            as_json = int(value) if header["schema"]["type"] == "integer" else value
+            validator(document, header["schema"]).validate(as_json)
+    content = described.get("content", {})
+    if content:
+        (media_type,) = content
+        assert given["content-type"] == media_type
+        validator(document, content[media_type]["schema"]).validate(answer.json)
+    else:
+        assert answer.body == b""
+    return f"{operation['operationId']} {answer.status}"

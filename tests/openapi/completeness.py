@@ -1,0 +1,222 @@
+"""What a description lacks of the table of routes and the problems, and what it says beyond them.
+
+It is read here as a client reads it, and never with what wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from api.errors import SQLSTATES
+from api.routes import Route, Shape
+
+
+def found_faults(document: dict, routes: Iterable[Route], problems: Mapping[str, tuple[int, str]]) -> list[str]:
+    """Each difference, in words; none for a description that is complete."""
+    routes = list(routes)
+    described = {
+        (method, path) for path, item in document["paths"].items() for method in item if method != "parameters"
+    }
+    methods: dict[str, list[str]] = {}
+    for route in routes:
+        heads = ["head"] if route.reads else []
+        methods.setdefault(as_template(route.path), []).extend([*map(str.lower, route.methods), *heads])
+    expected = {(method, path) for path, its in methods.items() for method in [*its, "options"]}
+    faults = [f"operations: {sorted(described ^ expected)}"] if described != expected else []
+    for method, path in described & expected:
+        operation = document["paths"][path][method]
+        if method == "options":
+            if operation.get("security") != []:
+                faults.append(f"{path}: OPTIONS asks for a key")
+            allowed = follow(document, operation["responses"]["204"]["headers"]["Allow"])["schema"]["const"]
+            if allowed.lower().split(", ") != [*methods[path], "options"]:
+                faults.append(f"{path}: OPTIONS tells {allowed}")
+            continue
+        (route,) = (
+            route
+            for route in routes
+            if as_template(route.path) == path
+            and (method.upper() in route.methods or (method == "head" and route.reads))
+        )
+        faults += [f"{method} {path}: {fault}" for fault in faults_of(document, operation, route, method, problems)]
+    schemas = document["components"]["schemas"].values()
+    told = {
+        properties["code"]["const"]: (properties["status"]["const"], properties["title"]["const"])
+        for properties in (schema.get("properties", {}) for schema in schemas)
+        if "code" in properties
+    }
+    if told != dict(problems):
+        faults.append(f"problems: {sorted(set(told.items()) ^ set(problems.items()))}")
+    given = {
+        code
+        for path, method in ((path, method) for method, path in described)
+        for code in codes(document, path, method)
+    }
+    # A method that is described is never the wrong one.
+    if given != set(problems) - {"method_not_allowed"}:
+        faults.append(f"problems that no operation gives, or that are none: {sorted(given ^ set(problems))}")
+    return faults
+
+
+def faults_of(
+    document: dict, operation: dict, route: Route, method: str, problems: Mapping[str, tuple[int, str]]
+) -> Iterator[str]:
+    if operation.get("security", document["security"]) != ([] if route.scope == "open" else [{"key": []}]):
+        yield "whether it asks for a key"
+    if route.scope != "open" and f"scope `{route.scope}`" not in operation["description"]:
+        yield "the scope of its key"
+    described = {(parameter["in"], parameter["name"]) for parameter in operation["parameters"]}
+    expected = {(argument.source, argument.name) for argument in route.arguments if argument.source != "body"}
+    expected |= {("query", "wait")} if route.feed else set()
+    expected |= {("header", "Prefer")} if route.has_amounts else set()
+    if described != expected:
+        yield f"parameters {sorted(described ^ expected)}"
+    if any(parameter.get("required", False) != (parameter["in"] == "path") for parameter in operation["parameters"]):
+        yield "parameters of the path, and no others, are required"
+    for parameter in operation["parameters"]:
+        kinds = {argument.kind for argument in route.arguments if argument.name == parameter["name"]}
+        schema = parameter.get("schema") or parameter["content"]["application/json"]["schema"]
+        if kinds and {shown(document, one) for one in schema.get("anyOf", [schema])} != {TYPES[kind] for kind in kinds}:
+            yield f"{parameter['name']} is {schema}"
+
+    body = operation.get("requestBody")
+    if (body is not None) != bool(route.body):
+        yield "the body"
+    elif body:
+        yield from faults_of_body(document, body, route)
+
+    answer = operation["responses"].get(str(route.status))
+    if answer is None:
+        yield f"no answer {route.status}"
+        return
+    headers = set(answer.get("headers", {}))
+    told = {
+        "X-Request-ID": True,
+        "Location": route.location,
+        "Ledger-Entry": route.entry,
+        "Link": route.many,
+        "Vary": route.has_amounts,
+        "Preference-Applied": route.has_amounts,
+        "Idempotency-Replayed": route.keyed,
+    }
+    if headers != {name for name, tells in told.items() if tells}:
+        yield f"headers {headers}"
+    if method == "head":
+        if any("content" in answer for answer in operation["responses"].values()):
+            yield "a HEAD has no content"
+        return
+    content = answer.get("content", {})
+    if (list(content) or None) != (["application/json"] if route.answer else None):
+        yield f"content {list(content)}"
+    elif route.answer:
+        schema = follow(document, content["application/json"]["schema"])
+        if list(schema["properties"]) != (["data", "next"] if route.many else ["data"]):
+            yield "members beside data"
+        data = follow(document, schema["properties"]["data"])
+        yield from faults_of_shape(document, data["items"] if route.many else data, route.answer)
+
+    refused = {status for status in operation["responses"] if status != str(route.status)}
+    given = codes(document, as_template(route.path), method)
+    if refused != {str(problems[code][0]) for code in given if code in problems}:
+        yield f"statuses {refused} for {given}"
+    if missing := required_codes(route) - given:
+        yield f"no {missing}"
+
+
+def faults_of_body(document: dict, body: dict, route: Route) -> Iterator[str]:
+    if body["required"] != any(not argument.optional for argument in route.body):
+        yield "whether the body is required"
+    (media_type,) = body["content"]
+    if media_type != "application/json":
+        yield f"the body is {media_type}"
+    schema = follow(document, body["content"][media_type]["schema"])
+    plain, *wrapped = schema.get("oneOf", [schema])
+    if [list(each["properties"]) for each in wrapped] != ([[route.wrapper]] if route.wrapper else []):
+        yield "the wrapper"
+    names = [argument.name for argument in route.body] + ([route.echoes] if route.echoes else [])
+    for each in (plain, *(inner for wrap in wrapped for inner in wrap["properties"].values())):
+        if list(each["properties"]) != names or each["additionalProperties"] is not False:
+            yield f"the body's members are {list(each['properties'])}"
+        if each["required"] != [argument.name for argument in route.body if not argument.optional]:
+            yield f"the body's required members are {each['required']}"
+
+
+def faults_of_shape(document: dict, schema: dict, shape: Shape) -> Iterator[str]:
+    schema = follow(document, schema)
+    names = [(member if isinstance(member, str) else member[0]).rpartition(" as ")[2] for member in shape]
+    properties = schema.get("properties", {})
+    if list(properties) != [name.removesuffix("[]") for name in names] or schema["required"] != list(properties):
+        yield f"the answer's members are {list(properties)}"
+        return
+    if schema["additionalProperties"] is not False:
+        yield "the answer has members of any name"
+    for member in shape:
+        if isinstance(member, tuple):
+            name, inner = member
+            one = properties[name.removesuffix("[]")]
+            yield from faults_of_shape(document, one["items"] if name.endswith("[]") else one, inner)
+
+
+def required_codes(route: Route) -> set[str]:
+    """What a route must be said to refuse with, for what it takes."""
+    codes = {"bad_request", "internal_error", "unavailable", "outcome_unknown", "body_too_large"}
+    codes |= {"unauthorized", "forbidden"} if route.scope != "open" else set()
+    codes |= {"not_found"} if route.parts else set()
+    codes |= {"invalid_json", "unsupported_media_type", "invalid_value"} if route.body else set()
+    codes |= {"invalid_value"} if route.query else set()
+    codes |= {"idempotency_key_reused", "busy"} if route.keyed else set()
+    return codes
+
+
+def codes(document: dict, path: str, method: str) -> set[str]:
+    """The codes that an operation may be refused with; for a HEAD, which has no content, those of its GET."""
+    operation = document["paths"][path]["get" if method == "head" else method]
+    contents = [answer.get("content", {}) for answer in operation["responses"].values()]
+    schemas = [
+        content["application/problem+json"]["schema"] for content in contents if "application/problem+json" in content
+    ]
+    return {
+        follow(document, one)["properties"]["code"]["const"]
+        for schema in schemas
+        for one in schema.get("oneOf", [schema])
+    }
+
+
+# How a parameter of each kind is described, in short.
+TYPES = {
+    "id": "integer from 1",
+    "after": "integer from 0",
+    "limit": "integer from 1 to 1000",
+    "text": "string",
+    "key": "string",
+    "time": "date-time",
+    "boolean": "boolean",
+    "order": "string",
+    "json": "object",
+}
+
+
+def shown(document: dict, schema: dict) -> str:
+    schema = follow(document, schema)
+    if schema["type"] != "integer":
+        return schema.get("format", schema["type"])
+    return f"integer from {schema['minimum']}" + (f" to {schema['maximum']}" if schema["maximum"] < 2**62 else "")
+
+
+def follow(document: dict, schema: dict) -> dict:
+    while "$ref" in schema:
+        found = document
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            found = found[part]
+        schema = found
+    return schema
+
+
+def raised(comment: str) -> set[str]:
+    """The codes of the SQLSTATEs that a function's comment names."""
+    return {SQLSTATES[state] for state in re.findall("LG[0-9]{3}", comment.rpartition("Raises")[2])}
+
+
+def as_template(path: str) -> str:
+    return path.replace("<", "{").replace(">", "}")

@@ -1,0 +1,154 @@
+"""The description is valid OpenAPI 3.1, complete, and its examples are what it says."""
+
+from dataclasses import replace
+
+import psycopg
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from api.errors import PROBLEMS
+from api.openapi import comment, document, published
+from api.routes import AT, GROUP, KEY, METADATA, ROUTES, Route, text
+from tests.openapi.answers import validator
+from tests.openapi.completeness import as_template, codes, found_faults, raised
+
+
+def test_it_is_valid_openapi(described):
+    assert list(OpenAPIV31SpecValidator(described).iter_errors()) == []
+
+
+def test_it_is_complete(described):
+    assert found_faults(described, ROUTES, PROBLEMS) == []
+
+
+def routes_with(function: str, **changes: object) -> tuple[Route, ...]:
+    """The table of routes with one of them changed."""
+    assert any(route.function == function for route in ROUTES)
+    return tuple(replace(route, **changes) if route.function == function else route for route in ROUTES)
+
+
+ARGUMENTS = {route.function: route.arguments for route in ROUTES}
+CHANGES = {
+    "a route more": (*ROUTES, Route("read", ("GET",), "/api/new", "new", (), GROUP)),
+    "a route less": ROUTES[:-1],
+    "another scope": routes_with("get_group", scope="admin"),
+    "an open route": routes_with("get_group", scope="open"),
+    "a method more": routes_with("create_group", methods=("POST", "PUT")),
+    "a method less": routes_with("rename_group", methods=("PUT",)),
+    "another path": routes_with("transfer", path="/api/groups/<group_id>/move"),
+    "a parameter of the query more": routes_with("get_group", arguments=(*ARGUMENTS["get_group"], *AT)),
+    "a parameter of the query less": routes_with("list_groups", arguments=ARGUMENTS["list_groups"][:1]),
+    "another kind of parameter": routes_with("get_participant", arguments=ARGUMENTS["get_participant"][:-1]),
+    "no key": routes_with("remove_group", arguments=ARGUMENTS["remove_group"][:-1]),
+    "a key": routes_with("get_group", arguments=(*ARGUMENTS["get_group"], KEY)),
+    "a member of the body more": routes_with("create_group", arguments=(*ARGUMENTS["create_group"], text("owner"))),
+    "an optional member more": routes_with("create_group", arguments=(*ARGUMENTS["create_group"], METADATA)),
+    "a member of the body less": routes_with("join_group", arguments=ARGUMENTS["join_group"][:-1]),
+    "a member that must be given": routes_with(
+        "exit_group", arguments=(*ARGUMENTS["exit_group"][:-1], replace(METADATA, optional=False))
+    ),
+    "another wrapper": routes_with("rename_group", wrapper="update_params"),
+    "no wrapper": routes_with("rename_group", wrapper=None),
+    "no echo": routes_with("join_group", echoes=None),
+    "another status": routes_with("create_group", status=200),
+    "another answer": routes_with("get_group", answer=("name", "id", "created_at")),
+    "another order of members": routes_with("get_group", answer=("id", "name")),
+    "no answer": routes_with("get_group", answer=None),
+    "no list": routes_with("list_groups", many=False),
+    "a feed": routes_with("list_groups", feed=True),
+    "no location": routes_with("create_group", location=None),
+    "an entry": routes_with("create_group", entry="entry_id"),
+}
+
+
+@pytest.mark.parametrize("routes", CHANGES.values(), ids=CHANGES)
+def test_another_table_of_routes_is_not_what_it_says(described, routes):
+    assert found_faults(described, routes, PROBLEMS)
+
+
+@pytest.mark.parametrize(
+    "problems",
+    [
+        PROBLEMS | {"teapot": (418, "Teapot")},
+        {code: told for code, told in PROBLEMS.items() if code != "busy"},
+        PROBLEMS | {"busy": (500, "Busy")},
+        PROBLEMS | {"busy": (503, "Very busy")},
+    ],
+    ids=["one more", "one less", "another status", "another title"],
+)
+def test_other_problems_are_not_what_it_says(described, problems):
+    assert found_faults(described, ROUTES, problems)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.function)
+def test_a_function_says_what_its_route_is_and_what_it_refuses(owner: psycopg.Connection, described, route):
+    query = "select obj_description(%s::regproc, 'pg_proc')"
+    (told,) = owner.execute(query, [f"ledger.{route.function}"]).fetchone()
+    assert published()[route.function] == told
+    path = as_template(route.path)
+    for method in route.methods:
+        operation = described["paths"][path][method.lower()]
+        summary, description = comment(route)
+        assert operation["summary"] == summary
+        assert operation["description"].startswith(description)
+        assert raised(told) <= codes(described, path, method.lower())
+
+
+def test_every_operation_has_a_name_of_its_own(described):
+    names = [operation["operationId"] for item in described["paths"].values() for operation in item.values()]
+    assert len(names) == len(set(names)) > 40
+
+
+def examples(document: dict) -> list:
+    """Each example, by its place, with the schema that it belongs to."""
+    found = []
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            where = f"{method} {path}"
+            for parameter in operation["parameters"]:
+                holder = parameter["content"]["application/json"] if "content" in parameter else parameter
+                found.append((f"{where} {parameter['name']}", holder["schema"], holder["example"]))
+            contents = {"body": operation.get("requestBody", {}).get("content", {})}
+            contents |= {status: answer.get("content", {}) for status, answer in operation["responses"].items()}
+            for place, content in contents.items():
+                for media_type, media in content.items():
+                    assert media["examples"], f"{where} {place} {media_type}"
+                    for name, example in media["examples"].items():
+                        found.append((f"{where} {place} {name}", media["schema"], example["value"]))
+    return found
+
+
+def test_every_example_is_what_its_schema_says(described):
+    found = examples(described)
+    assert len(found) > 500
+    faults = [
+        (where, error.message)
+        for where, schema, example in found
+        for error in validator(described, schema).iter_errors(example)
+    ]
+    assert faults == []
+
+
+def test_each_code_has_an_example_of_its_own(described):
+    for path, item in described["paths"].items():
+        for method, operation in item.items():
+            given = {
+                example["value"]["code"]
+                for answer in operation["responses"].values()
+                for example in answer.get("content", {})
+                .get("application/problem+json", {})
+                .get("examples", {})
+                .values()
+            }
+            assert method == "head" or given == codes(described, path, method)
+
+
+def test_every_schema_is_a_schema_and_refuses_something(described):
+    for name, schema in described["components"]["schemas"].items():
+        Draft202012Validator.check_schema(schema)
+        assert not validator(described, schema).is_valid(None), name
+
+
+def test_it_is_the_same_every_time():
+    assert document() == document()
