@@ -10,6 +10,8 @@ import pytest
 from api.docs import DESCRIPTION, DOCS, SCRIPT, STYLE, SWAGGER_UI
 from tests.openapi import browser
 
+needs_a_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs a browser: apt-get install chromium")
+
 
 def test_the_description_is_served_as_it_is_made(api, described):
     answer = api("GET", DESCRIPTION)
@@ -44,9 +46,9 @@ def test_a_page_has_no_other_methods_and_no_neighbours(api):
         assert api("GET", path).status == 404
 
 
-@pytest.mark.skipif(browser.CHROMIUM is None, reason="needs a browser: apt-get install chromium")
+@needs_a_browser
 def test_a_browser_shows_every_operation_and_asks_no_other_host(api, described, tmp_path):
-    with browser.tab(tmp_path / "profile") as page:
+    with browser.page(tmp_path / "profile") as page:
         page("Page.navigate", url=f"http://127.0.0.1:{api.port}{DOCS}")
         page.until("document.querySelector('.opblock')")
         shown = page.evaluate("[...document.querySelectorAll('.opblock')].map(operation => operation.id)")
@@ -71,9 +73,9 @@ def test_a_browser_shows_every_operation_and_asks_no_other_host(api, described, 
         assert page.complaints == []
 
 
-@pytest.mark.skipif(browser.CHROMIUM is None, reason="needs a browser: apt-get install chromium")
+@needs_a_browser
 def test_a_call_can_be_made_from_the_page(api, tmp_path):
-    with browser.tab(tmp_path / "profile") as page:
+    with browser.page(tmp_path / "profile") as page:
         page("Page.navigate", url=f"http://127.0.0.1:{api.port}{DOCS}#/health/health")
         opened = "document.querySelector('#operations-health-health')"
         page.until(f"{opened} && {opened}.querySelector('.try-out__btn')")
