@@ -91,7 +91,6 @@ PARAMETERS: Json = {
     "settled": False,
     "since": "2026-01-01T00:00:00Z",
     "until": "2026-02-01T00:00:00Z",
-    "wait": 0,
     "Prefer": "amounts=string",
 }
 CURSOR = "1-742-3"

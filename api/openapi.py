@@ -50,6 +50,8 @@ ANY_CALL = EVERYWHERE | {"unavailable", "outcome_unknown"}
 
 REASONS = {200: "OK", 201: "Created", 204: "No content"}
 
+# Swagger UI sends the example of a parameter where nothing else is typed, but not those of a parameter's schema. So the
+# examples of what may be left away are in their schemas. Not this one: JavaScript rounds what it shows otherwise.
 PREFER: Schema = {
     "name": "Prefer",
     "in": "header",
@@ -75,8 +77,7 @@ WAIT: Schema = {
     "name": "wait",
     "in": "query",
     "description": "Seconds to wait for something new.",
-    "schema": schemas.WAIT,
-    "example": 0,
+    "schema": {**schemas.WAIT, "examples": [10]},
 }
 
 HEADERS: dict[str, Schema] = {
@@ -229,8 +230,7 @@ def parameters(route: Route) -> list[Schema]:
                 "name": KEY.name,
                 "in": "header",
                 "description": "Made up by the client: a request that is repeated with its key is done once.",
-                "schema": schemas.IDEMPOTENCY_KEY,
-                "example": f"{route.function}-{examples.KEY}",
+                "schema": {**schemas.IDEMPOTENCY_KEY, "examples": [f"{route.function}-{examples.KEY}"]},
             }
         )
     return [*described, PREFER] if route.has_amounts else described
@@ -239,12 +239,12 @@ def parameters(route: Route) -> list[Schema]:
 def query_parameter(route: Route, name: str, arguments: list[Argument]) -> Schema:
     found = [schemas.queried(route, argument) for argument in arguments]
     cursor = route.feed and name == "after"
-    value: Schema = {
-        "schema": {"anyOf": found} if len(found) > 1 else found[0],
-        "example": examples.CURSOR if cursor else examples.PARAMETERS[name],
-    }
+    example = examples.CURSOR if cursor else examples.PARAMETERS[name]
+    schema = {**({"anyOf": found} if len(found) > 1 else found[0]), "examples": [example]}
     parameter: Schema = {"name": name, "in": "query", "description": CURSOR if cursor else QUERY[name]}
-    return parameter | ({"content": {JSON: value}} if arguments[0].kind == "json" else value)
+    if arguments[0].kind == "json":
+        return parameter | {"content": {JSON: {"schema": schema}}}
+    return parameter | {"schema": schema}
 
 
 def request_body(route: Route) -> Schema:

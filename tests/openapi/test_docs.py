@@ -85,3 +85,19 @@ def test_a_call_can_be_made_from_the_page(api, tmp_path):
         page.until(f"{opened}.querySelector('.live-responses-table')")
         assert '"status": "ok"' in page.evaluate(f"{opened}.querySelector('.live-responses-table').innerText")
         assert page.complaints == []
+
+
+@needs_a_browser
+def test_a_call_from_the_page_has_no_key_that_nobody_chose_and_exact_amounts(api, tmp_path):
+    """A key that comes of itself would make the second call a replay of the first."""
+    with browser.page(tmp_path / "profile") as page:
+        page("Page.navigate", url=f"http://127.0.0.1:{api.port}{DOCS}#/transfers/transfer")
+        opened = "document.querySelector('#operations-transfers-transfer')"
+        page.until(f"{opened} && {opened}.querySelector('.try-out__btn')")
+        page.evaluate(f"{opened}.querySelector('.try-out__btn').click()")
+        page.until(f"{opened}.querySelector('.execute')")
+        typed = [
+            page.evaluate(f"{opened}.querySelector('[data-param-name={name}] input').value")
+            for name in ("group_id", "Idempotency-Key", "Prefer")
+        ]
+        assert typed == ["1", "", "amounts=string"]

@@ -107,8 +107,9 @@ def examples(document: dict) -> list:
         for method, operation in item.items():
             where = f"{method} {path}"
             for parameter in operation["parameters"]:
-                holder = parameter["content"]["application/json"] if "content" in parameter else parameter
-                found.append((f"{where} {parameter['name']}", holder["schema"], holder["example"]))
+                schema = (parameter["content"]["application/json"] if "content" in parameter else parameter)["schema"]
+                (example,) = schema.get("examples") or [parameter["example"]]
+                found.append((f"{where} {parameter['name']}", schema, example))
             contents = {"body": operation.get("requestBody", {}).get("content", {})}
             contents |= {status: answer.get("content", {}) for status, answer in operation["responses"].items()}
             for place, content in contents.items():
