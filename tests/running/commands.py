@@ -99,12 +99,14 @@ class Service:
     def pids(self) -> list[int]:
         return [self.process.pid, *self.workers]
 
-    def ask(self, method: str, path: str, body: object = None, timeout: float = PATIENCE) -> tuple[int, object]:
-        """The status and the body of an answer, on a connection of its own."""
+    def ask(
+        self, method: str, path: str, body: object = None, timeout: float = PATIENCE, **given: str
+    ) -> tuple[int, object]:
+        """The status and the body of an answer, on a connection of its own; `given` are headers."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         try:
             headers = {} if body is None else {"Content-Type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            connection.request(method, path, None if body is None else json.dumps(body), headers | given)
             answer = connection.getresponse()
             text = answer.read()
             return answer.status, json.loads(text) if text else None
@@ -133,7 +135,7 @@ class Service:
 
 
 @contextmanager
-def serving(*given: str, locked: bool = False, **settings: str | Path) -> Iterator[Service]:
+def serving(*given: str, locked: bool = False, program: Path = LEDGER, **settings: str | Path) -> Iterator[Service]:
     """A service that answers, on a free port unless one is given; stopped in the end.
 
     On a database it is open to everybody until there is an API key, unless it is to be `locked`.
@@ -144,7 +146,7 @@ def serving(*given: str, locked: bool = False, **settings: str | Path) -> Iterat
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
-            [LEDGER, *given],
+            [program, *given],
             env=environment(**settings, **chosen),
             cwd="/",
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,91 @@
+"""A server with systemd: what is installed is a service. systemd need not run: the test starts what the unit says."""
+
+from __future__ import annotations
+
+import configparser
+import shlex
+import shutil
+import stat
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from api.serve import GRACE
+from tests.operations.guide import Site, block
+from tests.running.commands import ROOT, done, free_port, serving
+
+UNIT = ROOT / "deploy" / "ledger.service"
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None,
+    reason="systemd's own judgement needs systemd-analyze: apt-get install systemd",
+)
+
+
+class Unit(configparser.RawConfigParser):
+    """A unit file: names count as they are spelled, and of a name that is there twice the last."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(strict=False, delimiters="=", interpolation=None)
+        self.read_string(text)
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
+def test_the_unit_gives_the_service_time_to_stop() -> None:
+    # What the supervisor waits for a worker: api/serve.py.
+    assert float(Unit(UNIT.read_text())["Service"]["TimeoutStopSec"]) > GRACE + 5
+
+
+@needs_systemd
+def test_systemd_finds_the_unit_sound_and_tight(tmp_path: Path) -> None:
+    unit = tmp_path / "ledger.service"
+    unit.write_text(UNIT.read_text().replace("/opt/ledger/bin/ledger", shutil.which("true") or ""))
+    verified = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
+    assert (verified.returncode, [line for line in verified.stderr.splitlines() if "ledger.service" in line]) == (0, [])
+    judge = ["systemd-analyze", "security", "--offline=true", "--threshold=12", "--no-pager", unit]
+    assert subprocess.run(judge, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_what_is_installed_serves(site: Site) -> None:
+    installed, etc, system = (site.folder / name for name in ("opt", "etc", "system"))
+    folders = {"/opt/ledger": installed, "/etc/ledger": etc, "/etc/systemd/system": system}
+    system.mkdir()
+    # Without a network: what the project needs is ours, what it is built with too.
+    ours = {"PYTHONPATH": sysconfig.get_path("purelib"), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
+    install = block("sh", "python3 -m venv /opt/ledger")
+    site.paste(install, folders=folders, **ours, PIP_NO_BUILD_ISOLATION="0")
+    assert stat.filemode((etc / "service.env").stat().st_mode) == "-rw-------"
+
+    said = site.paste(block("sh", "systemctl enable"), folders=folders, PATH=stub(site, "systemctl"))
+    assert said.splitlines() == ["systemctl daemon-reload", "systemctl enable --now ledger"]
+    unit = Unit((system / "ledger.service").read_text().replace("/opt/ledger", str(installed)))["Service"]
+    given = (etc / "service.env").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in given)
+    site.paste("ledger key create first --scope admin", LEDGER_ADMIN_URL=site.url("db", "ledger_admin"))
+    program, *arguments = shlex.split(unit["ExecStart"])
+    settings |= {"PORT": str(free_port())}
+    with serving(*arguments, program=Path(program), locked=True, PYTHONPATH=ours["PYTHONPATH"], **settings) as service:
+        assert service.answers()
+        assert len(service.workers) == 2
+        code = "import api.serve; print(api.serve.__file__)"
+        used = done("-P", "-c", code, program=installed / "bin" / "python", PYTHONPATH=ours["PYTHONPATH"])
+        assert Path(used.strip()).is_relative_to(installed)
+
+        # What a deployment says once the new version is installed.
+        restart = block("sh", "systemctl restart").replace("4000", str(service.port))
+        if shutil.which("curl"):
+            said = site.paste(restart, PATH=stub(site, "systemctl"))
+            assert said == 'systemctl restart ledger\n{"data":{"status":"ok"}}'
+
+
+def stub(site: Site, name: str) -> str:
+    """A PATH in which the command only says how it was called, since systemd is not to be touched by a test."""
+    folder = site.folder / "stubs"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+    (folder / name).chmod(0o755)
+    return f"{folder}:{site.path}"
