@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from time import monotonic
 
 from api.database import Database
 from api.errors import ConnectionLost, Problem, from_database
@@ -18,6 +20,8 @@ from api.watch import WatchedRequest
 
 KEY_SECONDS = 5.0
 MAX_REMEMBERED = 10_000  # keys; with more, all are asked for anew
+
+RANKS = {scope: rank for rank, scope in enumerate(SCOPES)}
 
 SECRET = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +(ledger_([1-9][0-9]{0,17})_[0-9a-f]{64})")
 
@@ -38,7 +42,9 @@ class Principal:
     scope: Scope
     group_id: int | None
 
-    def __str__(self) -> str:
+    @cached_property
+    def label(self) -> str:
+        """What the log calls it."""
         return f"{self.id} {self.name}"
 
 
@@ -49,74 +55,74 @@ class Access:
         self.database = database
         self.required = not open_at_first
         self.open_until = 0.0
+        # By the header that it came in: whom a good key stands for, and until when that is not asked again.
         self.remembered: dict[str, tuple[Principal, float]] = {}
         self.under_way: dict[str, asyncio.Task[Principal | None]] = {}
 
-    async def admit(self, route: Route, request: WatchedRequest, parts: Mapping[str, str]) -> Principal | None:
-        """The principal of a request that may be made; None where no key is asked for.
+    async def admit(self, route: Route, request: WatchedRequest, parts: Mapping[str, str]) -> None:
+        """Return for a request that may be made, and note in it who makes it.
 
         Raises Problem `unauthorized` or `forbidden`, and what the call of a route raises.
         """
         given = request.headers.getall("authorization", ())
         if not given and not await self.is_required(route):
-            return None
-        principal = await self.principal(route, given[0]) if len(given) == 1 else None
+            return
+        principal = None
+        if len(given) == 1:
+            principal, until = self.remembered.get(given[0], (None, 0.0))
+            if monotonic() >= until:
+                principal = await self.look_up(route, given[0])
         if principal is None:
             raise refusal(known=bool(given))
-        request.principal = str(principal)
-        if SCOPES.index(principal.scope) < SCOPES.index(route.scope):
+        request.principal = principal.label
+        if RANKS[principal.scope] < RANKS[route.scope]:
+            challenge = f'Bearer realm="ledger", error="insufficient_scope", scope="{route.scope}"'
             raise Problem(
                 "forbidden",
                 f"the key's scope is {principal.scope}, and {route.scope} is needed",
-                headers={
-                    "WWW-Authenticate": f'Bearer realm="ledger", error="insufficient_scope", scope="{route.scope}"'
-                },
+                headers={"WWW-Authenticate": challenge},
             )
         if principal.group_id is not None and not is_for(principal.group_id, route, parts):
             raise Problem("forbidden", f"the key is for group {principal.group_id} alone")
-        return principal
 
     async def is_required(self, route: Route) -> bool:
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if not self.required and now >= self.open_until:
             (answer,) = await self.ask(route, KEYS_REQUIRED, {})
             self.required = answer != b"f"
             self.open_until = now + KEY_SECONDS
         return self.required
 
-    async def principal(self, route: Route, header: str) -> Principal | None:
+    async def look_up(self, route: Route, header: str) -> Principal | None:
         """Whom a header's key stands for; None where it is none that is good."""
         match = SECRET.fullmatch(header)
         if match is None:
             return None
-        # What is kept in memory, and sent to the database, whose log may hold it, is of no use to whoever reads it.
-        digest = hashlib.sha256(match[1].encode()).hexdigest()
-        now = asyncio.get_running_loop().time()
-        principal, until = self.remembered.get(digest, (None, 0.0))
-        if now < until:
-            return principal
         # Those who come with the same key at the same time ask once.
-        task = self.under_way.get(digest)
+        task = self.under_way.get(header)
         if task is None:
-            task = asyncio.create_task(self.authenticate(route, match[2], digest, now))
-            self.under_way[digest] = task
-            task.add_done_callback(lambda done: self.forget(digest, done))
+            task = asyncio.create_task(self.authenticate(route, header, match[2], match[1]))
+            self.under_way[header] = task
+            task.add_done_callback(lambda done: self.forget(header, done))
         return await asyncio.shield(task)
 
-    def forget(self, digest: str, done: asyncio.Task[Principal | None]) -> None:
-        del self.under_way[digest]
+    def forget(self, header: str, done: asyncio.Task[Principal | None]) -> None:
+        del self.under_way[header]
         if not done.cancelled():
             done.exception()  # asyncio complains of one that nobody looks at, because its clients have gone
 
-    async def authenticate(self, route: Route, key_id: str, digest: str, now: float) -> Principal | None:
-        self.remembered.pop(digest, None)
+    async def authenticate(self, route: Route, header: str, key_id: str, secret: str) -> Principal | None:
+        now = monotonic()
+        self.remembered.pop(header, None)
+        # The database, whose log may hold what it is sent, gets what is of no use to whoever reads it.
+        digest = hashlib.sha256(secret.encode()).hexdigest()
         (answer,) = await self.ask(route, AUTHENTICATE, {"key_id": key_id, "digest": f"\\x{digest}"})
         if answer is None:
             return None
         principal = Principal(**json.loads(answer))
         if len(self.remembered) >= MAX_REMEMBERED:
             self.remembered.clear()
-        self.remembered[digest] = (principal, now + KEY_SECONDS)
+        self.remembered[header] = (principal, now + KEY_SECONDS)
         return principal
 
     async def ask(self, route: Route, statement: str, parameters: Mapping[str, str | None]) -> list[bytes | None]:

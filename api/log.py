@@ -112,13 +112,14 @@ class Log:
         self.millisecond = 0
         self.spelled = ""
         self.ends: dict[tuple[object, ...], str] = {}
+        self.principals: dict[str | None, str] = {None: "null"}
 
     def request(
         self,
         request_id: str,
         backend: int | None,
         batch: int | None,
-        principal: object,
+        principal: str | None,
         kind: tuple[str, str, int, str | None, str | None],
         seconds: float,
     ) -> None:
@@ -134,7 +135,9 @@ class Log:
             names = ("route", "method", "status", "code", "sqlstate")
             end = json.dumps(dict(zip(names, kind, strict=True)), separators=(",", ":"))[1:] + "\n"
             self.ends[kind] = end
-        who = "null" if principal is None else json.dumps(str(principal)[:MAX_PRINCIPAL])
+        who = self.principals.get(principal)
+        if who is None:
+            who = self.principals[principal] = json.dumps((principal or "")[:MAX_PRINCIPAL])
         self.requests.add(
             f'{{"time":"{self.timestamp(time.time())}","request_id":"{request_id}","worker":{self.worker},'
             f'"backend_pid":{backend or "null"},"batch":{batch or "null"},"principal":{who},'
