@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.operations.guide import Site, block, ended
-from tests.running.commands import done, environment, free_port, serving
+from tests.running.commands import children, done, environment, free_port, serving
 from tests.support import until
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -78,8 +78,11 @@ def proxied(folder: Path, *services: int) -> Iterator[Proxy]:
     proxy.nginx(check)
     process = subprocess.Popen([NGINX or "", "-p", folder, "-c", folder / "nginx.conf"], stderr=subprocess.DEVNULL)
     try:
-        until(lambda: (folder / "nginx.pid").exists() and (folder / "nginx.pid").read_text().strip(), "nginx")
+        until(lambda: children(process.pid) and (folder / "nginx.pid").read_text().strip(), "nginx")
+        # Those of before close the connections that they have.
+        before = children(process.pid)
         proxy.nginx(reload)
+        until(lambda: not set(before) & set(children(process.pid)) and children(process.pid), "nginx to be reloaded")
         yield proxy
     finally:
         process.terminate()

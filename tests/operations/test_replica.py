@@ -45,7 +45,7 @@ def test_a_replica_answers_reads_and_does_nothing_else(replica: Site) -> None:
         ):
             status, told = service.ask(method, path, given)
             assert (status, told["code"]) == (503, "unavailable")
-        (lag,) = replica.psql(block("sql", "pg_stat_replication"), "db", "postgres", "ledger")
+        (lag,) = replica.psql(block("sql", "as bytes, replay_lag"), "db", "postgres", "ledger")
         assert lag.startswith("walreceiver|streaming|async|0|")
         (behind,) = replica.psql(block("sql", "replay_timestamp"), "replica", "postgres", "ledger")
         assert behind
