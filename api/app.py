@@ -31,6 +31,9 @@ MAX_HEADER = 16_384  # bytes, Sanic's ceiling
 MAX_DRAINED = 64 << 20  # bytes
 # For a request to arrive whole: one of 1 MiB over a line of 300 kbit/s.
 REQUEST_TIMEOUT = 30  # seconds
+# Longer than the 60 seconds for which load balancers keep an idle connection: were it closed here first, a request
+# could meet the end of its connection.
+KEEP_ALIVE_TIMEOUT = 75  # seconds
 # Longer than any call can take, its wait for a connection and its second attempt included.
 RESPONSE_TIMEOUT = 120  # seconds
 # How often the feed is looked at for a client that waits. It holds no connection in between.
@@ -51,6 +54,7 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
         REQUEST_MAX_HEADER_SIZE=MAX_HEADER,
         REQUEST_MAX_SIZE=MAX_DRAINED,
         REQUEST_TIMEOUT=REQUEST_TIMEOUT,
+        KEEP_ALIVE_TIMEOUT=KEEP_ALIVE_TIMEOUT,
         RESPONSE_TIMEOUT=RESPONSE_TIMEOUT,
     )
     database = Database(conninfo, name)

@@ -10,6 +10,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 
 from api import metrics
 from api.app import App, create_app
+from api.connection import Connection
 from api.database import StartError
 from api.log import Faults, Log
 from api.watch import Watch
@@ -30,6 +32,16 @@ BACKLOG = 1024
 GRACE = 20.0  # seconds that a worker gives the requests in hand: a wait for a connection and a call
 WATCH_INTERVAL = 1.0  # seconds
 READY_TIMEOUT = 30.0  # seconds from a worker's start until it answers
+
+# Finds clients that vanished without a word: whose machine is silent, or takes nothing of what it is sent. Linux hands
+# the options of a listening socket on to its connections.
+FIND_THE_VANISHED = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 30,  # seconds
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 10,  # seconds
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 60_000,  # milliseconds
+}
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
@@ -56,13 +68,22 @@ def listen(host: str, port: int) -> socket.socket:
         raise StartError(f"{port} is no port: choose one from 1 to 65535")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address, family=family, backlog=BACKLOG)
+        sock = socket.create_server(address, family=family, backlog=BACKLOG)
     except OSError as error:
         # Python adds words of its own to what the system says of a port in use.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise StartError(
             f"cannot listen on {host} port {port}: {reason}. HOST and PORT, or --host and --port, choose another."
         ) from error
+    for (level, option), value in FIND_THE_VANISHED.items():
+        sock.setsockopt(level, option, value)
+    return sock
+
+
+def allow_many_connections() -> None:
+    """Let this process and its workers have as many open files as the system allows: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def supervise(
@@ -77,6 +98,7 @@ def supervise(
     `watch` is called once a second. A second signal cuts the time short in which the health check fails.
     """
     append_to_files()
+    allow_many_connections()
     # Signals wait until sigtimedwait takes them, so none is lost between two looks.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
     alive, supervisor_alive = os.pipe()  # the workers stop at the end of it
@@ -203,7 +225,15 @@ def work(
         os.write(ready, b"1")
         os.close(ready)
 
-    app.run(sock=sock, single_process=True, motd=False, access_log=False, backlog=BACKLOG, register_sys_signals=False)
+    app.run(
+        sock=sock,
+        protocol=Connection,
+        single_process=True,
+        motd=False,
+        access_log=False,
+        backlog=BACKLOG,
+        register_sys_signals=False,
+    )
 
 
 def main() -> None:

@@ -1,0 +1,207 @@
+"""Clients that are slow, silent, gone or many: what a connection is given, and that the others do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import resource
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from sanic import Sanic
+
+from api import metrics
+from api.app import KEEP_ALIVE_TIMEOUT, App, create_app
+from api.connection import Connection
+from api.log import Log
+from api.serve import FIND_THE_VANISHED, listen
+from api.watch import Watch
+from bench.load import Server, request, send
+from tests.running.commands import Service, free_port, serving
+from tests.support import Database, create, join, until
+
+IDLE, SLOW, BUSY = 10_000, 200, 64  # connections
+LATEST_ANSWER = 10_000  # milliseconds, on a machine with other things to do
+LOAD_BALANCER_KEEPS = 60  # seconds that Amazon's keeps an idle connection
+REQUEST_TIMEOUT, ANSWER_TIMEOUT = 1, 1  # seconds, instead of 30 and 60
+
+HURRIED = f"""
+import api.app, api.connection
+api.app.REQUEST_TIMEOUT = {REQUEST_TIMEOUT}
+api.connection.ANSWER_TIMEOUT = {ANSWER_TIMEOUT}
+"""
+
+
+@pytest.fixture
+def hurried(database: Database, tmp_path: Path) -> Iterator[Service]:
+    """A service that is less patient with its clients."""
+    (tmp_path / "sitecustomize.py").write_text(HURRIED)
+    with serving(DATABASE_URL=database.url(database.service), PYTHONPATH=tmp_path) as service:
+        yield service
+
+
+def sent_slowly(service: Service, *parts: bytes) -> dict:
+    """The problem that answers a request whose last part comes byte by byte, for as long as nothing is answered."""
+    *at_once, slowly = parts
+    with socket.create_connection((service.host, service.port), timeout=60) as client:
+        client.sendall(b"".join(at_once))
+        for byte in itertools.cycle(slowly):
+            if select.select([client], [], [], REQUEST_TIMEOUT / 10)[0]:
+                break
+            client.send(bytes([byte]))
+        answer = b""
+        while b"}}" not in answer:
+            answer += client.recv(65536)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    return json.loads(body)
+
+
+def test_a_request_whose_header_comes_slowly_is_cut_off(hurried: Service) -> None:
+    assert sent_slowly(hurried, b"GET /api/groups HTTP/1.1\r\nX: ", b"x")["code"] == "request_timeout"
+
+
+def test_a_request_whose_body_comes_slowly_is_cut_off(hurried: Service) -> None:
+    head = b"POST /api/groups HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+    assert sent_slowly(hurried, head, b" ")["code"] == "request_timeout"
+
+
+def test_time_between_requests_is_not_a_request_s(hurried: Service) -> None:
+    request = b"GET /api/health HTTP/1.1\r\nHost: ledger\r\n\r\n"
+    with socket.create_connection((hurried.host, hurried.port), timeout=60) as client:
+        for _ in range(3):
+            client.sendall(request)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            # Nothing comes for longer than a request may take.
+            assert select.select([client], [], [], 2 * REQUEST_TIMEOUT)[0] == []
+
+
+@pytest.fixture
+def large_page(database: Database) -> str:
+    """The path of a page of a megabyte."""
+    with database.connect() as service:
+        group = create(service, "ETH")
+        for number in range(1000):
+            join(service, group, f"{number:04}{'€' * 251}")
+    return f"/api/groups/{group}/participants"
+
+
+@pytest.mark.parametrize("taken", [0, 1024], ids=["not at all", "slowly"])
+def test_a_client_that_does_not_read_its_answers_is_cut_off(taken: int, hurried: Service, large_page: str) -> None:
+    (worker,) = hurried.workers
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((hurried.host, hurried.port))
+        port = client.getsockname()[1]
+
+        def connected() -> bool:
+            if taken and select.select([client], [], [], 0.05)[0]:
+                client.recv(taken)
+            return any(c.raddr and c.raddr.port == port for c in psutil.Process(worker).net_connections("tcp"))
+
+        # As much as the system does not take off the service's hands.
+        client.sendall(f"GET {large_page} HTTP/1.1\r\nHost: ledger\r\n\r\n".encode() * 20)
+        until(connected, "the connection to be accepted")
+        until(lambda: not connected(), "the connection to be given up")
+    assert hurried.answers()
+
+
+@pytest.fixture
+def app() -> Iterator[App]:
+    memory = metrics.share(1)
+    counts = metrics.Metrics(memory, 0)
+    log = Log(0, False, memory, lambda lines: None)
+    app = create_app("postgresql://", "ledger serve test", Watch(counts, log), True, False)
+    yield app
+    Sanic.unregister_app(app)
+    os.close(memory)
+
+
+def test_an_idle_connection_is_kept_longer_than_by_a_load_balancer(app: App) -> None:
+    async def is_kept(seconds: float) -> bool:
+        """Whether a connection is still open that has been idle for so long."""
+        loop = asyncio.get_running_loop()
+        ours, client = socket.socketpair()
+        with client:
+            _, connection = await loop.create_connection(lambda: Connection(loop=loop, app=app), sock=ours)
+            await asyncio.sleep(0)  # its task begins to wait for a request
+            connection._time -= seconds
+            connection.check_timeouts()
+            return not connection._task.cancelling()
+
+    async def main() -> None:
+        await app._startup()
+        assert await is_kept(LOAD_BALANCER_KEEPS + 10)
+        assert not await is_kept(KEEP_ALIVE_TIMEOUT + 1)
+
+    asyncio.run(main())
+
+
+def test_connections_look_for_clients_that_have_vanished() -> None:
+    with listen("127.0.0.1", free_port()) as sock, socket.create_connection(sock.getsockname()):
+        accepted, _ = sock.accept()
+        with accepted:
+            found = {option: accepted.getsockopt(*option) for option in FIND_THE_VANISHED}
+    assert found == FIND_THE_VANISHED
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """This process, and those that it starts, may have few files open unless they ask for more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_worker_may_have_as_many_connections_as_the_system_allows(few_files: None, database: Database) -> None:
+    with serving(DATABASE_URL=database.url(database.service)) as service:
+        (worker,) = service.workers
+        soft, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    assert soft == hard > 512
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """This process may have as many files open as the system allows."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] < IDLE + SLOW + 1000:
+        pytest.skip(f"the system allows no more than {limits[1]} open files (ulimit -Hn)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def connected(service: Service, sent: bytes, stack: ExitStack) -> socket.socket:
+    """A client's connection on which something was sent; reset in the end, so that the system forgets its port."""
+    client = stack.enter_context(socket.create_connection((service.host, service.port), timeout=60))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.sendall(sent)
+    return client
+
+
+def test_many_who_are_idle_or_slow_do_not_stop_the_busy(database: Database, many_files: None) -> None:
+    live = request("GET", "/api/health/live")
+    with serving(DATABASE_URL=database.url(database.service)) as service, ExitStack() as stack:
+        idle = []
+        for _ in range(IDLE // 100):
+            together = [connected(service, live, stack) for _ in range(100)]
+            assert all(client.recv(65536).startswith(b"HTTP/1.1 200") for client in together)
+            idle += together
+        for _ in range(SLOW):
+            connected(service, live[:-2], stack)
+        outcome = send(Server(service.port), [request("GET", "/api/groups")], BUSY, seconds=2)
+        assert outcome.p999 < LATEST_ANSWER
+        closed = select.poll()
+        for client in idle:
+            closed.register(client, select.POLLIN)
+        assert closed.poll(0) == []
+        assert service.answers()
