@@ -20,7 +20,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api import embedded, keys, migrate, seed
-from api.database import TIMEOUTS, StartError, check_at_start
+from api.database import TIMEOUTS, StartError, check_at_start, is_away
 from api.routes import SCOPES
 from api.serve import Settings, listen, supervise
 from api.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
@@ -35,13 +35,14 @@ settings:
   LOG               requests: a line for each; faults: for nothing else (requests)
   METRICS           who may read them: local, those on this machine; all (local)
   DRAIN             seconds of a failing health check before a stop (0)
+  DATABASE_WAIT     seconds that a database that is away is waited for at start (30)
 """
 
 COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "key", "url", "psql")
 
 LOGS = ("requests", "faults")
 READERS = ("local", "all")
-MAX_DRAIN = 3600  # seconds
+MAX_SECONDS = 3600  # of DRAIN and DATABASE_WAIT
 
 PROGRESS_SECONDS = 2.0  # between two lines that say how far a verification is
 
@@ -136,6 +137,13 @@ def parser() -> argparse.ArgumentParser:
         help="how long the health check fails before a stop",
     )
     serve.add_argument(
+        "--wait",
+        type=seconds,
+        default=os.environ.get("DATABASE_WAIT") or 30,
+        metavar="SECONDS",
+        help="how long a database that is away is waited for",
+    )
+    serve.add_argument(
         "--insecure",
         action="store_true",
         help="serve without API keys, or with a login that may do more than it should",
@@ -179,8 +187,8 @@ def one_of(choices: Sequence[str]) -> Callable[[str], str]:
 
 
 def seconds(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and int(value[:10]) <= MAX_DRAIN):
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds from 0 to {MAX_DRAIN}")
+    if not (value.isascii() and value.isdigit() and int(value[:10]) <= MAX_SECONDS):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds from 0 to {MAX_SECONDS}")
     return int(value)
 
 
@@ -239,6 +247,8 @@ def run_serve(options: argparse.Namespace) -> None:
             raise Refusal("DATABASE_URL must say which database to serve")
         if login.embedded:
             apply_migrations(login)
+        else:
+            wait_for(login.service, options.wait)
         found = check_at_start(login.service, any_login=options.insecure or login.embedded)
         open_at_first = options.insecure or (login.embedded and is_loopback(sock))
         if not (found.keys_required or open_at_first):
@@ -256,6 +266,15 @@ def run_serve(options: argparse.Namespace) -> None:
             options.workers, open_at_first, options.log == "requests", options.metrics == "all", options.drain
         )
         supervise(sock, login.service, settings, announcement, revive_database if login.embedded else None)
+
+
+def wait_for(conninfo: str, patience: int) -> None:
+    """Wait until a database can be asked, `patience` seconds at most."""
+    deadline = time.monotonic() + patience
+    if patience and is_away(conninfo):
+        print(f"ledger: the database is away; waiting for it for {counted(patience, 'second')}", file=sys.stderr)
+        while is_away(conninfo) and time.monotonic() < deadline:
+            time.sleep(0.5)
 
 
 def is_loopback(sock: socket.socket) -> bool:

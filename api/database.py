@@ -309,6 +309,12 @@ def closed_while_idle(connection: psycopg.AsyncConnection) -> bool:
     return False
 
 
+def is_away(conninfo: str) -> bool:
+    """Whether there is no server that answers, or one that is still starting up."""
+    bounded = make_conninfo(conninfo, connect_timeout=CONNECT_TIMEOUT)
+    return psycopg.pq.PGconn.ping(bounded.encode()) in (psycopg.pq.Ping.REJECT, psycopg.pq.Ping.NO_RESPONSE)
+
+
 @dataclass(frozen=True)
 class Checked:
     """What was found at start: the server's version, and whether an API key has ever been made."""

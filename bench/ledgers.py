@@ -91,7 +91,7 @@ def environment(data: Path) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in IGNORED} | {"LEDGER_DATA": str(data)}
 
 
-IGNORED = {"DATABASE_URL", "LEDGER_ADMIN_URL", "HOST", "PORT", "WORKERS", "LOG", "METRICS", "DRAIN"}
+IGNORED = {"DATABASE_URL", "LEDGER_ADMIN_URL", "HOST", "PORT", "WORKERS", "LOG", "METRICS", "DRAIN", "DATABASE_WAIT"}
 
 
 def free_port() -> int:

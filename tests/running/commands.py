@@ -26,7 +26,18 @@ PATIENCE = 60.0  # seconds
 PORTS = itertools.count()
 
 # What a developer may have set, and no test may depend on.
-SETTINGS = ("DATABASE_URL", "LEDGER_ADMIN_URL", "LEDGER_DATA", "HOST", "PORT", "WORKERS", "LOG", "METRICS", "DRAIN")
+SETTINGS = (
+    "DATABASE_URL",
+    "LEDGER_ADMIN_URL",
+    "LEDGER_DATA",
+    "HOST",
+    "PORT",
+    "WORKERS",
+    "LOG",
+    "METRICS",
+    "DRAIN",
+    "DATABASE_WAIT",
+)
 
 
 def environment(**settings: str | Path) -> dict[str, str]:

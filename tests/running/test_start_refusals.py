@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from api import cli, embedded
+from api import cli, embedded, migrate
 from api.database import StartError, check_at_start
 from tests.conftest import VERSION, Server
-from tests.running.commands import free_port, refusal, serving
+from tests.running.commands import LEDGER, Service, environment, free_port, refusal, serving
 from tests.support import Database
 
 LOGIN = "ledger_test_login"
@@ -108,7 +109,7 @@ def test_names_the_host_that_is_not_ours() -> None:
 def test_says_that_the_database_is_out_of_reach(command: str) -> None:
     port = free_port()
     conninfo = f"postgresql://someone:hidden-word@127.0.0.1:{port}/books"
-    message = refusal(command, PORT=str(free_port()), DATABASE_URL=conninfo)
+    message = refusal(command, PORT=str(free_port()), DATABASE_URL=conninfo, DATABASE_WAIT="0")
     assert "127.0.0.1" in message
     assert "refused" in message
     assert "hidden-word" not in message
@@ -157,6 +158,27 @@ def test_no_command_shows_a_password(command: str) -> None:
 def test_serves_from_what_database_url_says_only(database: Database) -> None:
     message = refusal(PORT=str(free_port()), LEDGER_ADMIN_URL=database.url(database.admin))
     assert "DATABASE_URL" in message
+
+
+def test_waits_for_a_database_that_is_away(fresh: Path) -> None:
+    with embedded.running(fresh):
+        migrate.migrate(embedded.url(fresh))
+    port = free_port()
+    settings = environment(DATABASE_URL=embedded.url(fresh), PORT=str(port), DATABASE_WAIT="60")
+    with subprocess.Popen([LEDGER, "serve", "--insecure"], env=settings, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert "waiting for it for 60 seconds" in process.stderr.readline()
+            with embedded.running(fresh):
+                service = Service(process, "", "127.0.0.1", port, process.stderr)
+                assert service.answers()
+                assert service.stop() == 0
+        finally:
+            process.kill()
+
+
+def test_does_not_wait_for_what_no_patience_mends(database: Database) -> None:
+    refusal(PORT=str(free_port()), DATABASE_URL=database.url("ledger_nobody"), DATABASE_WAIT="3600")
 
 
 # The schema
