@@ -118,11 +118,9 @@ def supervise(
         while stop_at is None or time.monotonic() < stop_at:
             interval = WATCH_INTERVAL if stop_at is None else min(WATCH_INTERVAL, stop_at - time.monotonic())
             received = signal.sigtimedwait(STOP_SIGNALS | {signal.SIGCHLD}, max(interval, 0))
-            if received is None:
-                if watch:
-                    watch()
-                continue
-            if received.si_signo in STOP_SIGNALS:
+            if received is None and watch:
+                watch()
+            if received and received.si_signo in STOP_SIGNALS:
                 if stop_at is not None:
                     return
                 stop_at = time.monotonic() + settings.drain
@@ -132,7 +130,10 @@ def supervise(
                 if worker.poll() is not None:
                     print(f"worker {number} ended with {worker.returncode}; starting another", file=sys.stderr)
                     time.sleep(1)  # a worker that cannot start is no reason to spin
-                    running[number] = start_worker(number)
+                    try:
+                        running[number] = start_worker(number)
+                    except StartError as error:  # killed at its start, say: the others go on meanwhile
+                        print(f"{error}; trying again", file=sys.stderr)
     finally:
         sock.close()
         os.close(supervisor_alive)

@@ -123,6 +123,22 @@ def test_a_worker_that_was_killed_is_replaced(workers: str, database: Database) 
         assert service.stop() == 0
 
 
+def test_a_worker_that_is_killed_while_it_starts_does_not_end_the_others(database: Database) -> None:
+    with serving("--workers", "2", DATABASE_URL=database.url(database.service)) as service:
+        kept = service.workers[1]
+        killed = 0
+        while killed < 3:  # the second and third are on their way
+            for worker in set(service.workers) - {kept}:
+                os.kill(worker, signal.SIGKILL)
+                killed += 1
+                until(lambda worker=worker: not lives(worker), "its death")
+            assert service.answers()
+        until(lambda: len(service.workers) == 2, "another worker")
+        assert service.answers()
+        assert service.workers[1] == kept
+        assert "trying again" in service.said()
+
+
 def test_no_command_line_shows_the_password(database: Database) -> None:
     conninfo = database.url(database.service) + "&password=hidden-word"
     with serving(DATABASE_URL=conninfo) as service:
