@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Those that had shipped before it was looked at are as they are; a roll-back takes away what others may use by its nature.
 TO_LINT = $(filter-out $(foreach n,1 2 3 4 5 6,db/migrations/000$(n).%) %.rollback.sql,$(wildcard db/migrations/*.sql))
 
-.PHONY: help run test fuzz lint format bench bench-full migration clean
+.PHONY: help run test fuzz lint format bench bench-full chaos migration clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -36,6 +36,9 @@ bench: $(VENV)/installed ## Measure this machine's ledger in 10 minutes, into be
 
 bench-full: $(VENV)/installed ## The same with every kind of load and 10,000,000 entries: about 40 minutes
 	@$(BIN)/python -m bench --full $(if $(bare),--bare) $(if $(against),--against '$(against)')
+
+chaos: $(VENV)/installed ## Break the ledger under load for 5 minutes, and look at its books (seconds=60: shorter)
+	@$(BIN)/python -m chaos $(if $(seconds),--seconds '$(seconds)')
 
 migration: ## Freeze changed functions into a migration: make migration name=refuse-overflow
 	@$(PYTHON) db/freeze.py '$(name)'

@@ -31,11 +31,16 @@ class Ledger:
     server: Server
     admin: str
     service: psutil.Process
+    program: tuple[str, ...]
 
     @property
     def worker(self) -> psutil.Process:
-        (worker,) = self.service.children()
+        (worker,) = self.workers
         return worker
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        return [process for process in self.service.children() if "api.serve" in process.cmdline()]
 
     @property
     def postmaster(self) -> psutil.Process:
@@ -47,7 +52,12 @@ class Ledger:
     def run(self, *arguments: str) -> str:
         """Run a command of ledger's; what it says. Raises BenchError."""
         done = subprocess.run(
-            [*LEDGER, *arguments], cwd=ROOT, env=environment(self.data), capture_output=True, text=True, check=False
+            [*self.program, *arguments],
+            cwd=ROOT,
+            env=environment(self.data),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise BenchError(f"ledger {' '.join(arguments)} failed: {done.stderr or done.stdout}")
@@ -109,17 +119,18 @@ def workspace() -> Iterator[Path]:
 
 
 @contextmanager
-def served(data: Path, bare: bool = False) -> Iterator[Ledger]:
+def served(data: Path, bare: bool = False, workers: int = 1, program: tuple[str, ...] = LEDGER) -> Iterator[Ledger]:
     """A ledger that is served from a folder until the context ends, to who has an API key. Raises BenchError.
 
-    One that is bare asks for no key, and logs no requests.
+    One that is bare asks for no key, and logs no requests. `program` is the command line before its arguments.
     """
     port = free_port()
     with ExitStack() as stack:
-        command = [*LEDGER, "serve", "--port", str(port), "--log", "faults" if bare else "requests"]
+        command = [*program, "serve", "--port", str(port), "--workers", str(workers)]
+        command += ["--log", "faults" if bare else "requests"]
         process = stack.enter_context(stopped_at_end(command, environment(data)))
         until_answered(f"http://127.0.0.1:{port}/api/health", process)
-        ledger = Ledger(data, Server(port), embedded.url(data), psutil.Process(process.pid))
+        ledger = Ledger(data, Server(port), embedded.url(data), psutil.Process(process.pid), program)
         if not bare:
             ledger.server = Server(port, ledger.run("key", "create", "bench", "--scope", "admin").strip())
             until_asked_for(ledger.server)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +11,12 @@ import pytest
 from yoyo.migrations import MigrationList
 
 from api import migrate
+from chaos.machine import MissingError
+from chaos.release import NEWEST, code_before
 from tests.operations.guide import Site, answer, block
-from tests.running.commands import ROOT, refusal, serving
+from tests.running.commands import refusal, serving
 from tests.support import faults, one, until
 
-NEWEST = migrate.shipped()[-1].id
 YOYO_APPLY = block("sh", "yoyo apply")
 
 
@@ -48,21 +47,10 @@ def test_a_migration_that_gave_up_is_tried_again(site: Site) -> None:
 @pytest.fixture(scope="module")
 def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The code of before the newest migration, out of the repository's history."""
-    reason = "needs the repository's history back to before the newest migration, and git"
-    if shutil.which("git") is None:
-        pytest.skip(reason)
-    git = ["git", "-C", str(ROOT), "-c", f"safe.directory={ROOT}"]
-    added = subprocess.run(
-        [*git, "log", "--diff-filter=A", "--format=%H", "--", f"db/migrations/{NEWEST}.sql"],
-        capture_output=True,
-        text=True,
-    ).stdout.split()
-    archive = subprocess.run([*git, "archive", f"{added[-1]}^" if added else "", "api"], capture_output=True)
-    if archive.returncode:
-        pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("old")
-    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-    return folder
+    try:
+        return code_before(tmp_path_factory.mktemp("releases") / "old")
+    except MissingError as missing:
+        pytest.skip(str(missing))
 
 
 def test_old_code_goes_on_beside_new_code_on_the_newer_schema(site: Site, old_code: Path) -> None:

@@ -1,0 +1,209 @@
+"""What is done to the ledger while it serves. A fault is over when its function returns; then comes recovery."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import psycopg
+
+from api import embedded
+from bench.ledgers import Ledger
+from bench.load import ROOT, BenchError
+from chaos import machine, release
+from chaos.proxy import Proxy
+
+# While another fault is at work a fault may not be possible; then it is tried again.
+NOT_NOW = (psycopg.Error, psutil.Error, OSError, ValueError, IndexError)
+AGAIN = 0.1  # seconds
+GIVE_UP = 60.0  # seconds
+DELAY = 0.2  # seconds, of each piece that the proxy passes on
+STEP = 3600  # seconds of the clock
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What faults are done to. `stretch` is how long those last that last, in seconds.
+
+    The last three are what a fault needs that cannot be made everywhere.
+    """
+
+    ledger: Ledger
+    proxy: Proxy
+    stretch: float
+    disk: Path | None
+    clock: machine.Clock | None
+    before: Path | None  # the code of before the newest migration
+
+
+T = TypeVar("T")
+Fault = Callable[[Scene], Awaitable[None]]
+
+
+async def kill_backend(scene: Scene) -> None:
+    def kill() -> None:
+        query = "select pid from pg_stat_activity where application_name like 'ledger serve%'"
+        with scene.ledger.connect() as connection:
+            backends = [pid for (pid,) in connection.execute(query)]
+        os.kill(random.choice(backends), signal.SIGKILL)
+
+    await when_possible(kill)
+
+
+async def kill_postmaster(scene: Scene) -> None:
+    await when_possible(lambda: scene.ledger.postmaster.kill())
+
+
+async def kill_worker(scene: Scene) -> None:
+    """Kill the one that most clients are connected to: which one that is, the system decides."""
+
+    def kill() -> None:
+        max(scene.ledger.workers, key=lambda worker: len(worker.net_connections("tcp"))).kill()
+
+    await when_possible(kill)
+
+
+async def stop_database(scene: Scene) -> None:
+    """Stop all its processes for a time, as a machine does that swaps or migrates."""
+
+    def stop() -> list[psutil.Process]:
+        postmaster = scene.ledger.postmaster
+        postmaster.suspend()  # first, so that it starts no other
+        stopped = [postmaster, *postmaster.children()]
+        for process in stopped[1:]:
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+        return stopped
+
+    stopped = await when_possible(stop)
+    try:
+        await asyncio.sleep(scene.stretch)
+    finally:
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+async def fill_pool(scene: Scene) -> None:
+    """Hold every participant's row, so that transfers wait on all connections that there are."""
+
+    def hold() -> psycopg.Connection:
+        connection = psycopg.connect(scene.ledger.admin)
+        connection.execute("select from ledger.participants order by group_id, id for update")
+        return connection
+
+    connection = await when_possible(hold)
+    await asyncio.sleep(scene.stretch)
+    with suppress(psycopg.Error):  # killed meanwhile
+        connection.rollback()
+    connection.close()
+
+
+async def cut_connections(scene: Scene) -> None:
+    """Slow the line down, and cut it again and again with requests and answers on their way."""
+    scene.proxy.delay = DELAY
+    end = time.monotonic() + scene.stretch
+    while time.monotonic() < end:
+        await asyncio.sleep(random.uniform(DELAY, 4 * DELAY))
+        scene.proxy.cut()
+    scene.proxy.delay = 0
+
+
+async def fill_disk(scene: Scene) -> None:
+    """Leave the database no room, for its tables or for its WAL, whatever it frees."""
+    assert scene.disk
+    try:
+        end = time.monotonic() + scene.stretch
+        while time.monotonic() < end:
+            await asyncio.to_thread(machine.fill, scene.disk)
+            await asyncio.sleep(AGAIN)
+    finally:
+        machine.give_back(scene.disk)
+
+
+async def step_clock(scene: Scene) -> None:
+    """Put the database's clock forward by an hour, then back by two, then right again."""
+    assert scene.clock
+    for seconds in (STEP, -STEP, 0):
+        scene.clock.set(seconds)
+        await asyncio.sleep(scene.stretch / 2)
+
+
+async def migrate_back_and_forth(scene: Scene) -> None:
+    """Take the newest migration back, and apply it again."""
+    await asyncio.to_thread(roll_back, scene)
+    await asyncio.to_thread(apply, scene)
+
+
+async def return_to_the_release_before(scene: Scene) -> None:
+    """Have the release of before the newest migration take over, on the schema of now; then take the migration back.
+
+    It goes on for a while, until the migration is applied beneath it and the new release takes over.
+    """
+    assert scene.before
+    new = scene.proxy.target
+    conninfo = embedded.url(scene.ledger.data, embedded.SERVICE)
+    served = release.served(scene.before, conninfo, len(scene.ledger.workers))
+    port = await asyncio.to_thread(served.__enter__)
+    try:
+        scene.proxy.turn_to(port)
+        await asyncio.sleep(scene.stretch / 2)
+        await asyncio.to_thread(roll_back, scene)
+        await asyncio.sleep(scene.stretch / 2)
+        await asyncio.to_thread(apply, scene)
+    finally:
+        scene.proxy.turn_to(new)
+        await asyncio.to_thread(served.__exit__, None, None, None)
+
+
+def roll_back(scene: Scene) -> None:
+    url = scene.ledger.admin.replace(":", "+psycopg:", 1)
+    command = [str(Path(sys.executable).with_name("yoyo")), "rollback", "-r", release.NEWEST, "-d", url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"{release.NEWEST} cannot be rolled back: {done.stderr}")
+
+
+def apply(scene: Scene) -> None:
+    told = scene.ledger.run("migrate")
+    if release.NEWEST not in told:
+        raise BenchError(f"{release.NEWEST} was not applied again: {told}")
+
+
+FAULTS: dict[str, Fault] = {
+    "backend killed": kill_backend,
+    "database killed": kill_postmaster,
+    "worker killed": kill_worker,
+    "database stopped": stop_database,
+    "pool filled": fill_pool,
+    "connections cut": cut_connections,
+    "disk filled": fill_disk,
+    "clock set": step_clock,
+    "migrated": migrate_back_and_forth,
+    "release taken back": return_to_the_release_before,
+}
+# What can be done at once: a migration that another fault ends is another matter, and has tests of its own.
+COMBINED = [
+    name for name, fault in FAULTS.items() if fault not in (migrate_back_and_forth, return_to_the_release_before)
+]
+
+
+async def when_possible(do: Callable[[], T]) -> T:
+    """Do it, as soon as it can be done. Raises BenchError."""
+    deadline = time.monotonic() + GIVE_UP
+    while True:
+        try:
+            return await asyncio.to_thread(do)
+        except NOT_NOW as error:
+            if time.monotonic() > deadline:
+                raise BenchError(f"a fault cannot be made: {error}") from error
+            await asyncio.sleep(AGAIN)

@@ -1,0 +1,64 @@
+"""What clients were told, and whether the record says the same."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import psycopg
+
+# More than anybody has: a transfer of it must always be refused.
+TOO_MUCH = 2**200
+
+
+@dataclass(frozen=True)
+class Movement:
+    """An entry as its client knows it: what it asked for, and the id that it was told."""
+
+    entry: int
+    group: int
+    kind: str
+    sender: int | None
+    recipient: int | None
+    amount: int
+
+
+@dataclass
+class History:
+    """Everything that was answered. `wrong` holds what should never have been."""
+
+    acknowledged: list[Movement] = field(default_factory=list)
+    refused: int = 0
+    retried: int = 0
+    reads: int = 0
+    internal_errors: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The ids of entries that are not as they should be."""
+
+    lost: list[int]  # acknowledged, and not in the record, or not as it was acknowledged
+    doubled: list[int]  # in the record, and acknowledged to nobody, or to two
+    refused: list[int]  # in the record, and refused
+
+
+def judge(acknowledged: Iterable[Movement], record: Iterable[Movement]) -> Verdict:
+    """Compare what was acknowledged with the record, once every request has been answered."""
+    told = list(acknowledged)
+    written = {movement.entry: movement for movement in record}
+    times = Counter(movement.entry for movement in told)
+    refused = [entry for entry, movement in written.items() if movement.amount == TOO_MUCH]
+    return Verdict(
+        [movement.entry for movement in told if written.get(movement.entry) != movement],
+        [entry for entry in written if times[entry] != 1 and entry not in refused],
+        refused,
+    )
+
+
+def read_record(connection: psycopg.Connection) -> list[Movement]:
+    rows = connection.execute("select id, group_id, kind, from_id, to_id, amount from ledger.entries")
+    return [
+        Movement(entry, group, kind, sender, recipient, int(amount))
+        for entry, group, kind, sender, recipient, amount in rows
+    ]

@@ -1,0 +1,210 @@
+"""make chaos, in a short form: the ledger stands it, and a build does not that breaks a promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.ledgers import served, workspace
+from chaos import __main__ as chaos
+from chaos import bank
+from chaos.faults import FAULTS
+from chaos.history import TOO_MUCH, History, Movement, Verdict, judge
+
+STRETCH = 1.0  # seconds, instead of 10
+# What takes along the transactions of both workers, and what a worker has in hand; each of them twice.
+CRASHES = ["backend killed"] * 2
+DEATHS = ["worker killed"] * 2
+
+
+@pytest.fixture(autouse=True)
+def clients_are_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bank, "PATIENCE", 2.0)
+    monkeypatch.setattr(chaos, "QUIET", 1.0)
+
+
+def test_nothing_is_lost_or_doubled_whatever_is_killed() -> None:
+    with workspace() as folder:
+        report = chaos.run(folder, 0, STRETCH)
+    assert report.is_right, str(report)
+    assert [*report.effects] == [*(name for name in FAULTS if name not in report.left_out), chaos.TOGETHER]
+    assert report.left_out.keys() <= {"disk filled", "clock set", "release taken back"}
+    told = report.history
+    assert min(len(told.acknowledged), told.refused, told.retried, told.reads) > 0
+    assert {movement.kind for movement in told.acknowledged} == {"join", "transfer", "exit"}
+
+
+# Answers first, and commits half a second later.
+ACKNOWLEDGES_TOO_EARLY = """
+import asyncio, contextlib
+import psycopg
+from api.database import Database
+
+class Late:
+    def __init__(self, pool):
+        self.pool = pool
+
+    async def getconn(self, timeout):
+        connection = await self.pool.getconn(timeout)
+        if not connection.closed:
+            await connection.set_autocommit(False)
+        return connection
+
+    async def putconn(self, connection):
+        async def commit():
+            await asyncio.sleep(0.5)
+            with contextlib.suppress(psycopg.Error):
+                await connection.commit()
+                await connection.set_autocommit(True)
+            await self.pool.putconn(connection)
+
+        tasks.append(asyncio.create_task(commit()))
+
+async def attempt(self, pool, *arguments):
+    return await as_it_is(self, Late(pool) if pool is self.shared else pool, *arguments)
+
+tasks = []
+as_it_is, Database.attempt = Database.attempt, attempt
+"""
+
+# Makes the transfers, and half a second later notes their keys.
+NOTES_KEYS_TOO_LATE = """
+import asyncio
+from api.batching import array
+from api.database import Database
+
+USED = "select ledger.keys_used(%(group_id)s::bigint[], %(idempotency_key)s::text[])"
+NOTE = '''
+select ledger.note_keys(
+  %(group_id)s::bigint[], %(idempotency_key)s::text[], %(from_id)s::bigint[], %(to_id)s::bigint[],
+  %(amount)s::numeric[], %(entry_ids)s::bigint[]
+)'''
+
+async def attempt(self, pool, statement, parameters, traces):
+    if pool is not self.shared or await as_it_is(self, pool, USED, parameters, traces) != [[b"f"]]:
+        return await as_it_is(self, pool, statement, parameters, traces)
+    rows = await as_it_is(self, pool, statement, parameters | {"idempotency_key": None}, traces)
+    await asyncio.sleep(0.5)
+    entries = array([row[3] and row[3].decode() for row in rows])
+    await as_it_is(self, pool, NOTE, parameters | {"entry_ids": entries}, traces)
+    return rows
+
+as_it_is, Database.attempt = Database.attempt, attempt
+"""
+
+KEYS_APART = """
+create function ledger.keys_used(group_ids bigint[], keys text[]) returns boolean
+language sql stable security definer
+set search_path = ledger, pg_temp
+as $$
+  select exists (
+    select from idempotency_keys as k
+    join unnest(keys_used.group_ids, keys_used.keys) as l (group_id, key) on k.group_id = l.group_id and k.key = l.key
+  )
+$$;
+
+create function ledger.note_keys(
+  group_ids bigint[], keys text[], from_ids bigint[], to_ids bigint[], amounts numeric[], entry_ids bigint[]
+) returns void
+language sql volatile security definer
+set search_path = ledger, pg_temp
+as $$
+  insert into idempotency_keys (group_id, key, operation, fingerprint, answer)
+  select
+    l.group_id,
+    l.key,
+    'transfer',
+    fingerprint(transfer_request(l.from_id, l.to_id, l.amount, null)),
+    to_json((
+      (r.username, r.id, r.group_id, e.to_amount)::current_participants,
+      (s.username, s.id, s.group_id, e.from_amount)::current_participants,
+      e.id,
+      false
+    )::transfer_result)
+  from unnest(group_ids, keys, from_ids, to_ids, amounts, entry_ids)
+    as l (group_id, key, from_id, to_id, amount, entry_id)
+  join entries as e on e.group_id = l.group_id and e.id = l.entry_id
+  join participants as r on r.group_id = l.group_id and r.id = l.to_id
+  join participants as s on s.group_id = l.group_id and s.id = l.from_id
+$$;
+"""
+
+
+@pytest.fixture
+def broken(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process of ledger's is of a build with what the test is given as a change to it."""
+    (tmp_path / "sitecustomize.py").write_text(request.param)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.parametrize("broken", [ACKNOWLEDGES_TOO_EARLY], ids=[""], indirect=True)
+def test_an_acknowledgement_before_the_commit_is_found(broken: None) -> None:
+    with workspace() as folder:
+        report = chaos.run(folder, 0, STRETCH, CRASHES)
+    assert report.verdict.lost
+    assert not report.is_right
+
+
+@pytest.mark.parametrize("broken", [NOTES_KEYS_TOO_LATE], ids=[""], indirect=True)
+def test_a_key_in_another_transaction_than_its_transfer_is_found(broken: None) -> None:
+    with workspace() as folder:
+        with served(folder / "data") as ledger, ledger.connect() as connection:
+            connection.execute(KEYS_APART)
+        report = chaos.run(folder, 0, STRETCH, DEATHS)
+    assert report.verdict.doubled
+    assert not report.verdict.lost
+    assert not report.is_right
+
+
+JOINED = Movement(1, 1, "join", None, 1, 100)
+PAID = Movement(2, 1, "transfer", 1, 2, 5)
+
+
+def test_each_acknowledged_write_is_in_the_record_once() -> None:
+    assert judge([JOINED, PAID], [PAID, JOINED]) == Verdict([], [], [])
+    assert judge([JOINED, PAID], [JOINED]) == Verdict([2], [], [])
+    assert judge([JOINED], [JOINED, PAID]) == Verdict([], [2], [])
+    assert judge([JOINED, PAID, PAID], [JOINED, PAID]) == Verdict([], [2], [])
+
+
+@pytest.mark.parametrize("change", [{"amount": 6}, {"sender": 3}, {"recipient": 3}, {"group": 2}, {"kind": "exit"}])
+def test_an_acknowledged_write_is_in_the_record_as_it_was_told(change: dict) -> None:
+    assert judge([PAID], [replace(PAID, **change)]).lost == [2]
+
+
+def test_a_refused_write_is_not_in_the_record() -> None:
+    assert judge([], [replace(PAID, amount=TOO_MUCH)]) == Verdict([], [], [2])
+
+
+NOTHING = Verdict([], [], [])
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        chaos.Report(History(wrong=["a sum"]), {}, {}, NOTHING, ""),
+        chaos.Report(History(internal_errors=1), {}, {}, NOTHING, ""),
+        chaos.Report(History(), {"backend killed": [chaos.Effect(1, chaos.LONGEST_RECOVERY + 1)]}, {}, NOTHING, ""),
+        chaos.Report(History(), {}, {}, NOTHING, "a fault"),
+        chaos.Report(History(), {}, {}, Verdict([1], [], []), ""),
+        chaos.Report(History(), {}, {}, Verdict([], [1], []), ""),
+        chaos.Report(History(), {}, {}, Verdict([], [], [1]), ""),
+    ],
+    ids=["a wrong sum", "a 500", "a late recovery", "wrong books", "a loss", "a double", "a refused one"],
+)
+def test_one_thing_wrong_is_a_failure(
+    report: chaos.Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chaos, "run", lambda *_: report)
+    monkeypatch.setattr("sys.argv", ["chaos"])
+    assert chaos.main() == 1
+    assert capsys.readouterr().out == f"{report}\n"
+
+
+def test_nothing_wrong_is_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = chaos.Report(History(), {"backend killed": [chaos.Effect(1, 1.0)]}, {}, NOTHING, "")
+    monkeypatch.setattr(chaos, "run", lambda *_: report)
+    monkeypatch.setattr("sys.argv", ["chaos"])
+    assert chaos.main() == 0
