@@ -32,6 +32,15 @@ RETRY_PAUSE = 0.02  # seconds before a second attempt
 HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
 ACTIVITY_TIMEOUT = 1.0  # seconds; who scrapes gives up after some
 
+# Finds a server that vanished without a word, over TCP and unless the connection string says otherwise; as serve.py
+# does for clients. In seconds, but for the last, in milliseconds.
+FIND_THE_VANISHED = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
 # Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
 # nothing was done. And every row is looked up: a session keeps its plans, also those from when the tables were so small
 # that reading them whole was quicker.
@@ -68,9 +77,8 @@ class Database:
     """What one worker needs of PostgreSQL. Open it in the worker's event loop."""
 
     def __init__(self, conninfo: str, name: str) -> None:
-        self.conninfo = make_conninfo(
-            conninfo, application_name=name, connect_timeout=CONNECT_TIMEOUT, client_encoding="utf8"
-        )
+        ours = {"application_name": name, "connect_timeout": CONNECT_TIMEOUT, "client_encoding": "utf8"}
+        self.conninfo = make_conninfo(**(FIND_THE_VANISHED | conninfo_to_dict(conninfo) | ours))
         self.name = name
         self.calls = self.pool("call", CALL_CONNECTIONS)
         self.reads = self.pool("read", READ_CONNECTIONS)

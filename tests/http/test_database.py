@@ -1,14 +1,17 @@
 """What the connections do that no request can show."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable, Coroutine
 
 import psycopg
 import pytest
+from psycopg import pq
 
 from api import database
 from api.errors import ConnectionLost
-from tests.support import Database, one
+from tests.support import Database, one, until
 
 
 def run(shared: Database, use: Callable[[database.Database], Coroutine[None, None, None]]) -> None:
@@ -69,3 +72,23 @@ def test_a_deadlock_or_a_serialization_failure_is_tried_once_more(shared, monkey
 
     run(shared, use)
     assert attempts == 2
+
+
+def test_a_server_that_vanishes_is_found_by_tcp_unless_the_connection_string_says_otherwise():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"postgresql://127.0.0.1:{server.getsockname()[1]}/ledger?keepalives_count=5"
+        connections = database.Database(url, "ledger serve test")
+        connecting = pq.PGconn.connect_start(connections.conninfo.encode())
+
+        def is_connected() -> bool:
+            connecting.connect_poll()
+            return connecting.status != pq.ConnStatus.STARTED
+
+        try:
+            until(is_connected)
+            with socket.socket(fileno=os.dup(connecting.socket)) as sock:
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+                options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+                assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [30, 10, 5, 60_000]
+        finally:
+            connecting.finish()
