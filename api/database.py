@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -77,7 +78,7 @@ class Database:
     """What one worker needs of PostgreSQL. Open it in the worker's event loop."""
 
     def __init__(self, conninfo: str, name: str) -> None:
-        ours = {"application_name": name, "connect_timeout": CONNECT_TIMEOUT, "client_encoding": "utf8"}
+        ours: dict[str, Any] = {"application_name": name, "connect_timeout": CONNECT_TIMEOUT, "client_encoding": "utf8"}
         self.conninfo = make_conninfo(**(FIND_THE_VANISHED | conninfo_to_dict(conninfo) | ours))
         self.name = name
         self.calls = self.pool("call", CALL_CONNECTIONS)

@@ -92,6 +92,7 @@ PARAMETERS: Json = {
     "since": "2026-01-01T00:00:00Z",
     "until": "2026-02-01T00:00:00Z",
     "Prefer": "amounts=string",
+    "X-Request-ID": "payout-17",
 }
 CURSOR = "1-742-3"
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from api import examples, schemas
 from api.errors import PROBLEMS, RETRY_AFTER, SQLSTATES
 from api.resources import RESOURCES
-from api.routes import KEY, MIB, ROUTES, Argument, Route
+from api.routes import HEALTH, KEY, LIVE, METRICS, MIB, ROUTES, Argument, Route
 from api.schemas import Schema
 
 JSON = "application/json"
@@ -58,6 +58,13 @@ PREFER: Schema = {
     "description": "`amounts=string` asks for amounts as strings of digits (RFC 7240).",
     "schema": {"type": "string"},
     "example": examples.PARAMETERS["Prefer"],
+}
+
+REQUEST_ID: Schema = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "description": "The request's name in the log and the answer: 1 to 64 letters, digits, or any of `._-`.",
+    "schema": {"type": "string", "examples": [examples.PARAMETERS["X-Request-ID"]]},
 }
 
 QUERY: dict[str, str] = {
@@ -114,6 +121,25 @@ HEADERS: dict[str, Schema] = {
 }
 
 
+# What the service tells of itself, but for this description: the operation's name, its summary, and its answer.
+OWN: dict[str, tuple[str, str, str, Schema, object]] = {
+    LIVE: (
+        "live",
+        "Whether the process answers, which does not need the database.",
+        JSON,
+        schemas.members({"data": schemas.answer(HEALTH)}, ["data"]),
+        {"data": {"status": "ok"}},
+    ),
+    METRICS: (
+        "metrics",
+        "What the service has counted, for Prometheus on this machine, or for all if it was told so.",
+        "text/plain",
+        {"type": "string"},
+        "ledger_requests_in_flight 2.0\n",
+    ),
+}
+
+
 def encoded() -> bytes:
     """The description in JSON."""
     return json.dumps(document(), ensure_ascii=False, separators=(",", ":")).encode()
@@ -133,10 +159,9 @@ def document() -> Schema:
             "version": version("ledger"),
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in dict.fromkeys(tag(route.path) for route in ROUTES)],
-        "paths": {
-            template(path): path_item(list(routes)) for path, routes in groupby(ROUTES, lambda route: route.path)
-        },
+        "tags": [{"name": name} for name in dict.fromkeys(map(tag, [*(route.path for route in ROUTES), *OWN]))],
+        "paths": {template(path): path_item(list(routes)) for path, routes in groupby(ROUTES, lambda route: route.path)}
+        | {path: own_path_item(path) for path in OWN},
         "security": [{KEY_SCHEME: []}],
         "components": {
             "securitySchemes": {KEY_SCHEME: {"type": "http", "scheme": "bearer", "description": KEYS}},
@@ -153,7 +178,29 @@ def path_item(routes: list[Route]) -> Schema:
             operations[method.lower()] = operation(route, method)
         if route.reads:
             operations["head"] = operation(route, "HEAD")
-    return operations | {"options": tell_methods(routes[0].path, [*map(str.upper, operations), "OPTIONS"])}
+    return with_options(routes[0].path, operations)
+
+
+def own_path_item(path: str) -> Schema:
+    """The operations of a path that the service tells of itself by."""
+    name, summary, media_type, schema, example = OWN[path]
+    success: Schema = {"description": REASONS[200], "headers": {"X-Request-ID": HEADERS["X-Request-ID"]}}
+    content = {media_type: {"schema": schema, "examples": {"example": {"value": example}}}}
+    told: Schema = {"tags": [tag(path)], "summary": summary, "security": [], "parameters": []}
+    answers: dict[str, Schema] = {"200": success | {"content": content}}
+    refused = refusals(in_order(EVERYWHERE | ({"not_found"} if path == METRICS else set())), None, "GET")
+    return with_options(
+        path,
+        {
+            "get": {"operationId": name, **told, "responses": answers | refused},
+            "head": {"operationId": f"{name}_head", **told, "responses": without_contents(answers | refused)},
+        },
+    )
+
+
+def with_options(path: str, operations: Schema) -> Schema:
+    methods = [*map(str.upper, operations), "OPTIONS"]
+    return {"parameters": [REQUEST_ID], **operations, "options": tell_methods(path, methods)}
 
 
 def operation(route: Route, method: str) -> Schema:
@@ -172,19 +219,15 @@ def operation(route: Route, method: str) -> Schema:
         described["description"] = f"{description} Needs a key of scope `{route.scope}`."
     if route.body:
         described["requestBody"] = request_body(route)
-    success = {str(route.status): success_answer(route)}
-    refusals = {
-        str(status): refusal(list(codes), route, method)
-        for status, codes in groupby(codes_of(route), lambda code: PROBLEMS[code][0])
+    answers: dict[str, Schema] = {str(route.status): success_answer(route)} | refusals(codes_of(route), route, method)
+    return described | {"responses": without_contents(answers) if method == "HEAD" else answers}
+
+
+def without_contents(answers: dict[str, Schema]) -> Schema:
+    return {
+        status: {name: value for name, value in answer.items() if name != "content"}
+        for status, answer in answers.items()
     }
-    answers = success | refusals
-    if method == "HEAD":
-        answers = {status: without_content(answer) for status, answer in answers.items()}
-    return described | {"responses": answers}
-
-
-def without_content(answer: Schema) -> Schema:
-    return {name: value for name, value in answer.items() if name != "content"}
 
 
 def tell_methods(path: str, methods: list[str]) -> Schema:
@@ -203,10 +246,7 @@ def tell_methods(path: str, methods: list[str]) -> Schema:
         "responses": {
             "204": {"description": REASONS[204], "headers": {"Allow": allow, "X-Request-ID": HEADERS["X-Request-ID"]}}
         }
-        | {
-            str(status): refusal(list(codes), None, "OPTIONS")
-            for status, codes in groupby(in_order(EVERYWHERE), lambda code: PROBLEMS[code][0])
-        },
+        | refusals(in_order(EVERYWHERE), None, "OPTIONS"),
     }
 
 
@@ -295,6 +335,14 @@ def success_headers(route: Route) -> Schema:
     return headers
 
 
+def refusals(codes: list[str], route: Route | None, method: str) -> dict[str, Schema]:
+    """The answers of all statuses that the codes, in order, have."""
+    return {
+        str(status): refusal(list(of_status), route, method)
+        for status, of_status in groupby(codes, lambda code: PROBLEMS[code][0])
+    }
+
+
 def refusal(codes: list[str], route: Route | None, method: str) -> Schema:
     """The answer of one status: any of the problems that have it."""
     headers: Schema = {"X-Request-ID": HEADERS["X-Request-ID"]}
@@ -367,6 +415,13 @@ def template(path: str) -> str:
 def tag(path: str) -> str:
     """The chapter that a path belongs to."""
     parts = [part for part in path.split("/") if not part.startswith("<")]
-    return {"transfer": "transfers", "total": "groups", "reversal": "entries", "settlement": "entries"}.get(
-        parts[-1], parts[-1]
-    )
+    return CHAPTERS.get(parts[-1], parts[-1])
+
+
+CHAPTERS = {
+    "transfer": "transfers",
+    "total": "groups",
+    "reversal": "entries",
+    "settlement": "entries",
+    "live": "health",
+}

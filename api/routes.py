@@ -157,8 +157,7 @@ OF_GROUP = (path("group_id"),)
 OF_PARTICIPANT = (path("group_id"), path("participant_id", "id"))
 OF_ENTRY = (path("group_id"), path("entry_id", "id"))
 
-# What calls no function: whether the process lives, and what it has counted.
-# What the service tells of itself.
+# What the service tells of itself, without a function.
 DESCRIPTION = "/api/openapi.json"
 DOCS = "/api/docs"
 LIVE = "/api/health/live"

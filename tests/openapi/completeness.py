@@ -9,16 +9,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from api.errors import SQLSTATES
-from api.routes import Route, Shape
+from api.routes import LIVE, METRICS, Route, Shape
+
+# What the service tells of itself, and the media type of its answer.
+OWN = {LIVE: "application/json", METRICS: "text/plain"}
 
 
 def found_faults(document: dict, routes: Iterable[Route], problems: Mapping[str, tuple[int, str]]) -> list[str]:
     """Each difference, in words; none for a description that is complete."""
     routes = list(routes)
-    described = {
-        (method, path) for path, item in document["paths"].items() for method in item if method != "parameters"
-    }
-    methods: dict[str, list[str]] = {}
+    described = {(method, path) for path, method, _ in operations(document)}
+    methods: dict[str, list[str]] = {path: ["get", "head"] for path in OWN}
     for route in routes:
         heads = ["head"] if route.reads else []
         methods.setdefault(as_template(route.path), []).extend([*map(str.lower, route.methods), *heads])
@@ -33,6 +34,9 @@ def found_faults(document: dict, routes: Iterable[Route], problems: Mapping[str,
             if allowed.lower().split(", ") != [*methods[path], "options"]:
                 faults.append(f"{path}: OPTIONS tells {allowed}")
             continue
+        if path in OWN:
+            faults += [f"{method} {path}: {fault}" for fault in faults_of_own(operation, path, method)]
+            continue
         (route,) = (
             route
             for route in routes
@@ -40,6 +44,8 @@ def found_faults(document: dict, routes: Iterable[Route], problems: Mapping[str,
             and (method.upper() in route.methods or (method == "head" and route.reads))
         )
         faults += [f"{method} {path}: {fault}" for fault in faults_of(document, operation, route, method, problems)]
+    names = {path: [parameter["name"] for parameter in item["parameters"]] for path, item in document["paths"].items()}
+    faults += [f"{path}: takes {its}" for path, its in names.items() if its != ["X-Request-ID"]]
     schemas = document["components"]["schemas"].values()
     told = {
         properties["code"]["const"]: (properties["status"]["const"], properties["title"]["const"])
@@ -57,6 +63,24 @@ def found_faults(document: dict, routes: Iterable[Route], problems: Mapping[str,
     if given != set(problems) - {"method_not_allowed"}:
         faults.append(f"problems that no operation gives, or that are none: {sorted(given ^ set(problems))}")
     return faults
+
+
+def operations(document: dict) -> Iterator[tuple[str, str, dict]]:
+    """The path, the method and the description of each operation."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method != "parameters":
+                yield path, method, operation
+
+
+def faults_of_own(operation: dict, path: str, method: str) -> Iterator[str]:
+    if operation.get("security") != []:
+        yield "asks for a key"
+    answer = operation["responses"]["200"]
+    if list(answer["headers"]) != ["X-Request-ID"]:
+        yield f"headers {list(answer['headers'])}"
+    if list(answer.get("content", {})) != ([OWN[path]] if method == "get" else []):
+        yield f"content {list(answer.get('content', {}))}"
 
 
 def faults_of(

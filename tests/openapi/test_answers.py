@@ -6,9 +6,10 @@ import pytest
 
 from api.errors import PROBLEMS
 from api.examples import EXAMPLES
-from api.routes import ROUTES
+from api.routes import LIVE, METRICS, ROUTES
 from tests.http.client import Service, serving
 from tests.openapi.answers import check, validator
+from tests.openapi.completeness import operations
 from tests.support import one
 
 STRINGS = {"Prefer": "amounts=string"}
@@ -62,7 +63,17 @@ def tell_story(api) -> None:
     for query in ("", "?limit=1", "?order=desc&limit=2", "?kind=exit&settled=true", "?metadata=%7B%22order%22:17%7D"):
         for headers in ({}, STRINGS):
             api("GET", f"{path}/entries{query}", None, headers)
-    reads = [health, groups, f"{groups}?limit=1", path, f"{path}/total", f"{path}/total?at=3", f"{path}/participants"]
+    reads = [
+        health,
+        LIVE,
+        METRICS,
+        groups,
+        f"{groups}?limit=1",
+        path,
+        f"{path}/total",
+        f"{path}/total?at=3",
+        f"{path}/participants",
+    ]
     reads += [
         f"{path}/participants/2",
         f"{path}/participants/2?at=2026-01-01T00:00:00Z",
@@ -88,12 +99,10 @@ def tell_story(api) -> None:
 
 def test_every_operation_answers_as_it_is_described(api, described):
     tell_story(api)
-    operations = {
-        f"{operation['operationId']} {next(iter(operation['responses']))}"
-        for item in described["paths"].values()
-        for operation in item.values()
+    answers = {
+        f"{operation['operationId']} {next(iter(operation['responses']))}" for _, _, operation in operations(described)
     }
-    assert operations - api.seen == set()
+    assert answers - api.seen == set()
 
 
 def test_every_refusal_of_a_rule_and_of_a_bad_request_is_described(api):

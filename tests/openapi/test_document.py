@@ -11,7 +11,7 @@ from api.errors import PROBLEMS
 from api.openapi import comment, document, published
 from api.routes import AT, GROUP, KEY, METADATA, ROUTES, Route, text
 from tests.openapi.answers import validator
-from tests.openapi.completeness import as_template, codes, found_faults, raised
+from tests.openapi.completeness import as_template, codes, found_faults, operations, raised
 
 
 def test_it_is_valid_openapi(described):
@@ -96,27 +96,26 @@ def test_a_function_says_what_its_route_is_and_what_it_refuses(owner: psycopg.Co
 
 
 def test_every_operation_has_a_name_of_its_own(described):
-    names = [operation["operationId"] for item in described["paths"].values() for operation in item.values()]
+    names = [operation["operationId"] for _, _, operation in operations(described)]
     assert len(names) == len(set(names)) > 40
 
 
 def examples(document: dict) -> list:
     """Each example, by its place, with the schema that it belongs to."""
     found = []
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            where = f"{method} {path}"
-            for parameter in operation["parameters"]:
-                schema = (parameter["content"]["application/json"] if "content" in parameter else parameter)["schema"]
-                (example,) = schema.get("examples") or [parameter["example"]]
-                found.append((f"{where} {parameter['name']}", schema, example))
-            contents = {"body": operation.get("requestBody", {}).get("content", {})}
-            contents |= {status: answer.get("content", {}) for status, answer in operation["responses"].items()}
-            for place, content in contents.items():
-                for media_type, media in content.items():
-                    assert media["examples"], f"{where} {place} {media_type}"
-                    for name, example in media["examples"].items():
-                        found.append((f"{where} {place} {name}", media["schema"], example["value"]))
+    for path, method, operation in operations(document):
+        where = f"{method} {path}"
+        for parameter in [*document["paths"][path]["parameters"], *operation["parameters"]]:
+            schema = (parameter["content"]["application/json"] if "content" in parameter else parameter)["schema"]
+            (example,) = schema.get("examples") or [parameter["example"]]
+            found.append((f"{where} {parameter['name']}", schema, example))
+        contents = {"body": operation.get("requestBody", {}).get("content", {})}
+        contents |= {status: answer.get("content", {}) for status, answer in operation["responses"].items()}
+        for place, content in contents.items():
+            for media_type, media in content.items():
+                assert media["examples"], f"{where} {place} {media_type}"
+                for name, example in media["examples"].items():
+                    found.append((f"{where} {place} {name}", media["schema"], example["value"]))
     return found
 
 
@@ -132,17 +131,13 @@ def test_every_example_is_what_its_schema_says(described):
 
 
 def test_each_code_has_an_example_of_its_own(described):
-    for path, item in described["paths"].items():
-        for method, operation in item.items():
-            given = {
-                example["value"]["code"]
-                for answer in operation["responses"].values()
-                for example in answer.get("content", {})
-                .get("application/problem+json", {})
-                .get("examples", {})
-                .values()
-            }
-            assert method == "head" or given == codes(described, path, method)
+    for path, method, operation in operations(described):
+        given = {
+            example["value"]["code"]
+            for answer in operation["responses"].values()
+            for example in answer.get("content", {}).get("application/problem+json", {}).get("examples", {}).values()
+        }
+        assert method == "head" or given == codes(described, path, method)
 
 
 def test_every_schema_is_a_schema_and_refuses_something(described):

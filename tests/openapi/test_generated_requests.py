@@ -82,7 +82,7 @@ def test_a_description_that_is_wrong_is_found_out(api, address, described, tmp_p
     name, keywords = SPOILED[change]
     spoiled["components"]["schemas"][name] |= keywords
     spoiled["paths"] = {
-        path: {method: operation for method, operation in item.items() if method == "post"}
+        path: {method: operation for method, operation in item.items() if method in ("post", "parameters")}
         for path, item in spoiled["paths"].items()
         if path in ("/api/groups", "/api/groups/{group_id}/participants")
     }
