@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Those that had shipped before it was looked at are as they are; a roll-back takes away what others may use by its nature.
 TO_LINT = $(filter-out $(foreach n,1 2 3 4 5 6,db/migrations/000$(n).%) %.rollback.sql,$(wildcard db/migrations/*.sql))
 
-.PHONY: help run test fuzz lint format bench bench-full chaos migration clean
+.PHONY: help run test fuzz lint format bench bench-full chaos audit migration clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -39,6 +39,11 @@ bench-full: $(VENV)/installed ## The same with every kind of load and 10,000,000
 
 chaos: $(VENV)/installed ## Break the ledger under load for 5 minutes, and look at its books (seconds=60: shorter)
 	@$(BIN)/python -m chaos $(if $(seconds),--seconds '$(seconds)')
+
+audit: ## Look up whether anything that is pinned has a known hole (asks PyPI)
+	@$(PYTHON) -m venv $(VENV)/audit
+	@env -u PIP_CONSTRAINT $(VENV)/audit/bin/pip install --quiet pip-audit
+	@$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 migration: ## Freeze changed functions into a migration: make migration name=refuse-overflow
 	@$(PYTHON) db/freeze.py '$(name)'
