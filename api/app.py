@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
@@ -111,23 +111,22 @@ def handle(
     """The handler of a route: who asks, arguments, one call, the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
 
+    async def call(request: WatchedRequest, parameters: Mapping[str, str | None], strings: bool) -> Values:
+        try:
+            row = await shared.call(parameters, strings, request) if shared else None
+            query = as_strings if strings else as_numbers
+            return row or await database.call(query, parameters, route.reads, request)
+        except Exception as error:
+            problem = from_database(error, route)
+            if problem is None:
+                raise
+            raise problem from error
+
     async def handler(request: WatchedRequest, **parts: str) -> HTTPResponse:
         await access.admit(route, request, parts)
         parameters = await read_arguments(route, request, parts)
         strings = route.has_amounts and prefers_strings(request)
-
-        async def call() -> Values:
-            try:
-                row = await shared.call(parameters, strings, request) if shared else None
-                call = as_strings if strings else as_numbers
-                return row or await database.call(call, parameters, route.reads, request)
-            except Exception as error:
-                problem = from_database(error, route)
-                if problem is None:
-                    raise
-                raise problem from error
-
-        row = await call()
+        row = await call(request, parameters, strings)
         if route.feed:
             # A long poll. Nothing wakes it: a NOTIFY in the money's transaction would take a lock of the whole server.
             patience = asyncio.get_running_loop().time() + float(request.args.get("wait") or 0)
@@ -138,7 +137,7 @@ def handle(
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), min(left, FEED_INTERVAL))
                 await access.admit(route, request, parts)
-                row = await call()
+                row = await call(request, parameters, strings)
         return render(route, request, parameters, row, strings)
 
     return handler

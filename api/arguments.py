@@ -155,12 +155,13 @@ def read_members(
 
 
 def read_query(route: Route, request: Request, values: Values, errors: Errors) -> None:
-    known: dict[str, list[Argument]] = defaultdict(list)
     for argument in route.query:
-        known[argument.name].append(argument)
         values[argument.parameter] = DEFAULTS.get(argument.kind)
     if not request.query_string:
         return
+    known: dict[str, list[Argument]] = defaultdict(list)
+    for argument in route.query:
+        known[argument.name].append(argument)
     for name, given in request.get_args(keep_blank_values=True).items():
         if name == "wait" and route.feed:
             fault = "must be given once" if len(given) > 1 else wait_fault(given[0])

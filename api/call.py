@@ -26,7 +26,7 @@ class Success(HTTPResponse):
     def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
         if self.status != 204:
             self.headers.setdefault("content-type", self.content_type)
-        return ((name.encode("ascii"), str(value).encode("ascii")) for name, value in self.headers.items())
+        return iter([(name.encode("ascii"), str(value).encode("ascii")) for name, value in self.headers.items()])
 
 
 def statement(route: Route, amounts_as_strings: bool) -> str:
@@ -92,10 +92,9 @@ def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
 
 def prefers_strings(request: Request) -> bool:
     """Whether the client prefers amounts as strings (RFC 7240)."""
-    return any(
-        AMOUNTS_AS_STRINGS.fullmatch(preference)
-        for header in request.headers.getall("prefer", ())
-        for preference in header.split(",")
+    given = request.headers.getall("prefer", ())
+    return bool(given) and any(
+        AMOUNTS_AS_STRINGS.fullmatch(preference) for header in given for preference in header.split(",")
     )
 
 

@@ -1,10 +1,10 @@
 """Lines of JSON: one for each request on the standard output, one for each fault on the standard error.
 
 A line keeps no request waiting and fails none. It is written when whoever reads has room for it, without blocking;
-until then lines are kept, and once they are MAX_KEPT bytes, new ones are dropped and counted. Lines of some
-milliseconds are written together, since a write costs more than its lines. A write into a pipe is no longer than
-PIPE_BUF, and each ends with a line, so that lines of several workers do not mix. The files are the supervisor's: we
-never open one.
+until then lines are kept, and once they are MAX_KEPT bytes, new ones are dropped and counted. Those of some
+milliseconds are made and written together: one at a time, between requests, each takes the processor several times as
+long. A write into a pipe is no longer than PIPE_BUF, and each ends with a line, so that lines of several workers do
+not mix. The files are the supervisor's: we never open one.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ import psycopg
 MAX_KEPT = 1 << 20  # bytes of lines that wait for their reader
 MAX_LINE = select.PIPE_BUF  # bytes
 MAX_WRITE = 1 << 16  # bytes, to a file of a disk
-INTERVAL = 0.01  # seconds for which lines gather, and until a reader that had no room is asked again
+INTERVAL = 0.01  # seconds for which requests gather, and until a reader that had no room is asked again
 MAX_PRINCIPAL = 255  # characters
 MAX_CAUSES = 8  # of a fault, that are told
 
@@ -40,29 +40,17 @@ class Lines:
         self.dropped = dropped
         self.kept: deque[bytes] = deque()
         self.size = 0  # bytes
-        self.due = False
         self.most = MAX_WRITE if stat.S_ISREG(os.fstat(descriptor).st_mode) else select.PIPE_BUF
         self.poll = select.poll()
         self.poll.register(descriptor, select.POLLOUT)
 
-    def add(self, line: bytes) -> None:
-        """Write a line soon. It ends in a line feed and has MAX_LINE bytes at most."""
-        self.keep(line)
-        if not self.due:
-            self.due = True
-            asyncio.get_running_loop().call_later(INTERVAL, self.write_soon)
-
     def keep(self, line: bytes) -> None:
+        """Have a line written at the next write. It ends in a line feed and has MAX_LINE bytes at most."""
         if self.size + len(line) > MAX_KEPT:
             self.dropped(1)
             return
         self.kept.append(line)
         self.size += len(line)
-
-    def write_soon(self) -> None:
-        self.due = not self.write()
-        if self.due:
-            asyncio.get_running_loop().call_later(INTERVAL, self.write_soon)
 
     def write(self) -> bool:
         """Write what is kept as far as there is room for it, without blocking; whether all of it was."""
@@ -102,6 +90,13 @@ def alone(lock: int, place: int) -> Iterator[bool]:
         fcntl.lockf(lock, fcntl.LOCK_UN, 1, place)
 
 
+# A request's route, method, status, problem code and SQLSTATE.
+Kind = tuple[str, str, int, str | None, str | None]
+# When it was answered, as time.time() has it; its id; the backend's process id and the shared call's number; who made
+# it; its kind; and how many seconds it took.
+Answered = tuple[float, str, int | None, int | None, str | None, Kind, float]
+
+
 class Log:
     """The log of one worker."""
 
@@ -109,27 +104,32 @@ class Log:
         self.worker = worker
         self.requests = Lines(1, lock, dropped) if every_request else None
         self.faults = Lines(2, lock, dropped)
-        self.millisecond = 0
+        self.answered: list[Answered] = []
+        self.is_due = False
+        self.second = -1
         self.spelled = ""
         self.ends: dict[tuple[object, ...], str] = {}
         self.principals: dict[str | None, str] = {None: "null"}
 
-    def request(
-        self,
-        request_id: str,
-        backend: int | None,
-        batch: int | None,
-        principal: str | None,
-        kind: tuple[str, str, int, str | None, str | None],
-        seconds: float,
-    ) -> None:
+    def request(self, answered: Answered) -> None:
         """Tell of a request that is answered.
 
-        `kind` is its route, method, status, problem code and SQLSTATE, of which there are not many. What a client chose
-        must have been checked, but for `principal`.
+        Of its kind there are not many. What a client chose must have been checked, but for who made it.
         """
-        if self.requests is None:
-            return
+        self.answered.append(answered)
+        if not self.is_due:
+            self.is_due = True
+            asyncio.get_running_loop().call_later(INTERVAL, self.tell)
+
+    def tell(self) -> None:
+        """Write the lines of the requests that were answered, as far as there is room, and go on until they are."""
+        self.flush()
+        self.is_due = self.requests is not None and bool(self.requests.kept)
+        if self.is_due:
+            asyncio.get_running_loop().call_later(INTERVAL, self.tell)
+
+    def line(self, answered: Answered) -> bytes:
+        now, request_id, backend, batch, principal, kind, seconds = answered
         end = self.ends.get(kind)
         if end is None:
             names = ("route", "method", "status", "code", "sqlstate")
@@ -138,26 +138,28 @@ class Log:
         who = self.principals.get(principal)
         if who is None:
             who = self.principals[principal] = json.dumps((principal or "")[:MAX_PRINCIPAL])
-        self.requests.add(
-            f'{{"time":"{self.timestamp(time.time())}","request_id":"{request_id}","worker":{self.worker},'
+        return (
+            f'{{"time":"{self.timestamp(now)}","request_id":"{request_id}","worker":{self.worker},'
             f'"backend_pid":{backend or "null"},"batch":{batch or "null"},"principal":{who},'
-            f'"milliseconds":{1000 * seconds:.2f},{end}'.encode()
-        )
+            f'"milliseconds":{1000 * seconds:.2f},{end}'
+        ).encode()
 
     def timestamp(self, now: float) -> str:
         """A time of RFC 3339, in UTC, to the millisecond."""
-        millisecond = int(now * 1000)
-        if millisecond != self.millisecond:
-            self.millisecond = millisecond
-            second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(millisecond // 1000))
-            self.spelled = f"{second}.{millisecond % 1000:03}Z"
-        return self.spelled
+        second, millisecond = divmod(int(now * 1000), 1000)
+        if second != self.second:
+            self.second = second
+            self.spelled = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self.spelled}.{millisecond:03}Z"
 
     def flush(self) -> None:
-        """Write what is kept, as far as there is room."""
-        for lines in (self.requests, self.faults):
-            if lines is not None:
-                lines.write()
+        """Write what there is, as far as there is room."""
+        if self.requests is not None:
+            answered, self.answered = self.answered, []
+            for each in answered:
+                self.requests.keep(self.line(each))
+            self.requests.write()
+        self.faults.write()
 
 
 class Faults(logging.Handler):

@@ -161,13 +161,10 @@ class Metrics:
         self.row[place + len(metric.bounds) + 1] += number
 
     def answered(self, path: str, method: str, status: int, seconds: float) -> None:
-        """Count a request. This is done for each, so it is written out."""
+        """Count a request of one of PATHS and METHODS. This is done for each, so it is written out."""
         row = self.row
         place = REQUESTS_AT.get((path, method, status))
-        if place is None:
-            known = method if method in METHODS else OTHER, status if status in STATUSES else OTHER
-            place = REQUESTS_AT[(path, *known)]
-        row[place] += 1
+        row[REQUESTS_AT[(path, method, OTHER)] if place is None else place] += 1
         place = DURATION_AT[path]
         row[place + bisect_left(SECONDS, seconds)] += 1
         row[place + SUM_OF_SECONDS] += seconds

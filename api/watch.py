@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from itertools import count
 from secrets import token_hex
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, cast
 
 from sanic import Request
@@ -114,7 +114,7 @@ class WatchedRequest(Request, Trace):
         watch.metrics.answered(path, method, status, seconds)
         if watch.log.requests is not None:
             kind = (path, method, status, code, sqlstate)
-            watch.log.request(self.id, self.backend, self.batch, self.principal, kind, seconds)
+            watch.log.request((time(), self.id, self.backend, self.batch, self.principal, kind, seconds))
         if not watch.connections:
             watch.connections = cast("HttpProtocol", self.protocol).connections
 

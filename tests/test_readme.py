@@ -85,16 +85,13 @@ def test_every_metric_is_documented_as_it_is_told():
     assert documented == told
 
 
-def test_the_line_of_the_log_is_as_it_is_written(monkeypatch):
+def test_the_line_of_the_log_is_as_it_is_written():
     shown = block("json", '"request_id"')
     example = json.loads(shown)
     log = Log(example["worker"], True, 0, lambda lines: None)
-    written: list[bytes] = []
-    monkeypatch.setattr(log.requests, "add", written.append)
     kind = tuple(example[name] for name in ("route", "method", "status", "code", "sqlstate"))
     who = (example[name] for name in ("request_id", "backend_pid", "batch", "principal"))
-    log.request(*who, kind, example["milliseconds"] / 1000)
-    (line,) = written
+    line = log.line((0.0, *who, kind, example["milliseconds"] / 1000))
     assert line.decode()[len('{"time":"') + 24 :] == shown[len('{"time":"') + 24 :]
 
 
