@@ -14,7 +14,8 @@ from chaos.history import TOO_MUCH, History, Movement
 PATIENCE = 5.0  # seconds that a client waits for an answer before it repeats the request
 PAUSE = 0.1  # seconds before it does
 UNANSWERED = (OSError, EOFError, asyncio.IncompleteReadError, TimeoutError)
-REPEATED = (503, 504)
+OUTCOME_UNKNOWN = 504
+REPEATED = (503, OUTCOME_UNKNOWN)  # 503 says that nothing was done
 CLIENTS = 32
 BANKS = 2  # groups
 PARTICIPANTS = 40  # of each
@@ -63,14 +64,16 @@ class Client:
         if method != "GET":
             headers.append(f"Idempotency-Key: {uuid4()}")
         message = request(method, path, "" if body is None else json.dumps(body), headers)
-        repeated = False
+        repeated = may_be_done = False
         while True:
             try:
                 async with asyncio.timeout(PATIENCE):
                     answer = await self.exchange(message)
                 if answer.status not in REPEATED:
                     break
+                may_be_done |= answer.status == OUTCOME_UNKNOWN
             except UNANSWERED:
+                may_be_done = True
                 self.hang_up()
             self.history.retried += 1
             self.failed_at = time.monotonic()
@@ -80,6 +83,8 @@ class Client:
         if repeated:
             self.repeated_until = self.answered_at
         self.history.internal_errors += answer.status == 500
+        if "idempotency-replayed" in answer.headers and not may_be_done:
+            self.history.wrong.append(f"{method} {path} had been done, and was answered with 503 at most")
         return answer
 
     async def exchange(self, message: bytes) -> Answer:

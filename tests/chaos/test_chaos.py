@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.ledgers import served, workspace
+from bench.load import Server
 from chaos import __main__ as chaos
 from chaos import bank
 from chaos.faults import FAULTS
@@ -156,6 +158,41 @@ def test_a_key_in_another_transaction_than_its_transfer_is_found(broken: None) -
     assert report.verdict.doubled
     assert not report.verdict.lost
     assert not report.is_right
+
+
+DONE = ("200 OK", "Idempotency-Replayed: true\r\n")
+
+
+@pytest.mark.parametrize(
+    ("first", "is_wrong"),
+    [("503 Service Unavailable", True), ("504 Gateway Timeout", False), (None, False)],
+    ids=["nothing was done", "it may have been done", "no answer"],
+)
+def test_what_was_said_not_to_be_done_was_not(first: str | None, is_wrong: bool) -> None:
+    history = History()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while answers:
+            await reader.readuntil(b"\r\n\r\n")
+            status, header = answers.pop(0)
+            if status is None:
+                break
+            writer.write(f"HTTP/1.1 {status}\r\n{header}Content-Length: 2\r\n\r\n{{}}".encode())
+        writer.close()
+        await writer.wait_closed()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            client = bank.Client(Server(server.sockets[0].getsockname()[1]), history)
+            assert (await client.ask("DELETE", "/api/groups/1")).status == 200
+            client.hang_up()
+            await asyncio.sleep(0)  # for the connection to be closed
+
+    answers: list[tuple[str | None, str]] = [(first, ""), DONE]
+    asyncio.run(ask())
+    assert history.retried == 1
+    assert bool(history.wrong) is is_wrong
 
 
 JOINED = Movement(1, 1, "join", None, 1, 100)
