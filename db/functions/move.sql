@@ -14,8 +14,6 @@ declare
   sender      ledger.participants;
   recipient   ledger.participants;
   fault       text;
-  moment      timestamptz;
-  result      ledger.transfer_result;
 begin
   -- In ascending id, so that no two transfers wait for each other. Both are present until this commits, which keeps
   -- the group from being removed.
@@ -48,31 +46,7 @@ begin
     perform ledger.refuse_transfer(fault, 'amount', sender.id, sender.amount, amount);
   end if;
 
-  -- Taken while both are locked, and never below a time that either has, whatever the clock does.
-  moment := greatest(clock_timestamp(), sender.moved_at, recipient.moved_at);
-  sender.amount := sender.amount - amount;
-  recipient.amount := recipient.amount + amount;
-
-  update ledger.participants as p
-  set
-    amount = case when p.id = move.from_id then sender.amount else recipient.amount end,
-    moved_at = moment
-  where p.group_id = move.group_id
-    and p.id in (move.from_id, move.to_id);
-
-  insert into ledger.entries (
-    group_id, kind, from_id, to_id, amount, from_amount, to_amount, created_at, metadata, reverses
-  )
-  values (
-    move.group_id, 'transfer', move.from_id, move.to_id, move.amount, sender.amount, recipient.amount, moment,
-    move.metadata, move.reverses
-  )
-  returning entries.id into result.entry_id;
-
-  result.to_participant := (recipient.username, recipient.id, recipient.group_id, recipient.amount);
-  result.from_participant := (sender.username, sender.id, sender.group_id, sender.amount);
-  result.replayed := false;
-  return result;
+  return ledger.write_transfer(sender, recipient, amount, metadata, reverses);
 end
 $$;
 

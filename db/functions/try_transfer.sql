@@ -11,8 +11,8 @@ language plpgsql volatile
 as $$
 declare
   participant ledger.participants;
-  sender      numeric;
-  recipient   numeric;
+  sender      ledger.participants;
+  recipient   ledger.participants;
   made        ledger.transfer_result;
   outcome     ledger.transfer_outcome;
 begin
@@ -35,12 +35,12 @@ begin
     for no key update skip locked
   loop
     if participant.id = from_id then
-      sender := participant.amount;
+      sender := participant;
     else
-      recipient := participant.amount;
+      recipient := participant;
     end if;
   end loop;
-  if sender is null or recipient is null then
+  if sender.id is null or recipient.id is null then
     select case when count(*) = 2 then 'locked' else 'left' end
     into outcome.outcome
     from ledger.participants as p
@@ -49,11 +49,16 @@ begin
       and p.exited_at is null;
     return outcome;
   end if;
-  if ledger.balance_fault(sender - trunc(amount), recipient + trunc(amount)) is not null then
+  if ledger.balance_fault(sender.amount - trunc(amount), recipient.amount + trunc(amount)) is not null then
     return outcome;
   end if;
 
-  made := ledger.transfer(group_id, from_id, to_id, amount, idempotency_key, metadata);
+  made := ledger.write_transfer(sender, recipient, amount, metadata, null);
+  if idempotency_key is not null then
+    perform ledger.remember(
+      group_id, idempotency_key, ledger.transfer_request(from_id, to_id, amount, metadata), to_json(made)
+    );
+  end if;
   outcome.outcome := 'done';
   outcome.to_participant := made.to_participant;
   outcome.from_participant := made.from_participant;

@@ -18,7 +18,7 @@ except embedded.EmbeddedError:
     FOUND = False
 
 # It takes a row of values for a text.
-ASSIGNED_ROWS = "ledger.move: warning target type is different type than source type"
+ASSIGNED_ROWS = "ledger.write_transfer: warning target type is different type than source type"
 
 pytestmark = pytest.mark.skipif(not FOUND, reason="needs apt-get install postgresql-15 postgresql-15-plpgsql-check")
 
