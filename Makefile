@@ -23,7 +23,7 @@ test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: o
 	@PG="$(PG)" $(BIN)/python -m pytest -n 2 --dist worksteal $(args)
 
 fuzz: $(VENV)/installed ## Hold the service against its OpenAPI description with more than 20,000 generated requests
-	@EXAMPLES=1000 $(BIN)/python -m pytest -s tests/openapi/test_generated_requests.py -k described
+	@EXAMPLES=500 $(BIN)/python -m pytest -s tests/openapi/test_generated_requests.py -k described
 
 lint: $(VENV)/installed ## Check the code's layout and style, its types, and what the migrations would stop
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/squawk $(TO_LINT)

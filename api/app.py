@@ -21,6 +21,7 @@ from api.database import Database, Values
 from api.docs import Page, pages
 from api.errors import Problem, from_database, from_framework
 from api.metrics import CONTENT_TYPE
+from api.router import Router
 from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES, Route
 from api.watch import Gauges, Watch, WatchedRequest, is_local
 
@@ -47,7 +48,9 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
 
     `name` is what PostgreSQL shows of its connections; `open_at_first` asks for no API key until one has been made.
     """
-    app = Sanic("ledger", configure_logging=False, error_handler=Problems(), request_class=WatchedRequest)
+    app = Sanic(
+        "ledger", configure_logging=False, router=Router(), error_handler=Problems(), request_class=WatchedRequest
+    )
     app.ctx.watch = watch
     app.config.update(
         ACCESS_LOG=False,

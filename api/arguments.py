@@ -14,7 +14,6 @@ from api.errors import Problem
 from api.routes import KEY, MIB, Argument, Route
 from api.values import (
     DECODER,
-    DIGITS,
     MAX_LIMIT,
     MISSING,
     Members,
@@ -68,18 +67,15 @@ async def read_arguments(route: Route, request: Request, parts: Mapping[str, str
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The request's body, at most `limit` bytes. What is longer is read to its end by the server and dropped."""
-    length = request.headers.get("content-length")
-    if length and DIGITS.fullmatch(length) and (len(length) > 15 or int(length) > limit):
-        raise Problem("body_too_large", f"a body may have {limit} bytes")
-    chunks, size = [], 0
     stream = cast("Http | None", request.stream)
+    chunks = []
     while stream is not None and stream.request_body:
+        # As many as the head said, or the chunks that came.
+        if (stream.request_bytes or 0) > limit:
+            raise Problem("body_too_large", f"a body may have {limit} bytes")
         if chunk := await stream.read():
             chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise Problem("body_too_large", f"a body may have {limit} bytes")
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def parse(request: Request, body: bytes) -> Members:
@@ -136,8 +132,8 @@ def read_members(
             values[argument.parameter] = None
             continue
         faults, values[argument.parameter] = read(argument.kind, value)
-        for part, fault in faults.items():
-            errors[f"{argument.name}{part}"] = [fault]
+        if faults:
+            errors.update((f"{argument.name}{part}", [fault]) for part, fault in faults.items())
     if known == len(body) and not body.repeated:
         return
     names = {argument.name for argument in route.body}

@@ -29,7 +29,7 @@ MAX_WAITING = 4096  # requests; one more is refused
 MAX_LOCKED = 3  # calls that find a row locked before a transfer waits for it by itself
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Waiting:
     """A request that waits for its answer; None says that it is to be made by itself."""
 
@@ -57,7 +57,7 @@ class SharedCalls:
 
         Raises psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, ConnectionLost.
         """
-        if any(parameters[argument.parameter] is not None for argument in self.route.query):
+        if self.route.query and any(parameters[argument.parameter] is not None for argument in self.route.query):
             return None
         if len(self.waiting) >= MAX_WAITING:
             raise TooManyRequests(f"{MAX_WAITING} requests are waiting")
