@@ -28,7 +28,7 @@ def code_before(folder: Path) -> Path:
         check=False,
     ).stdout.split()
     archive = subprocess.run(
-        [*git, "archive", f"{added[-1]}^" if added else "", "api"], capture_output=True, check=False
+        [*git, "archive", f"{added[-1]}^" if added else "", "api", "db", "seeds"], capture_output=True, check=False
     )
     if archive.returncode:
         raise missing
