@@ -613,7 +613,7 @@ def test_the_server_gets_an_eighth_of_the_memory_there_is(
 def test_memory_settings_can_be_changed(made: Path) -> None:
     conf = made / "pgdata" / "postgresql.conf"
     with embedded.running(made):
-        pass
+        assert (ask(made, "show max_wal_size"), ask(made, "show min_wal_size")) == ("4GB", "1GB")
     changed = re.sub(r"(?m)^shared_buffers = \d+MB$", "shared_buffers = 64MB", conf.read_text())
     assert changed != conf.read_text()
     conf.write_text(changed)
