@@ -132,8 +132,8 @@ def read_members(
             values[argument.parameter] = None
             continue
         faults, values[argument.parameter] = read(argument.kind, value)
-        if faults:
-            errors.update((f"{argument.name}{part}", [fault]) for part, fault in faults.items())
+        for part, fault in faults.items():
+            errors[f"{argument.name}{part}"] = [fault]
     if known == len(body) and not body.repeated:
         return
     names = {argument.name for argument in route.body}

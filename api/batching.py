@@ -57,7 +57,7 @@ class SharedCalls:
 
         Raises psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, ConnectionLost.
         """
-        if self.route.query and any(parameters[argument.parameter] is not None for argument in self.route.query):
+        if any(parameters[argument.parameter] is not None for argument in self.route.query):
             return None
         if len(self.waiting) >= MAX_WAITING:
             raise TooManyRequests(f"{MAX_WAITING} requests are waiting")

@@ -6,7 +6,7 @@ They stay text on their way: no amount becomes a Python number, and no number lo
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -28,8 +28,7 @@ TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9:]{8})(\.[0-9]+)?([Zz]
 MISSING = object()
 
 # What is wrong with a value, by the part of it that is to blame ("" is the whole), and how PostgreSQL is to be told it.
-Reading = tuple[Mapping[str, str], str | None]
-NO_FAULT: Mapping[str, str] = {}
+Reading = tuple[dict[str, str], str | None]
 
 
 class Number(str):
@@ -139,7 +138,7 @@ def wrong(fault: str) -> Reading:
 
 
 def right(spelled: str) -> Reading:
-    return NO_FAULT, spelled
+    return {}, spelled
 
 
 def as_it_is(fault: Callable[[object], str | None]) -> Callable[[object], Reading]:
