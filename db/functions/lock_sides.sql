@@ -18,14 +18,18 @@ begin
   -- In ascending id, as every transfer does.
   select
     array_agg(s.id),
+    array_agg(s.place),
     array_agg(s.amount),
     max(s.moved_at)
   into
     held.ids,
+    held.places,
     held.amounts,
     held.moved_at
   from (
-    select p.*
+    select
+      p.*,
+      p.ctid as place
     from ledger.participants as p
     where p.group_id = lock_sides.group_id
       and p.id = any (wanted)

@@ -8,84 +8,61 @@ language plpgsql volatile
 as $$
 declare
   moment       timestamptz := greatest(clock_timestamp(), held.moved_at);
-  from_amounts numeric[];
-  to_amounts   numeric[];
-  refused      integer;
+  amounts      numeric[] := lines.amounts;
+  balances     numeric[] := held.amounts;
+  -- Which of those who are held are the lines' sides: first those who give, then those who get.
+  sides        integer[];
+  from_amounts numeric[] := array_fill(null::numeric, array[cardinality(amounts)]);
+  to_amounts   numeric[] := from_amounts;
+  sender       integer;
+  recipient    integer;
+  given        numeric;
+  got          numeric;
+  fault        text;
   result       ledger.transfer_all_result;
 begin
-  -- A balance after a line is what was held at first and all that came and went up to there. Sums over windows, no
-  -- joins: the plan is the same for ten lines and for ten thousand.
-  select
-    array_agg(b.from_amount order by b.line),
-    array_agg(b.to_amount order by b.line),
-    min(b.line) filter (where ledger.balance_fault(b.from_amount, b.to_amount) is not null)
-  into
-    from_amounts,
-    to_amounts,
-    refused
-  from (
-    select
-      r.line,
-      max(r.balance) filter (where r.change < 0) as from_amount,
-      max(r.balance) filter (where r.change > 0) as to_amount
-    from (
-      select
-        c.line,
-        c.change,
-        sum(c.change) over (partition by c.id order by c.line) as balance
-      from (
-        select 0 as line, h.id, h.amount as change
-        from unnest(held.ids, held.amounts) as h (id, amount)
-        union all
-        select l.line, l.id, -l.amount
-        from unnest(lines.from_ids, lines.amounts) with ordinality as l (id, amount, line)
-        union all
-        select l.line, l.id, l.amount
-        from unnest(lines.to_ids, lines.amounts) with ordinality as l (id, amount, line)
-      ) as c
-    ) as r
-    where r.line > 0
-    group by r.line
-  ) as b;
+  select array_agg(h.number order by s.place)
+  into sides
+  from unnest(lines.from_ids || lines.to_ids) with ordinality as s (id, place)
+  join unnest(held.ids) with ordinality as h (id, number) on h.id = s.id;
 
-  if refused is not null then
-    perform ledger.refuse_transfer(
-      ledger.balance_fault(from_amounts[refused], to_amounts[refused]),
-      format('transfers[%s].amount', refused - 1),
-      lines.from_ids[refused],
-      from_amounts[refused] + lines.amounts[refused],
-      lines.amounts[refused]
-    );
-  end if;
+  for line in 1 .. cardinality(amounts) loop
+    sender := sides[line];
+    recipient := sides[cardinality(amounts) + line];
+    given := balances[sender] - amounts[line];
+    got := balances[recipient] + amounts[line];
+    fault := ledger.balance_fault(given, got);
+    if fault is not null then
+      perform ledger.refuse_transfer(
+        fault, format('transfers[%s].amount', line - 1), lines.from_ids[line], balances[sender], amounts[line]
+      );
+    end if;
+    balances[sender] := given;
+    balances[recipient] := got;
+    from_amounts[line] := given;
+    to_amounts[line] := got;
+  end loop;
 
+  -- Nobody moves a row that is locked, so it is where it was found.
   with moved as (
     update ledger.participants as p
     set
-      amount = f.amount,
+      amount = h.amount,
       moved_at = moment
-    from (
-      select
-        c.id,
-        sum(c.change) as amount
-      from (
-        select h.id, h.amount as change
-        from unnest(held.ids, held.amounts) as h (id, amount)
-        union all
-        select l.id, -l.amount
-        from unnest(lines.from_ids, lines.amounts) as l (id, amount)
-        union all
-        select l.id, l.amount
-        from unnest(lines.to_ids, lines.amounts) as l (id, amount)
-      ) as c
-      group by c.id
-    ) as f
+    from unnest(held.ids, held.places, balances) as h (id, place, amount)
     where p.group_id = move_all.group_id
-      and p.id = f.id
+      and p.ctid = h.place
+      and p.id = h.id
     returning p.username, p.id, p.group_id, p.amount
   )
   select array_agg((m.username, m.id, m.group_id, m.amount)::ledger.current_participants order by m.id)
   into result.participants
   from moved as m;
+  if cardinality(result.participants) is distinct from cardinality(held.ids) then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = format('of %s balances %s were written', cardinality(held.ids), coalesce(cardinality(result.participants), 0));
+  end if;
 
   with written as (
     insert into ledger.entries (
@@ -101,7 +78,7 @@ begin
       l.to_amount,
       moment,
       l.metadata
-    from unnest(lines.from_ids, lines.to_ids, lines.amounts, from_amounts, to_amounts, lines.metadatas)
+    from unnest(lines.from_ids, lines.to_ids, amounts, from_amounts, to_amounts, lines.metadatas)
       with ordinality as l (from_id, to_id, amount, from_amount, to_amount, metadata, line)
     order by l.line
     returning id, from_id, to_id, amount, from_amount, to_amount
@@ -116,5 +93,5 @@ $$;
 
 alter function ledger.move_all owner to ledger_owner;
 comment on function ledger.move_all is
-  'Make the transfers of the lines, in their order, between participants whom lock_sides returned. Raises LG003, and LG001 where a balance would reach 2^256, for the first line that cannot be made.';
+  'Make the transfers of the lines, in their order, between participants whom lock_sides returned. Raises LG003, and LG001 where a balance would reach 2^256, for the first line that cannot be made; 40001 where a balance could not be written.';
 revoke execute on function ledger.move_all from public;

@@ -13,216 +13,240 @@ set search_path = ledger, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  lines         integer;
-  possible      boolean[];
-  -- Who is held, by ascending group and id, and which of them are each line's sides.
-  held_groups   bigint[];
-  held_ids      bigint[];
-  usernames     text[];
-  balances      numeric[];
-  moved         timestamptz[];
-  senders       integer[];
-  recipients    integer[];
-  -- What comes of each line that is made.
-  from_amounts  numeric[];
-  to_amounts    numeric[];
-  moments       timestamptz[];
-  entry_ids     bigint[];
-  touched       boolean[];
-  sender        integer;
-  recipient     integer;
-  from_amount   numeric;
-  to_amount     numeric;
-  moment        timestamptz;
-  called_at     timestamptz;
+  lines        integer;
+  shape        text;
+  free         boolean[];
+  -- Who is held, by ascending group and id, where their rows are, and which of them are the lines' sides: first those who
+  -- give, then those who get.
+  held_groups  bigint[];
+  held_ids     bigint[];
+  places       tid[];
+  usernames    text[];
+  balances     numeric[];
+  moved        timestamptz[];
+  changed      timestamptz[];
+  sides        integer[];
+  -- What comes of each line: that a side is not held, or what is written.
+  missed       boolean[];
+  entry_ids    bigint[];
+  from_amounts numeric[];
+  to_amounts   numeric[];
+  moments      timestamptz[];
+  sender       integer;
+  recipient    integer;
+  from_amount  numeric;
+  to_amount    numeric;
+  moment       timestamptz;
+  called_at    timestamptz;
+  written      integer;
 begin
-  if greatest(
+  lines := coalesce(greatest(
     cardinality(group_ids), cardinality(from_ids), cardinality(to_ids), cardinality(amounts),
     cardinality(idempotency_keys), cardinality(metadatas)
-  ) = 1 then
+  ), 0);
+  if lines = 1 then
     return next try_transfer(
       group_ids[1], from_ids[1], to_ids[1], amounts[1], idempotency_keys[1], metadatas[1]
     );
     return;
   end if;
 
-  select array_agg(
-    transfer_is_valid(l.group_id, l.from_id, l.to_id, l.amount, l.key, l.metadata)
-    order by l.place
-  )
-  into possible
-  from unnest(group_ids, from_ids, to_ids, amounts, idempotency_keys, metadatas)
-    with ordinality as l (group_id, from_id, to_id, amount, key, metadata, place);
-  lines := coalesce(cardinality(possible), 0);
+  -- What follows finds a line's values by its number. Lists that are shorter, or count from elsewhere, are made to fit.
+  shape := format('[1:%s]', lines);
+  if (
+    array_dims(group_ids) = shape and array_dims(from_ids) = shape and array_dims(to_ids) = shape
+    and array_dims(amounts) = shape and coalesce(array_dims(idempotency_keys), shape) = shape
+    and coalesce(array_dims(metadatas), shape) = shape
+  ) is not true then
+    select
+      array_agg(l.group_id order by l.line),
+      array_agg(l.from_id order by l.line),
+      array_agg(l.to_id order by l.line),
+      array_agg(l.amount order by l.line),
+      array_agg(l.key order by l.line),
+      array_agg(l.metadata order by l.line)
+    into
+      group_ids,
+      from_ids,
+      to_ids,
+      amounts,
+      idempotency_keys,
+      metadatas
+    from unnest(group_ids, from_ids, to_ids, amounts, idempotency_keys, metadatas)
+      with ordinality as l (group_id, from_id, to_id, amount, key, metadata, line);
+  end if;
   if idempotency_keys is not null then
-    possible := keys_free(group_ids, idempotency_keys, possible);
+    select keys_free(
+      group_ids, idempotency_keys,
+      array_agg(transfer_is_valid(l.group_id, l.from_id, l.to_id, l.amount, l.key, l.metadata) order by l.line)
+    )
+    into free
+    from unnest(group_ids, from_ids, to_ids, amounts, idempotency_keys, metadatas)
+      with ordinality as l (group_id, from_id, to_id, amount, key, metadata, line);
   end if;
 
   -- In ascending id, as every transfer does, and those that are free: a row that another session holds is not waited for.
-  with held as materialized (
-    select p.*
+  select
+    array_agg(h.group_id),
+    array_agg(h.id),
+    array_agg(h.place),
+    array_agg(h.username),
+    array_agg(h.amount),
+    array_agg(h.moved_at)
+  into
+    held_groups,
+    held_ids,
+    places,
+    usernames,
+    balances,
+    moved
+  from (
+    select
+      p.*,
+      p.ctid as place
     from (
       select distinct
         s.group_id,
         s.id
-      from unnest(group_ids, from_ids, to_ids, possible) as l (group_id, from_id, to_id, possible)
-      cross join lateral (values (l.group_id, l.from_id), (l.group_id, l.to_id)) as s (group_id, id)
-      where l.possible
+      from unnest(group_ids || group_ids, from_ids || to_ids) as s (group_id, id)
     ) as s
     join participants as p on p.group_id = s.group_id and p.id = s.id
     where p.exited_at is null
     order by p.group_id, p.id
     for no key update of p skip locked
-  ), numbered as materialized (
-    select
-      h.*,
-      row_number() over (order by h.group_id, h.id)::integer as number
-    from held as h
-  )
-  select
-    h.group_ids,
-    h.ids,
-    h.usernames,
-    h.balances,
-    h.moved,
-    l.senders,
-    l.recipients
-  into
-    held_groups,
-    held_ids,
-    usernames,
-    balances,
-    moved,
-    senders,
-    recipients
-  from (
-    select
-      array_agg(n.group_id order by n.number) as group_ids,
-      array_agg(n.id order by n.number) as ids,
-      array_agg(n.username order by n.number) as usernames,
-      array_agg(n.amount order by n.number) as balances,
-      array_agg(n.moved_at order by n.number) as moved
-    from numbered as n
-  ) as h
-  cross join (
-    select
-      array_agg(s.number order by l.place) as senders,
-      array_agg(r.number order by l.place) as recipients
-    from unnest(group_ids, from_ids, to_ids, possible) with ordinality as l (group_id, from_id, to_id, possible, place)
-    left join numbered as s on l.possible and s.group_id = l.group_id and s.id = l.from_id
-    left join numbered as r on l.possible and r.group_id = l.group_id and r.id = l.to_id
-  ) as l;
+  ) as h;
+
+  select array_agg(h.number order by s.place)
+  into sides
+  from unnest(group_ids || group_ids, from_ids || to_ids) with ordinality as s (group_id, id, place)
+  left join unnest(held_groups, held_ids) with ordinality as h (group_id, id, number)
+    on h.group_id = s.group_id
+    and h.id = s.id;
 
   -- One after the other, since each changes what the next one finds. What is refused is left to transfer(), which says why.
   -- An array that is filled from its middle would begin there.
+  changed := array_fill(null::timestamptz, array[coalesce(cardinality(held_ids), 0)]);
+  missed := array_fill(false, array[lines]);
+  entry_ids := array_fill(null::bigint, array[lines]);
   from_amounts := array_fill(null::numeric, array[lines]);
   to_amounts := from_amounts;
   moments := array_fill(null::timestamptz, array[lines]);
-  touched := array_fill(false, array[coalesce(cardinality(held_ids), 0)]);
   called_at := clock_timestamp();
   for line in 1 .. lines loop
-    sender := senders[line];
-    recipient := recipients[line];
-    continue when sender is null or recipient is null;
+    continue when not free[line] or not transfer_is_valid(
+      group_ids[line], from_ids[line], to_ids[line], amounts[line], idempotency_keys[line], metadatas[line]
+    );
+    sender := sides[line];
+    recipient := sides[lines + line];
+    if sender is null or recipient is null then
+      missed[line] := true;
+      continue;
+    end if;
     from_amount := balances[sender] - trunc(amounts[line]);
     to_amount := balances[recipient] + trunc(amounts[line]);
     continue when balance_fault(from_amount, to_amount) is not null;
 
-    moment := greatest(called_at, moved[sender], moved[recipient]);
+    moment := greatest(called_at, moved[sender], moved[recipient], changed[sender], changed[recipient]);
     balances[sender] := from_amount;
     balances[recipient] := to_amount;
-    moved[sender] := moment;
-    moved[recipient] := moment;
-    touched[sender] := true;
-    touched[recipient] := true;
+    changed[sender] := moment;
+    changed[recipient] := moment;
+    entry_ids[line] := nextval('entries_id_seq');
     from_amounts[line] := from_amount;
     to_amounts[line] := to_amount;
     moments[line] := moment;
   end loop;
 
+  -- Nobody moves a row that is locked, so it is where it was found: looking for it once more would take as long as
+  -- changing it.
   update participants as p
   set
     amount = h.amount,
     moved_at = h.moved_at
-  from unnest(held_groups, held_ids, balances, moved, touched) as h (group_id, id, amount, moved_at, touched)
-  where h.touched
-    and p.group_id = h.group_id
+  from unnest(held_ids, places, balances, changed) as h (id, place, amount, moved_at)
+  where h.moved_at is not null
+    and p.ctid = h.place
     and p.id = h.id;
+  get diagnostics written = row_count;
+  if written <> cardinality(array_remove(changed, null)) then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = format('of %s balances %s were written', cardinality(array_remove(changed, null)), written);
+  end if;
 
-  with written as (
-    insert into entries (group_id, kind, from_id, to_id, amount, from_amount, to_amount, created_at, metadata)
-    select
-      l.group_id,
-      'transfer',
-      l.from_id,
-      l.to_id,
-      l.amount,
-      l.from_amount,
-      l.to_amount,
-      l.moment,
-      l.metadata
-    from unnest(group_ids, from_ids, to_ids, amounts, from_amounts, to_amounts, moments, metadatas)
-      with ordinality as l (group_id, from_id, to_id, amount, from_amount, to_amount, moment, metadata, place)
-    where l.moment is not null
-    order by l.place
-    returning id
-  )
-  select array_agg(w.id order by w.id)
-  into entry_ids
-  from written as w;
+  insert into entries (group_id, id, kind, from_id, to_id, amount, from_amount, to_amount, created_at, metadata)
+  overriding system value
+  select
+    l.group_id,
+    l.id,
+    'transfer',
+    l.from_id,
+    l.to_id,
+    l.amount,
+    l.from_amount,
+    l.to_amount,
+    l.moment,
+    l.metadata
+  from unnest(group_ids, entry_ids, from_ids, to_ids, amounts, from_amounts, to_amounts, moments, metadatas)
+    as l (group_id, id, from_id, to_id, amount, from_amount, to_amount, moment, metadata)
+  where l.id is not null;
 
-  return query
-  with outcomes as materialized (
-    select
-      l.*,
-      (usernames[l.recipient], l.to_id, l.group_id, l.to_amount)::current_participants as to_participant,
-      (usernames[l.sender], l.from_id, l.group_id, l.from_amount)::current_participants as from_participant,
-      -- Ids ascend with the lines that were made.
-      entry_ids[count(l.moment) over (order by l.place)] as entry_id
-    from unnest(
-      group_ids, from_ids, to_ids, amounts, idempotency_keys, metadatas, possible, senders, recipients,
-      from_amounts, to_amounts, moments
-    ) with ordinality as l (
-      group_id, from_id, to_id, amount, key, metadata, possible, sender, recipient, from_amount, to_amount, moment, place
-    )
-  ), remembered as (
+  if idempotency_keys is not null then
     insert into idempotency_keys (group_id, key, operation, fingerprint, answer)
     select
-      o.group_id,
-      o.key,
+      l.group_id,
+      l.key,
       'transfer',
-      fingerprint(transfer_request(o.from_id, o.to_id, o.amount, o.metadata)),
-      to_json((o.to_participant, o.from_participant, o.entry_id, false)::transfer_result)
-    from outcomes as o
-    where o.moment is not null
-      and o.key is not null
-  )
+      fingerprint(transfer_request(l.from_id, l.to_id, l.amount, l.metadata)),
+      to_json((
+        (usernames[l.recipient], l.to_id, l.group_id, l.to_amount)::current_participants,
+        (usernames[l.sender], l.from_id, l.group_id, l.from_amount)::current_participants,
+        l.entry_id,
+        false
+      )::transfer_result)
+    from unnest(
+      group_ids, from_ids, to_ids, amounts, idempotency_keys, metadatas, sides[: lines], sides[lines + 1 :],
+      from_amounts, to_amounts, entry_ids
+    ) as l (group_id, from_id, to_id, amount, key, metadata, sender, recipient, from_amount, to_amount, entry_id)
+    where l.entry_id is not null
+      and l.key is not null;
+  end if;
+
+  return query
   select
-    o.place::integer,
+    l.line::integer,
     case
-      when o.moment is not null
+      when l.entry_id is not null
       then 'done'
-      when o.possible
-        and (o.sender is null or o.recipient is null)
+      when l.missed
         and (
           select count(*) from participants as p
-          where p.group_id = o.group_id
-            and p.id in (o.from_id, o.to_id)
+          where p.group_id = l.group_id
+            and p.id in (l.from_id, l.to_id)
             and p.exited_at is null
         ) = 2
       then 'locked'
       else 'left'
     end,
-    case when o.moment is not null then o.to_participant end,
-    case when o.moment is not null then o.from_participant end,
-    case when o.moment is not null then o.entry_id end
-  from outcomes as o
-  order by o.place;
+    case
+      when l.entry_id is not null
+      then (usernames[l.recipient], l.to_id, l.group_id, l.to_amount)::current_participants
+    end,
+    case
+      when l.entry_id is not null
+      then (usernames[l.sender], l.from_id, l.group_id, l.from_amount)::current_participants
+    end,
+    l.entry_id
+  from unnest(
+    group_ids, from_ids, to_ids, missed, sides[: lines], sides[lines + 1 :], from_amounts, to_amounts, entry_ids
+  ) with ordinality as l (
+    group_id, from_id, to_id, missed, sender, recipient, from_amount, to_amount, entry_id, line
+  );
 end
 $$;
 
 alter function ledger.transfer_each owner to ledger_owner;
 comment on function ledger.transfer_each is
-  'Make those of several transfers, also of several groups, that can be made at once: one row a line, in order. The outcome is done, with what transfer returns; locked, where another session holds a side; or left, for all that only transfer can tell. A line that is not done changed nothing, and touches no other. For services that collect requests: call transfer for what is not done.';
+  'Make those of several transfers, also of several groups, that can be made at once: one row a line, in order. The outcome is done, with what transfer returns; locked, where another session holds a side; or left, for all that only transfer can tell. A line that is not done changed nothing, and touches no other; one of shorter lists has nulls there. Raises 40001 where a balance could not be written, and did nothing. For services that collect requests: call transfer for what is not done.';
 revoke execute on function ledger.transfer_each from public;
 grant execute on function ledger.transfer_each to ledger_api;

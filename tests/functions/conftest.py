@@ -130,6 +130,20 @@ def behind(ledger: psycopg.Connection) -> Iterator[None]:
     ledger.execute(f"set session authorization {role}")
 
 
+@contextmanager
+def left_as_it_is(ledger: psycopg.Connection, participant: int) -> Iterator[None]:
+    """Have a trigger of somebody's keep a participant's row from being written."""
+    with behind(ledger):
+        ledger.execute("create function pg_temp.keep() returns trigger language plpgsql as 'begin return null; end'")
+        ledger.execute(
+            "create trigger keep before update on ledger.participants for each row "
+            f"when (old.id = {participant}) execute function pg_temp.keep()"
+        )
+    yield
+    with behind(ledger):
+        ledger.execute("drop trigger keep on ledger.participants")
+
+
 @pytest.fixture
 def keys(ledger: psycopg.Connection) -> Iterator[psycopg.Connection]:
     """The connection as the owner's, who alone makes API keys."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.functions.conftest import behind, rows
+from tests.functions.conftest import behind, left_as_it_is, rows
 from tests.support import balance, call, create, fields, join, one, refused
 
 LARGEST = 2**256 - 1
@@ -169,6 +169,13 @@ def test_a_ring_comes_round(ledger, group, alice, poor, moves):
     answer = moves(*(line(ring[at], ring[at + 1], 100) for at in range(4)))
     assert [entry[2:] for entry in sides(answer["entries"])] == [(0, 100)] * 4
     assert balances(ledger, group, alice, *poor) == [100, 0, 0, 0]
+
+
+def test_a_balance_that_is_not_written_takes_all_back(ledger, group, alice, bob):
+    with left_as_it_is(ledger, bob):
+        before = rows(ledger)
+        refused(ledger, "40001", "select ledger.transfer_all(%s, %s)", [group, json.dumps([line(alice, bob, 1)])])
+        assert rows(ledger) == before
 
 
 def test_a_pair_repeats_a_thousand_times(ledger, group, bob, record, moves):

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.functions.conftest import TOO_LONG, behind, rows
+from tests.functions.conftest import TOO_LONG, behind, left_as_it_is, rows
 from tests.support import balance, call, create, join, one, refused, transfer
 
 CALL = """
@@ -174,6 +174,64 @@ def test_moves_the_greatest_amount(ledger, group, carol):
 def test_a_list_that_is_longer_than_the_others_has_lines_that_are_left(ledger, group, alice, bob):
     call = "select outcome from ledger.transfer_each(%s, %s, %s, array[1], %s)"
     assert ledger.execute(call, [[group], [alice], [bob], ["a", "b"]]).fetchall() == [("done",), ("left",)]
+
+
+@pytest.mark.parametrize("counted", ["ids", "amounts", "keys", "metadatas", "all"])
+def test_a_list_may_count_from_elsewhere(ledger, group, alice, bob, record, counted):
+    def spelled(name: str, *values: object) -> str:
+        bounds = "[0:1]=" if counted in (name, "all") else ""
+        return f"{bounds}{{{','.join(map(str, values))}}}"
+
+    lines = [
+        spelled("ids", group, group),
+        spelled("ids", alice, bob),
+        spelled("ids", bob, alice),
+        spelled("amounts", 7, 30),
+        spelled("keys", "first", "second"),
+        spelled("metadatas", '"{}"', "null"),
+    ]
+    made = ledger.execute(
+        "select outcome, entry_id from ledger.transfer_each(%s, %s, %s, %s, %s, %s)", lines
+    ).fetchall()
+    assert [outcome for outcome, _ in made] == ["done", "done"]
+    entries = [entry for _, entry in made]
+    assert record()[2:] == [
+        (entries[0], "transfer", alice, bob, 7, 93, 107),
+        (entries[1], "transfer", bob, alice, 30, 77, 123),
+    ]
+    repeated = "select replayed, entry_id from ledger.transfer(%s, %s, %s, 30, 'second')"
+    assert one(ledger, repeated, [group, bob, alice]) == (True, entries[1])
+
+
+@pytest.mark.parametrize("unfit", ["{{%s,%s}}", "[2:3]={%s,%s}"])
+def test_lists_of_other_shapes_are_read_as_they_are_unnested(ledger, group, alice, bob, record, unfit):
+    columns = [(group, group), (alice, bob), (bob, alice), (5, 7)]
+    assert ledger.execute(
+        "select outcome from ledger.transfer_each(%s, %s, %s, %s)", [unfit % column for column in columns]
+    ).fetchall() == [("done",), ("done",)]
+    assert [entry[2:5] for entry in record()[2:]] == [(alice, bob, 5), (bob, alice, 7)]
+
+
+@pytest.mark.parametrize("short", ["group_ids", "from_ids", "to_ids", "amounts"])
+def test_the_end_of_a_shorter_list_is_missing_in_its_lines_alone(ledger, group, alice, bob, record, short):
+    columns = {
+        "group_ids": [group] * 3,
+        "from_ids": [alice, bob, alice],
+        "to_ids": [bob, alice, bob],
+        "amounts": [Decimal(amount) for amount in (5, 7, 11)],
+    }
+    columns[short] = columns[short][:2]
+    made = ledger.execute("select outcome from ledger.transfer_each(%s, %s, %s, %s)", [*columns.values()]).fetchall()
+    assert made == [("done",), ("done",), ("left",)]
+    assert [entry[2:5] for entry in record()[2:]] == [(alice, bob, 5), (bob, alice, 7)]
+
+
+def test_a_balance_that_is_not_written_takes_all_back(ledger, group, alice, bob):
+    with left_as_it_is(ledger, bob):
+        before = rows(ledger)
+        call = "select from ledger.transfer_each(%s, %s, %s, array[1, 1])"
+        refused(ledger, "40001", call, [[group] * 2, [alice, alice], [bob, 2**62]])
+        assert rows(ledger) == before
 
 
 def test_nothing_is_asked_of_no_line(ledger):
