@@ -2,7 +2,7 @@
 create or replace function ledger.fingerprint(
   request text[]
 ) returns bytea
-language sql immutable parallel safe
+language sql stable parallel safe
 as $$
   -- What is not given leaves no trace, so that a key outlives the coming of a new optional parameter.
   select sha256(convert_to(array_remove(fingerprint.request, null)::text, 'UTF8'))
