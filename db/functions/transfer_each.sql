@@ -157,8 +157,7 @@ begin
     moments[line] := moment;
   end loop;
 
-  -- Nobody moves a row that is locked, so it is where it was found: looking for it once more would take as long as
-  -- changing it.
+  -- Nobody moves a row that is locked, so it is where it was found.
   update participants as p
   set
     amount = h.amount,
