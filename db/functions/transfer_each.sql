@@ -44,12 +44,6 @@ begin
     cardinality(group_ids), cardinality(from_ids), cardinality(to_ids), cardinality(amounts),
     cardinality(idempotency_keys), cardinality(metadatas)
   ), 0);
-  if lines = 1 then
-    return next try_transfer(
-      group_ids[1], from_ids[1], to_ids[1], amounts[1], idempotency_keys[1], metadatas[1]
-    );
-    return;
-  end if;
 
   -- What follows finds a line's values by its number. Lists that are shorter, or count from elsewhere, are made to fit.
   shape := format('[1:%s]', lines);
@@ -75,6 +69,14 @@ begin
     from unnest(group_ids, from_ids, to_ids, amounts, idempotency_keys, metadatas)
       with ordinality as l (group_id, from_id, to_id, amount, key, metadata, line);
   end if;
+
+  if lines = 1 then
+    return next try_transfer(
+      group_ids[1], from_ids[1], to_ids[1], amounts[1], idempotency_keys[1], metadatas[1]
+    );
+    return;
+  end if;
+
   if idempotency_keys is not null then
     select keys_free(
       group_ids, idempotency_keys,
@@ -133,9 +135,9 @@ begin
   moments := array_fill(null::timestamptz, array[lines]);
   called_at := clock_timestamp();
   for line in 1 .. lines loop
-    continue when not free[line] or not transfer_is_valid(
+    continue when not coalesce(free[line], transfer_is_valid(
       group_ids[line], from_ids[line], to_ids[line], amounts[line], idempotency_keys[line], metadatas[line]
-    );
+    ));
     sender := sides[line];
     recipient := sides[lines + line];
     if sender is null or recipient is null then

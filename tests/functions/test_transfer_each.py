@@ -212,6 +212,16 @@ def test_lists_of_other_shapes_are_read_as_they_are_unnested(ledger, group, alic
     assert [entry[2:5] for entry in record()[2:]] == [(alice, bob, 5), (bob, alice, 7)]
 
 
+@pytest.mark.parametrize("unfit", ["[0:0]={%s}", "{{%s}}"])
+def test_a_line_alone_keeps_its_key_and_metadata_whatever_its_lists_count_from(ledger, group, alice, bob, unfit):
+    lists = [[group], [alice], [bob], [Decimal(5)], unfit % "key", unfit % '"{}"']
+    query = "select outcome, entry_id from ledger.transfer_each(%s, %s, %s, %s, %s::text[], %s::jsonb[])"
+    ((outcome, entry),) = ledger.execute(query, lists).fetchall()
+    assert outcome == "done"
+    repeated = "select replayed, entry_id from ledger.transfer(%s, %s, %s, 5, 'key', '{}')"
+    assert one(ledger, repeated, [group, alice, bob]) == (True, entry)
+
+
 @pytest.mark.parametrize("short", ["group_ids", "from_ids", "to_ids", "amounts"])
 def test_the_end_of_a_shorter_list_is_missing_in_its_lines_alone(ledger, group, alice, bob, record, short):
     columns = {
