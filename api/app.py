@@ -16,7 +16,9 @@ from sanic.handlers import ErrorHandler
 from api.access import Access
 from api.arguments import read_arguments
 from api.batching import SharedCalls
+from api.bodies import Turns
 from api.call import prefers_strings, render, statement
+from api.connection import SharedAnswer, most_connections
 from api.database import Database, Values
 from api.docs import Page, pages
 from api.errors import Problem, from_database, from_framework
@@ -52,6 +54,7 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
         "ledger", configure_logging=False, router=Router(), error_handler=Problems(), request_class=WatchedRequest
     )
     app.ctx.watch = watch
+    app.ctx.max_connections = most_connections()
     app.config.update(
         ACCESS_LOG=False,
         REQUEST_MAX_HEADER_SIZE=MAX_HEADER,
@@ -64,6 +67,7 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
     access = Access(database, open_at_first)
     shared = {route: SharedCalls(route, database, watch.metrics) for route in ROUTES if route.together}
     gauges = Gauges(watch, database, [*shared.values()])
+    turns = Turns()
     stopping = asyncio.Event()
 
     @app.before_server_start
@@ -94,7 +98,7 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
         if route.function == "health":
             handler = handle_health(route, database, watch)
         else:
-            handler = handle(route, database, access, shared.get(route), stopping)
+            handler = handle(route, database, access, shared.get(route), turns, stopping)
         add(route.path, methods, handler, f"{route.function}_{route.methods[0].lower()}")
     add(LIVE, ["GET", "HEAD"], tell_live, "live")
     add(METRICS, ["GET", "HEAD"], handle_metrics(gauges, metrics_for_all), "metrics")
@@ -109,7 +113,12 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
 
 
 def handle(
-    route: Route, database: Database, access: Access, shared: SharedCalls | None, stopping: asyncio.Event
+    route: Route,
+    database: Database,
+    access: Access,
+    shared: SharedCalls | None,
+    turns: Turns,
+    stopping: asyncio.Event,
 ) -> Handler:
     """The handler of a route: who asks, arguments, one call, the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
@@ -127,9 +136,12 @@ def handle(
 
     async def handler(request: WatchedRequest, **parts: str) -> HTTPResponse:
         await access.admit(route, request, parts)
-        parameters = await read_arguments(route, request, parts)
-        strings = route.has_amounts and prefers_strings(request)
-        row = await call(request, parameters, strings)
+        try:
+            parameters = await read_arguments(route, request, turns, parts)
+            strings = route.has_amounts and prefers_strings(request)
+            row = await call(request, parameters, strings)
+        finally:
+            turns.give_back(request)
         if route.feed:
             # A long poll. Nothing wakes it: a NOTIFY in the money's transaction would take a lock of the whole server.
             patience = asyncio.get_running_loop().time() + float(request.args.get("wait") or 0)
@@ -180,10 +192,27 @@ def handle_metrics(gauges: Gauges, for_all: bool) -> Handler:
 def show(page: Page) -> Handler:
     """The handler of a page, which is the same for everybody."""
 
+    plain, compressed = page.content, page.compressed
+    headers = {**page.headers, "Vary": "Accept-Encoding"} if compressed else page.headers
+
     async def handler(request: Request) -> HTTPResponse:
-        return HTTPResponse(page.content, headers=dict(page.headers), content_type=page.media_type)
+        if compressed and accepts_gzip(request):
+            return SharedAnswer(
+                compressed, headers={**headers, "Content-Encoding": "gzip"}, content_type=page.media_type
+            )
+        return SharedAnswer(plain, headers=dict(headers), content_type=page.media_type)
 
     return handler
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Whether the client takes gzip (RFC 9110, 12.5.3)."""
+    weights = {"*": 0.0}
+    for coding in ",".join(request.headers.getall("accept-encoding", ())).split(","):
+        name, _, weight = coding.replace(" ", "").lower().partition(";q=")
+        with suppress(ValueError):
+            weights[name] = float(weight or 1)
+    return weights.get("gzip", weights["*"]) > 0
 
 
 async def tell_methods(request: Request, **parts: str) -> HTTPResponse:
@@ -203,6 +232,8 @@ class Problems(ErrorHandler):
             logger.error("a request failed", exc_info=exception, extra={"request_id": request_id})
             problem = Problem("internal_error", "an internal error; the log knows more", request_id=request_id)
         cast("WatchedRequest", request).problem = problem
+        # What was under way when it was raised, the body included, would stay for as long as the request does.
+        problem.__traceback__ = problem.__cause__ = problem.__context__ = None
         return HTTPResponse(problem.body(), problem.status, problem.all_headers, "application/problem+json")
 
     default = response

@@ -1,6 +1,5 @@
 """From a request to the arguments of its route's call: all bad fields are told at once."""
 
-import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -10,10 +9,11 @@ from typing import cast
 from sanic import Request
 from sanic.http import Http
 
+from api.bodies import Turns, decode, read_body
+from api.connection import Connection
 from api.errors import Problem
-from api.routes import KEY, MIB, Argument, Route
+from api.routes import KEY, Argument, Route
 from api.values import (
-    DECODER,
     MAX_LIMIT,
     MISSING,
     Members,
@@ -23,6 +23,7 @@ from api.values import (
     significant,
     wait_fault,
 )
+from api.watch import WatchedRequest
 
 MAX_ERRORS = 100  # bad fields that are told; a body may name a hundred thousand
 
@@ -35,17 +36,23 @@ Values = dict[str, str | None]
 Errors = dict[str, list[str]]
 
 
-async def read_arguments(route: Route, request: Request, parts: Mapping[str, str]) -> Values:
-    """The values for a route's call, as text, by parameter. Raises Problem with every bad field at once."""
+async def read_arguments(route: Route, request: WatchedRequest, turns: Turns, parts: Mapping[str, str]) -> Values:
+    """The values for a route's call, as text, by parameter. Raises Problem with every bad field at once.
+
+    For a large body it takes a turn, which its caller gives back.
+    """
     values: Values = {}
     errors: Errors = {}
-    body = await read_body(request, route.body_limit)
-    if route.body and (body or not all(argument.optional for argument in route.body)):
-        # What a large body takes to parse would keep other requests waiting.
-        given = await asyncio.to_thread(parse, request, body) if len(body) > MIB else parse(request, body)
-        read_members(route, given, parts, values, errors)
-    else:
-        values.update((argument.parameter, None) for argument in route.body)
+    connection = cast("Connection", cast("Http", request.stream).protocol)
+    try:
+        body = await read_body(route, request)
+        if route.body and (body or not all(argument.optional for argument in route.body)):
+            read_members(route, await parse(route, request, turns, body), parts, values, errors)
+        else:
+            values.update((argument.parameter, None) for argument in route.body)
+    finally:
+        if connection.body_size:
+            connection.hold_body(0)
     if route.query or request.query_string:
         read_query(route, request, values, errors)
     if route.keyed:
@@ -65,34 +72,14 @@ async def read_arguments(route: Route, request: Request, parts: Mapping[str, str
     return values
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The request's body, at most `limit` bytes. What is longer is read to its end by the server and dropped."""
-    stream = cast("Http | None", request.stream)
-    chunks = []
-    while stream is not None and stream.request_body:
-        # As many as the head said, or the chunks that came.
-        if (stream.request_bytes or 0) > limit:
-            raise Problem("body_too_large", f"a body may have {limit} bytes")
-        if chunk := await stream.read():
-            chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def parse(request: Request, body: bytes) -> Members:
+async def parse(route: Route, request: WatchedRequest, turns: Turns, body: bytes | bytearray) -> Members:
     if body and not is_json(request.headers.get("content-type", "")):
         raise Problem(
             "unsupported_media_type",
             "the body must be application/json in UTF-8",
             headers={"Accept-Patch" if request.method == "PATCH" else "Accept": "application/json"},
         )
-    try:
-        value = DECODER.decode(body.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise Problem("invalid_json", "the body is not UTF-8") from None
-    except RecursionError:
-        raise Problem("invalid_json", "the body is nested too deeply") from None
-    except ValueError as error:
-        raise Problem("invalid_json", f"the body is not JSON: {error}" if body else "the body is empty") from None
+    value = await decode(route, request, turns, body)
     if not isinstance(value, Members):
         raise Problem("invalid_json", "the body must be a JSON object")
     return value

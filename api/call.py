@@ -12,13 +12,14 @@ from urllib.parse import urlencode
 from sanic import HTTPResponse, Request
 from sanic.compat import Header
 
+from api.connection import Answer
 from api.routes import AMOUNTS, Argument, Route, Shape
 from api.values import MAX_LIMIT, sql_type
 
 AMOUNTS_AS_STRINGS = re.compile(r'\s*amounts\s*=\s*"?string"?\s*(;.*)?', re.IGNORECASE)
 
 
-class Success(HTTPResponse):
+class Success(Answer):
     """An answer whose headers are made of numbers, paths and words of ours: nothing in them can end a line.
 
     Sanic looks for that in each of them, and keeps them where one may be given twice, which takes as long as reading

@@ -1,40 +1,124 @@
-"""A client's connection: Sanic's, with time limits that a client cannot stretch by being slow.
+"""A client's connection: Sanic's, with limits that a client cannot stretch by being slow, large or many.
 
-Sanic counts from the last byte that came: whoever sends one now and then is never too late, and whoever does not read
-an answer is waited for. Here a request's time runs from its first byte until it is whole, and an answer's until it is
-read.
+Sanic counts from the last byte that came: a client that sends one now and then is never too late, and one that does not
+read an answer is waited for. Here a request's time runs from its first byte until it is whole, and an answer's from
+when its client falls behind until it is read. The bytes of requests that are not whole, and of answers that are not
+read, are bounded for all connections of a worker together.
 """
 
+import resource
 from asyncio import TimerHandle
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
-from sanic.exceptions import RequestTimeout
-from sanic.http import Stage
+from sanic import HTTPResponse
+from sanic.exceptions import RequestCancelled, RequestTimeout
+from sanic.http import Http, Stage
 from sanic.server import HttpProtocol
+
+from api.errors import Problem
+from api.memory import Budget
 
 # For an answer to be read: 4 MiB, the largest page, over a line of 600 kbit/s.
 ANSWER_TIMEOUT = 60.0  # seconds
+# Connections of a worker; one more is refused. So many idle ones take 130 MB.
+MAX_CONNECTIONS = 16_384
+OTHER_FILES = 128  # that a worker may have open beside its clients' connections
+# Bytes of an answer that are handed over at a time, and again as its client reads them.
+SLICE = 64 << 10
+# Bytes of a request that count for nothing, as an ordinary one is not longer.
+SMALL = 4 << 10
+MAX_UNFINISHED = 48 << 20  # bytes of requests that are not whole
+MAX_UNREAD = 48 << 20  # bytes of answers that are not read
+
+
+class Answer(HTTPResponse):
+    """An answer that is handed over slice by slice, as its client reads it."""
+
+    shared = False  # whether all clients get the same body, so that one which is not read takes no memory of its own
+
+    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
+        body = self.body
+        if data is not None or body is None or len(body) <= SLICE:
+            await super().send(data, end_stream)
+            return
+        self.headers["content-length"] = str(len(body))
+        connection = cast("Connection", cast("Http", self.stream).protocol)
+        rest = memoryview(body)
+        try:
+            while rest:
+                await super().send(cast("Any", rest[:SLICE]), len(rest) <= SLICE)
+                rest = rest[SLICE:]
+        except RequestCancelled:
+            cast("Any", self.stream).response_func = None  # the client has gone: what follows goes nowhere
+            raise
+        connection.answered()
+
+
+class SharedAnswer(Answer):
+    """An answer with the same body for all clients."""
+
+    shared = True
 
 
 class Connection(HttpProtocol):
     """A connection whose client is cut off when a request does not arrive, or an answer is not read, in time."""
 
-    __slots__ = ("unread",)
+    __slots__ = ("body_size", "unread", "unread_request")
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self.body_size = 0  # bytes that are read of the body
         self.unread: TimerHandle | None = None
+        self.unread_request: object = None  # that the timer is for
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.app.ctx.max_connections:
+            transport.write(CROWDED)
+            self.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self.answered()
+        UNFINISHED.release(self)
+
+    def cut_off(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         began = self._time
         super().data_received(data)
         if self.is_amid_a_request():
             self._time = began
+        self.hold_unfinished()
 
     def is_amid_a_request(self) -> bool:
         """Whether what arrives belongs to a request that has begun, or to one that was refused before it was whole."""
         return self.http is not None and (self.http.stage is not Stage.IDLE or bool(self.http.request_body))
+
+    def hold_body(self, size: int) -> None:
+        """Note that so many bytes of the body are read and kept."""
+        self.body_size = size
+        self.hold_unfinished()
+
+    def hold_unfinished(self) -> None:
+        size = self.unfinished_bytes()
+        if size > SMALL:
+            UNFINISHED.hold(self, size)
+        else:
+            UNFINISHED.release(self)
+
+    def unfinished_bytes(self) -> int:
+        return self.body_size + len(self.recv_buffer)
+
+    def unread_bytes(self) -> int:
+        waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        response = self.http.response if self.http is not None else None
+        return (
+            waiting if response is None or getattr(response, "shared", False) else waiting + len(response.body or b"")
+        )
 
     def check_timeouts(self) -> None:
         # Sanic takes a request whose header is there for one that is being handled.
@@ -51,11 +135,44 @@ class Connection(HttpProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        assert self.transport is not None
-        self.unread = self.loop.call_later(ANSWER_TIMEOUT, self.transport.abort)
+        request = self.http.request if self.http is not None else None
+        if self.unread is None or self.unread_request is not request:
+            if self.unread is not None:
+                self.unread.cancel()
+            self.unread = self.loop.call_later(ANSWER_TIMEOUT, self.cut_off)
+            self.unread_request = request
+        UNREAD.hold(self, self.unread_bytes())
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.unread is not None:
+        if self.http is None or self.http.stage is not Stage.RESPONSE:
+            self.answered()
+
+    def answered(self) -> None:
+        """Stop waiting for the client to read, unless it has still to."""
+        if self.unread is not None and self._can_write.is_set():
             self.unread.cancel()
-            self.unread = None
+            self.unread = self.unread_request = None
+            UNREAD.release(self)
+
+
+UNFINISHED = Budget(MAX_UNFINISHED, Connection.unfinished_bytes)
+UNREAD = Budget(MAX_UNREAD, Connection.unread_bytes)
+
+
+def most_connections() -> int:
+    """How many connections a worker may have: what it can open, MAX_CONNECTIONS at most."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(min(MAX_CONNECTIONS, files - OTHER_FILES), 1)
+
+
+def crowded() -> bytes:
+    """The answer to a client whose connection is one too many."""
+    problem = Problem("busy", "the server has too many connections; nothing was done")
+    headers = {"content-type": "application/problem+json", "connection": "close"} | problem.all_headers
+    body = problem.body()
+    lines = [f"{name}: {value}" for name, value in (headers | {"content-length": str(len(body))}).items()]
+    return "\r\n".join(["HTTP/1.1 503 Service Unavailable", *lines, "", ""]).encode() + body
+
+
+CROWDED = crowded()

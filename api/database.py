@@ -28,6 +28,7 @@ MAX_WAITING = 1024  # requests that wait for a connection; one more is refused
 WAIT_TIMEOUT = 5.0  # seconds that a request waits for a connection
 CONNECT_TIMEOUT = 5  # seconds
 CONNECT_PATIENCE = 0.5  # seconds that a request waits while the database cannot be reached
+HEAVY = 1 << 20  # characters of a parameter from which on a call has a connection of its own
 CALL_TIMEOUT = 12.0  # seconds until a call is given up that the server's own time-outs did not end
 RETRY_PAUSE = 0.02  # seconds before a second attempt
 HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
@@ -188,7 +189,9 @@ class Database:
         parameters: Mapping[str, str | None],
         traces: Iterable[Trace],
     ) -> list[Values]:
-        connection = await self.take(pool)
+        # A connection keeps the buffer that it once needed: a very large call has one of its own.
+        heavy = any(value is not None and len(value) > HEAVY for value in parameters.values())
+        connection = await (self.connect("heavy call") if heavy else self.take(pool))
         try:
             backend = connection.pgconn.backend_pid
             for trace in traces:
@@ -206,7 +209,7 @@ class Database:
                 raise ConnectionLost from error
             raise
         finally:
-            await pool.putconn(connection)
+            await (connection.close() if heavy else pool.putconn(connection))
         result = cursor.pgresult
         assert result is not None
         columns = range(result.nfields)
@@ -228,6 +231,14 @@ class Database:
             if not closed_while_idle(connection):
                 return connection
             await pool.putconn(connection)
+
+    async def connect(self, name: str) -> psycopg.AsyncConnection:
+        """A connection of no pool. Raises psycopg.Error."""
+        connection = await psycopg.AsyncConnection.connect(
+            self.conninfo, autocommit=True, application_name=f"{self.name} {name}"
+        )
+        await self.configure(connection)
+        return connection
 
     async def configure(self, connection: psycopg.AsyncConnection) -> None:
         await connection.execute(SETTINGS, {"names": [*TIMEOUTS], "values": [*TIMEOUTS.values()]})

@@ -4,8 +4,10 @@ The browser asks no other host for anything, and runs no script but the two that
 authors published it, and ours.
 """
 
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 
 from api import openapi
@@ -59,6 +61,12 @@ class Page:
     content: bytes
     media_type: str
     headers: Mapping[str, str]
+
+    @cached_property
+    def compressed(self) -> bytes | None:
+        """The content in gzip, where that is much shorter."""
+        compressed = gzip.compress(self.content, mtime=0)
+        return compressed if len(compressed) < 0.9 * len(self.content) else None
 
 
 def pages() -> dict[str, Page]:

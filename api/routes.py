@@ -113,6 +113,11 @@ class Route:
         return tuple(argument for argument in self.arguments if argument.source == "body")
 
     @cached_property
+    def lines(self) -> str | None:
+        """The member of the body that holds a list of lines."""
+        return next((argument.name for argument in self.body if argument.kind == "lines"), None)
+
+    @cached_property
     def query(self) -> tuple[Argument, ...]:
         return tuple(argument for argument in self.arguments if argument.source == "query")
 

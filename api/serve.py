@@ -43,6 +43,13 @@ FIND_THE_VANISHED = {
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 60_000,  # milliseconds
 }
 
+# What the system keeps of answers that a client has not acknowledged, for each connection; handed on, too.
+SEND_BUFFER = 256 << 10  # bytes
+
+# Have glibc give large blocks back to the system when they are freed. By default it keeps those up to the size of the
+# largest one that was, and a worker stays as large as its largest requests made it.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10), "MALLOC_TRIM_THRESHOLD_": str(4 << 20), "MALLOC_ARENA_MAX": "2"}
+
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 
 
@@ -77,6 +84,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
     for (level, option), value in FIND_THE_VANISHED.items():
         sock.setsockopt(level, option, value)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return sock
 
 
@@ -168,7 +176,7 @@ def start(
             # -P: an `api` in the working directory is not ours.
             [sys.executable, "-P", "-m", "api.serve", *(str(int(number)) for number in numbers)],
             # The connection string may hold a password, which the command line would show to everybody.
-            env=os.environ | {"LEDGER_WORKER_DATABASE": conninfo, "SANIC_IGNORE_PRODUCTION_WARNING": "true"},
+            env=os.environ | MALLOC | {"LEDGER_WORKER_DATABASE": conninfo, "SANIC_IGNORE_PRODUCTION_WARNING": "true"},
             stdin=subprocess.DEVNULL,
             pass_fds=[sock.fileno(), alive, ready, memory],
             process_group=0,  # a terminal's Ctrl-C goes to the supervisor

@@ -8,7 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 from api.routes import Kind
@@ -17,13 +18,22 @@ MAX_LIMIT = 1000  # rows of a page
 MAX_WAIT = 30  # seconds that a reader of the feed may wait
 MAX_ID = str(2**63 - 1)
 MAX_AMOUNT_DIGITS = 78  # of 2^256 - 1; the exact bound is a rule and lies in SQL
+MAX_LINES = 10_000  # of a multi-party transfer; the same rule lies in SQL, and keeps the rest from being decoded here
 MAX_NUMBER = 4096  # digits, and exponent, of a number in metadata, which may have as many bytes
+# Characters of metadata, its numbers written out. SQL allows 4096 bytes of what it makes of them, which is never more
+# than a quarter of this unless a number has thousands of zeros that mean nothing.
+MAX_METADATA = 4 * 4096
+MAX_DEPTH = 256  # of metadata's lists and objects
 
-DIGITS = re.compile("[0-9]+", re.ASCII)
+HEX_QUANTITY = re.compile("0x[0-9a-fA-F]+")
+MAX_HEX_DIGITS = 64  # of 2^256 - 1
 EXPONENT = re.compile("[eE][+-]?0*([0-9]*)")
 SURROGATES = re.compile("[\ud800-\udfff]")
 # A + that a client forgot to escape arrives as a space.
-TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9:]{8})(\.[0-9]+)?([Zz]|[ +-][0-9]{2}:[0-9]{2})", re.ASCII)
+TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}):([0-9]{2})(\.[0-9]+)?([Zz]|[ +-][0-9]{2}:[0-9]{2})", re.ASCII
+)
+LEAP_SECOND = "60"
 
 MISSING = object()
 
@@ -68,22 +78,54 @@ class Unspeakable(ValueError):
 
 def spell(value: object) -> str:
     """The JSON text of a decoded value, its numbers to the digit. Raises Unspeakable."""
-    if isinstance(value, Number):
-        exponent = EXPONENT.search(value)
-        if len(value) > MAX_NUMBER or (exponent and (len(exponent[1]) > 4 or int(exponent[1] or 0) > MAX_NUMBER)):
-            raise Unspeakable(f"must not have a number of more than {MAX_NUMBER} digits")
-        return value
-    if isinstance(value, str):
-        if "\0" in value or SURROGATES.search(value):
-            raise Unspeakable("must not contain a NUL or half of a surrogate pair")
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, Members):
-        if value.repeated:
-            raise Unspeakable(f"must give {printable(min(value.repeated))} once")
-        return f"{{{','.join(f'{spell(name)}:{spell(inner)}' for name, inner in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{','.join(map(spell, value))}]"
-    return json.dumps(value)
+    text: list[str] = []
+    zeros = 0
+
+    def add(value: object, depth: int = 0) -> None:
+        nonlocal zeros
+        if depth > MAX_DEPTH:
+            raise Unspeakable("is nested too deeply")
+        if isinstance(value, Number):
+            zeros += number_of_zeros(value)
+            text.append(value)
+        elif isinstance(value, str):
+            if "\0" in value or SURROGATES.search(value):
+                raise Unspeakable("must not contain a NUL or half of a surrogate pair")
+            text.append(json.dumps(value, ensure_ascii=False))
+        elif isinstance(value, Members):
+            if value.repeated:
+                raise Unspeakable(f"must give {printable(min(value.repeated))} once")
+            mark = "{"
+            for name, inner in value.items():
+                text.append(mark)
+                add(name)
+                text.append(":")
+                add(inner, depth + 1)
+                mark = ","
+            text.append("}" if value else "{}")
+        elif isinstance(value, list):
+            mark = "["
+            for inner in value:
+                text.append(mark)
+                add(inner, depth + 1)
+                mark = ","
+            text.append("]" if value else "[]")
+        else:
+            text.append(json.dumps(value))
+
+    add(value)
+    spelled = "".join(text)
+    if len(spelled) + zeros > MAX_METADATA:
+        raise Unspeakable("must have at most 4096 bytes")
+    return spelled
+
+
+def number_of_zeros(number: Number) -> int:
+    """The most digits that PostgreSQL adds when it writes a number out: 1e3 has three. Raises Unspeakable."""
+    exponent = EXPONENT.search(number)
+    if len(number) > MAX_NUMBER or (exponent and (len(exponent[1]) > 4 or int(exponent[1] or 0) > MAX_NUMBER)):
+        raise Unspeakable(f"must not have a number of more than {MAX_NUMBER} digits")
+    return int(exponent[1] or 0) if exponent else 0
 
 
 def id_fault(value: object) -> str | None:
@@ -112,13 +154,27 @@ def wait_fault(value: object) -> str | None:
     return None
 
 
-def amount_fault(value: object) -> str | None:
+def read_id(value: object) -> Reading:
+    found = id_fault(value)
+    return wrong(found) if found else right(significant(str(value)))
+
+
+def read_amount(value: object) -> Reading:
+    """An amount in decimal digits, or as a hex quantity (Ethereum's JSON-RPC, "0x1f")."""
     if value is MISSING or value is None:
-        return "must be given"
+        return wrong("must be given")
     digits = digits_of(value)
+    if digits is None and isinstance(value, str) and HEX_QUANTITY.fullmatch(value):
+        digits = digits_of_hex(value)
     if digits is None:
-        return "must be a whole number that is not negative, or a string of its digits"
-    return "must be below 2^256" if len(digits) > MAX_AMOUNT_DIGITS else None
+        return wrong("must be a whole number that is not negative, a string of its digits, or a hex quantity")
+    return wrong("must be below 2^256") if len(digits) > MAX_AMOUNT_DIGITS else right(digits or "0")
+
+
+def digits_of_hex(quantity: str) -> str:
+    """The decimal digits of a hex quantity; of one that is too large, more than any amount has."""
+    digits = significant(quantity[2:])
+    return "9" * (MAX_AMOUNT_DIGITS + 1) if len(digits) > MAX_HEX_DIGITS else significant(str(int(digits or "0", 16)))
 
 
 def text_fault(value: object) -> str | None:
@@ -155,13 +211,24 @@ def read_time(value: object) -> Reading:
     """A time as in RFC 3339: with its offset."""
     match = TIME.fullmatch(str(value))
     if match:
-        date, time, fraction, offset = match.groups(default="")
-        spelled = f"{date}T{time}{fraction[:7]}{offset.upper().replace(' ', '+')}"
+        date, time, seconds, fraction, offset = match.groups(default="")
+        leaps = seconds == LEAP_SECOND
+        spelled = f"{date}T{time}:{'59' if leaps else seconds}{fraction[:7]}{offset.upper().replace(' ', '+')}"
         with suppress(ValueError, OverflowError):
             moment = datetime.fromisoformat(spelled)
+            if leaps:
+                return read_leap_second(moment)
             # PostgreSQL knows offsets below 16 hours, RFC 3339 below 24.
             return right(spelled if offset[1:3] < "16" else moment.astimezone(UTC).isoformat())
     return wrong("must be a time as in RFC 3339, with its offset")
+
+
+def read_leap_second(before: datetime) -> Reading:
+    """The second after the last one of a UTC day, which computers count as the first one of the next day."""
+    moment = (before + timedelta(seconds=1)).astimezone(UTC)
+    if (moment.hour, moment.minute, moment.second) != (0, 0, 0):
+        return wrong("must be a time as in RFC 3339: a leap second ends a day in UTC")
+    return right(moment.isoformat())
 
 
 def read_boolean(value: object) -> Reading:
@@ -180,8 +247,6 @@ def read_object(value: object) -> Reading:
         return right(spell(value))
     except Unspeakable as fault:
         return wrong(str(fault))
-    except RecursionError:
-        return wrong("is nested too deeply")
 
 
 def read_json(value: object) -> Reading:
@@ -191,44 +256,82 @@ def read_json(value: object) -> Reading:
     return wrong("must be a JSON object")
 
 
+@dataclass
+class Lines:
+    """The lines of a multi-party transfer as JSON texts, and what is wrong with those that have none, by line."""
+
+    texts: list[str] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.texts) + len(self.faults)
+
+    def add(self, line: object) -> None:
+        try:
+            self.texts.append(spell_line(line))
+        except Unspeakable as fault:
+            self.faults[f"[{len(self)}]{fault.part}"] = str(fault)
+
+
 def read_lines(value: object) -> Reading:
     """The lines of a multi-party transfer. What they hold is for SQL to judge."""
     if value is MISSING or value is None:
         return wrong("must be given")
-    if not isinstance(value, list):
+    if isinstance(value, list):
+        lines = value[: MAX_LINES + 1]
+        value = Lines()
+        for line in lines:
+            value.add(line)
+    if not isinstance(value, Lines):
         return wrong("must be a list")
-    lines, faults = [], {}
-    for number, line in enumerate(value):
-        try:
-            lines.append(spell_line(line) if isinstance(line, Members) else spell(line))
-        except Unspeakable as fault:
-            faults[f"[{number}]{fault.part}"] = str(fault)
-        except RecursionError:
-            faults[f"[{number}]"] = "is nested too deeply"
-    return faults, None if faults else f"[{','.join(lines)}]"
+    if len(value) > MAX_LINES:
+        return wrong(f"must have 1 to {MAX_LINES} lines")
+    return value.faults, None if value.faults else f"[{','.join(value.texts)}]"
 
 
-LINE_MEMBERS = {name: f'"{name}"' for name in ("from", "to", "amount", "metadata")}
+MOVEMENT = frozenset({"from", "to", "amount"})
 
 
-def spell_line(line: Members) -> str:
+def spell_line(line: object) -> str:
+    """The JSON text of a line, in which SQL finds what is wrong with it. Raises Unspeakable."""
+    if not isinstance(line, Members):
+        return "null"
     if line.repeated:
         raise Unspeakable("must be given once", f".{printable(min(line.repeated))}")
     return f"{{{','.join([spell_member(name, value) for name, value in line.items()])}}}"
 
 
 def spell_member(name: str, value: object) -> str:
-    spelled = LINE_MEMBERS.get(name) or spell(name)
-    # A string keeps the spelling: jsonb would make 100 of 1e2.
-    return f'{spelled}:"{value}"' if isinstance(value, Number) and name != "metadata" else f"{spelled}:{spell(value)}"
+    if name in MOVEMENT:
+        # A string keeps the spelling: jsonb would make 100 of 1e2.
+        if value.__class__ is Number and len(value) < MAX_NUMBER:
+            return f'"{name}":"{value}"'
+        return f'"{name}":{spell_scalar(name, value)}'
+    if name != "metadata":
+        return f"{spell(name)}:null"  # its value does not matter
+    try:
+        return f'"metadata":{spell(value)}'
+    except Unspeakable as fault:
+        raise Unspeakable(str(fault), ".metadata") from None
+
+
+def spell_scalar(name: str, value: object) -> str:
+    """An id or an amount as a JSON string; an empty one for what is neither."""
+    if value is None:
+        return "null"
+    if name == "amount" and isinstance(value, str) and HEX_QUANTITY.fullmatch(value):
+        return f'"{digits_of_hex(value)}"'
+    if isinstance(value, str) and len(value) < MAX_NUMBER:
+        return spell(str(value))
+    return f'"{digits_of(value) or ""}"'
 
 
 # How a value of each kind is read, and its type in PostgreSQL.
 KINDS: dict[Kind, tuple[Callable[[object], Reading], str]] = {
-    "id": (as_it_is(id_fault), "bigint"),
+    "id": (read_id, "bigint"),
     "after": (as_it_is(after_fault), "bigint"),
     "limit": (as_it_is(limit_fault), "integer"),
-    "amount": (as_it_is(amount_fault), "numeric"),
+    "amount": (read_amount, "numeric"),
     "text": (as_it_is(text_fault), "text"),
     "key": (as_it_is(text_fault), "text"),
     "time": (read_time, "timestamptz"),

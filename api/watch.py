@@ -65,6 +65,7 @@ class WatchedRequest(Request, Trace):
     problem: Problem | None = None  # what it was refused with
     principal: str | None = None  # the id and name of the API key that it came with
     noted = False
+    turns: Sequence[asyncio.Semaphore] = ()  # what it holds while its large body is decoded and called for
 
     def __init__(
         self,

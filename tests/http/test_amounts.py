@@ -34,9 +34,57 @@ def test_a_transfer_may_fill_the_recipient_but_not_more(api, group):
     assert moved.data["to_participant"]["amount"] == LARGEST
 
 
+@pytest.mark.parametrize("spelling", ["{:#x}", "0x{:X}", "0x{:064x}"])
+@pytest.mark.parametrize("amount", [0, 1, 100, 2**255 + 12345, LARGEST])
+def test_an_amount_may_be_a_hex_quantity(api, group, amount, spelling):
+    quantity = spelling.format(amount)
+    carol = api("POST", f"{group.path}/participants", {"username": "carol", "amount": quantity}).data
+    assert carol["amount"] == amount
+    dave = api("POST", f"{group.path}/participants", {"username": "dave", "amount": 0}).data["id"]
+    if amount:
+        body = {"from": carol["id"], "to": dave, "amount": quantity}
+        assert api("POST", f"{group.path}/transfer", body).data["to_participant"]["amount"] == amount
+        body = {"transfers": [body | {"from": dave, "to": carol["id"]}]}
+        assert [entry["amount"] for entry in api("POST", f"{group.path}/transfers", body).data["entries"]] == [amount]
+
+
+def test_a_repeated_request_may_spell_its_amount_otherwise(api, group):
+    key = {"Idempotency-Key": "key"}
+    body = {"from": group.alice, "to": group.bob, "amount": 16}
+    first = api("POST", f"{group.path}/transfer", body, key)
+    again = api("POST", f"{group.path}/transfer", body | {"amount": "0x10"}, key)
+    assert (again.body, again.headers["Idempotency-Replayed"]) == (first.body, "true")
+
+
 BAD = ["1.5", "1.0", "1e3", "1E3", "-0", "-1", "true", "false", "[]", "{}", "[1]", '""', '" 1"', '"1 "', '"12abc"']
-BAD += ['"-5"', '"+5"', '"1.0"', '"1e3"', '"0x10"', '"1_000"', '"١"', '"１"', '"NaN"', '"Infinity"', '"null"']
-BAD += [str(2**256), f'"{2**256}"', "1" + "0" * 400, '"' + "9" * 10_000 + '"', "9" * 200_000]
+BAD += [
+    '"-5"',
+    '"+5"',
+    '"1.0"',
+    '"1e3"',
+    '"0x"',
+    '"0xg"',
+    '"0X10"',
+    '"-0x1"',
+    '" 0x1"',
+    '"0x1_0"',
+    '"0x1.8"',
+    '"1_000"',
+    '"١"',
+    '"１"',
+    '"NaN"',
+    '"Infinity"',
+    '"null"',
+]
+BAD += [
+    str(2**256),
+    f'"{2**256}"',
+    f'"{2**256:#x}"',
+    '"0x' + "f" * 200_000 + '"',
+    "1" + "0" * 400,
+    '"' + "9" * 10_000 + '"',
+    "9" * 200_000,
+]
 
 
 @pytest.mark.parametrize("amount", BAD, ids=lambda amount: amount[:20])

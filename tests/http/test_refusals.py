@@ -162,10 +162,10 @@ def test_members_that_do_not_belong_are_refused(api, group, method, body, field)
     assert list(problem(answer, 422, "invalid_value")["errors"]) == [field]
 
 
-def test_a_hundred_thousand_members_are_answered(api):
-    members = [f'"{number:05x}":0' for number in range(100_000)]
+def test_the_first_hundred_of_many_members_are_named(api):
+    members = [f'"{number:05x}":0' for number in range(8_000)]
     answer = api("POST", "/api/groups", "{" + ",".join([*members, '"00000":1']) + "}")
-    assert 1 < len(problem(answer, 422, "invalid_value")["errors"]) <= 100
+    assert len(problem(answer, 422, "invalid_value")["errors"]) == 100
 
 
 BODIES = {
@@ -182,9 +182,9 @@ BODIES = {
     "UTF-16": '{"name": "x"}'.encode("utf-16"),
     "byte order mark": b'\xef\xbb\xbf{"name": "x"}',
     "control character": b'{"name": "a\nb"}',
-    "nested lists": b"[" * 100_000,
-    "nested objects": b'{"name":' * 100_000,
-    "nested and closed": b'{"name": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    "nested lists": b"[" * 10_000,
+    "nested objects": b'{"name":' * 8_000,
+    "nested and closed": b'{"name": ' + b"[" * 10_000 + b"]" * 10_000 + b"}",
 }
 
 

@@ -1,13 +1,14 @@
 """The pages: the description itself, and Swagger UI, which shows it in a browser that asks no other host."""
 
 import base64
+import gzip
 import hashlib
 import json
 import re
 
 import pytest
 
-from api.docs import DESCRIPTION, DOCS, SCRIPT, STYLE, SWAGGER_UI
+from api.docs import DESCRIPTION, DOCS, SCRIPT, STYLE, SWAGGER_UI, VERSION
 from tests.openapi import browser
 from tests.openapi.completeness import operations
 
@@ -100,3 +101,25 @@ def test_a_call_from_the_page_has_no_key_that_nobody_chose_and_exact_amounts(api
             for name in ("group_id", "Idempotency-Key", "Prefer")
         ]
         assert typed == ["1", "", "amounts=string"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip, deflate, br", "gzip"),
+        ("*", "gzip"),
+        ("br;q=1.0, GZIP;q=0.5", "gzip"),
+        ("gzip;q=0", None),
+        ("*;q=0", None),
+        ("identity", None),
+        ("", None),
+    ],
+)
+def test_pages_are_compressed_for_clients_that_accept_it(api, accepted, encoding):
+    path = f"{DOCS}/{VERSION}/swagger-ui-bundle.js"
+    plain = api("GET", path, headers={"Accept-Encoding": "identity"})
+    answer = api("GET", path, headers={"Accept-Encoding": accepted})
+    assert answer.headers["Vary"] == "Accept-Encoding"
+    assert answer.headers["Content-Encoding"] == encoding
+    assert (gzip.decompress(answer.body) if encoding else answer.body) == plain.body
+    assert not encoding or len(answer.body) < 0.4 * len(plain.body)

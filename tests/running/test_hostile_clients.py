@@ -1,0 +1,100 @@
+"""Clients that ask for as much as they can: another client is served, and neither the worker nor PostgreSQL grows."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from bench.hostile import ATTACKS, MIB, under_attack
+from bench.ledgers import Ledger, served, workspace
+from bench.load import Group
+from tests.running.commands import serving
+from tests.support import Database
+
+MOST_PRIVATE = 300 * MIB  # bytes
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Iterator[Ledger]:
+    with workspace() as folder, served(folder / "data") as ledger:
+        yield ledger
+
+
+@pytest.fixture(scope="module")
+def groups(ledger: Ledger) -> list[Group]:
+    return ledger.fill(1, 1000)
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_another_client_is_served_beside_a_hostile_one(kind: str, ledger: Ledger, groups: list[Group]) -> None:
+    noticed = under_attack(ledger, groups, kind, seconds=1, before=1)
+    assert noticed.refused == 0
+    assert noticed.worker < MOST_PRIVATE
+    assert noticed.backend < MOST_PRIVATE
+
+
+def test_the_memory_of_large_requests_is_given_back(ledger: Ledger, groups: list[Group]) -> None:
+    for kind in ("15 MiB of lines of emoji", "15 MiB of ones instead of lines"):
+        under_attack(ledger, groups, kind, seconds=1, before=1)
+    assert ledger.worker.memory_info().rss < 150 * MIB
+
+
+FEW = """
+import api.connection
+api.connection.MAX_CONNECTIONS = 3
+api.connection.UNFINISHED.limit = 1 << 20
+"""
+
+
+@pytest.fixture
+def port(database: Database, tmp_path: Path) -> Iterator[int]:
+    """The port of a service that has room for three connections, and for 1 MiB of requests that are not whole."""
+    (tmp_path / "sitecustomize.py").write_text(FEW)
+    with serving(DATABASE_URL=database.url(database.service), PYTHONPATH=tmp_path) as service:
+        yield service.port
+
+
+def connected(port: int, stack: ExitStack, sent: bytes) -> socket.socket:
+    client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.sendall(sent)
+    return client
+
+
+LIVE = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def test_a_connection_too_many_is_refused_and_the_others_are_served(port: int) -> None:
+    with ExitStack() as stack:
+        clients = [connected(port, stack, LIVE) for _ in range(3)]
+        assert all(client.recv(65536).startswith(b"HTTP/1.1 200") for client in clients)
+        one_more = connected(port, stack, b"")
+        head, _, body = b"".join(iter(lambda: one_more.recv(65536), b"")).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1" in head.lower()
+        assert json.loads(body)["code"] == "busy"
+        clients[0].sendall(LIVE)
+        assert clients[0].recv(65536).startswith(b"HTTP/1.1 200")
+        clients[0].close()
+
+
+def test_the_oldest_request_that_is_not_whole_makes_room_for_others(port: int) -> None:
+    head = (
+        b"POST /api/groups HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
+    with ExitStack() as stack:
+        oldest = connected(port, stack, head % MIB + b" " * 600_000)
+        last = connected(port, stack, head % MIB + b" " * 300_000)
+        body = b'{"name": "' + b"x" * 200_000 + b'"}'
+        third = connected(port, stack, head % len(body) + body)
+        assert third.recv(65536).startswith(b"HTTP/1.1 422")
+        with suppress(ConnectionResetError):
+            assert oldest.recv(65536) == b""
+        last.sendall(b"x" * (MIB - 300_000))
+        assert last.recv(65536).startswith(b"HTTP/1.1 400")
