@@ -24,9 +24,9 @@ ABOUT = """\
 A **group** is one off-chain ledger. A **participant** joins it with a deposit and leaves it with a final amount. An
 **entry** is one row of the permanent record: a join, a transfer or an exit.
 
-**Amounts** are whole numbers from 0 to 2^256 - 1. A request gives one as a JSON integer, spelled in digits alone, or as
-a string of digits; an answer is a JSON integer, exact to the last digit. `Prefer: amounts=string` asks for strings, for
-clients whose parser makes floats of large integers.
+**Amounts** are whole numbers from 0 to 2^256 - 1. A request gives one as a JSON integer, spelled in digits alone, as a
+string of digits, or as a hex quantity (`"0x1f"`); an answer is a JSON integer, exact to the last digit.
+`Prefer: amounts=string` asks for strings, for clients whose parser makes floats of large integers.
 
 **Lists** come in pages: where there is more, `Link` and `next` say where it goes on.
 

@@ -30,6 +30,12 @@ def digits(minimum: int, maximum: int) -> str:
     return f"^0*(?:{zero}[1-9][0-9]{{0,{len(str(maximum)) - 1}}})$"
 
 
+def hex_quantity(minimum: int, maximum: int) -> str:
+    """The same for numbers in hexadecimal digits after 0x, as Ethereum's JSON-RPC writes them."""
+    zero = "0|" if minimum == 0 else ""
+    return f"^0x0*(?:{zero}[1-9a-fA-F][0-9a-fA-F]{{0,{len(f'{maximum:x}') - 1}}})$"
+
+
 def ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -43,6 +49,15 @@ def given(minimum: int, maximum: int, description: str) -> Schema:
     return {
         "description": description,
         "anyOf": [whole(minimum, maximum), {"type": "string", "pattern": digits(minimum, maximum)}],
+    }
+
+
+def given_amount(minimum: int, description: str) -> Schema:
+    """An amount of a request, which may also be a hex quantity."""
+    spelled = "|".join(f"(?:{pattern(minimum, MAX_AMOUNT)})" for pattern in (digits, hex_quantity))
+    return {
+        "description": description,
+        "anyOf": [whole(minimum, MAX_AMOUNT), {"type": "string", "pattern": spelled}],
     }
 
 
@@ -67,8 +82,8 @@ OBJECT: Schema = {"type": "object", "additionalProperties": True}
 SHARED: dict[str, Schema] = {
     "Id": ID,
     "GivenId": given(1, int(MAX_ID), "An id below 2^63, or its digits."),
-    "GivenAmount": given(0, MAX_AMOUNT, "A whole number below 2^256, or its digits."),
-    "GivenPositiveAmount": given(1, MAX_AMOUNT, "A whole number from 1 to below 2^256, or its digits."),
+    "GivenAmount": given_amount(0, "A whole number below 2^256, its digits, or a hex quantity."),
+    "GivenPositiveAmount": given_amount(1, "A whole number from 1 to below 2^256, its digits, or a hex quantity."),
     "Amount": told("A whole number below 2^256", maximum=MAX_AMOUNT),
     "Total": told("A whole number without a bound"),
     "Name": {

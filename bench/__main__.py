@@ -27,6 +27,7 @@ from bench.measures import (
     TARGETS,
     Bench,
     Figures,
+    measure_hostile,
     measure_matrix,
 )
 
@@ -49,7 +50,7 @@ class Size:
 
 
 def measure(size: Size, folder: Path, full: bool = False, bare: bool = False) -> list[Figures]:
-    """Measure in rounds; the figures of each, and then of the memory. Raises BenchError."""
+    """Measure in rounds; the figures of each, and then those that are taken once. Raises BenchError."""
     began = time.monotonic()
     with ExitStack() as stack:
         ledger = stack.enter_context(served(folder, bare))
@@ -80,6 +81,8 @@ def measure(size: Size, folder: Path, full: bool = False, bare: bool = False) ->
             bench.look_at_memory(MEMORY_AFTER_MANY)
         else:
             say(f"only {bench.sent:,} transfers in time: nothing to say of the memory")
+        say("looking at hostile clients …")
+        hostile = measure_hostile(bench)
         if full:
             say("verifying the books …")
             with ledger.connect() as connection:
@@ -87,7 +90,7 @@ def measure(size: Size, folder: Path, full: bool = False, bare: bool = False) ->
                 faults = connection.execute("select * from ledger.verify()").fetchall()
             if faults:
                 raise BenchError(f"the books are wrong: {faults}")
-        return [*rounds, bench.memory]
+        return [*rounds, bench.memory | hostile]
 
 
 def kill_under_load(folder: Path) -> str:

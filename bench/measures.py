@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from api import embedded
+from bench.hostile import ATTACKS, under_attack
 from bench.ledgers import Ledger
 from bench.load import BenchError, Group, Outcome, Server, from_one, lines, request, send, spread, transfers
 
@@ -257,6 +258,22 @@ def measure_joins(bench: Bench) -> Figures:
 
     rate = send(bench.ledger.server, requests(), 64, bench.seconds, once=True).rate
     return {"HTTP joins and exits, 64 connections": rate}
+
+
+def measure_hostile(bench: Bench) -> Figures:
+    """Another client's transfers beside each kind of hostile client, and the memory that it costs at the most."""
+    figures: Figures = {}
+    for kind in ATTACKS:
+        noticed = under_attack(bench.ledger, bench.groups, kind, bench.seconds)
+        if noticed.refused:
+            raise BenchError(f"{noticed.refused} transfers were refused beside {kind}")
+        figures |= {
+            f"beside {kind}: p50 [ms]": noticed.p50,
+            f"beside {kind}: p99 [ms]": noticed.p99,
+            f"beside {kind}: worker [MiB]": noticed.worker / 2**20,
+            f"beside {kind}: backend [MiB]": noticed.backend / 2**20,
+        }
+    return figures
 
 
 def measure_matrix(bench: Bench) -> Figures:

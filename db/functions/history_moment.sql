@@ -13,7 +13,8 @@ begin
     array['group_id', 'at_time', 'at_entry'],
     array[
       ledger.id_fault(group_id),
-      case when at_time > clock_timestamp() then 'must not be in the future' end,
+      -- A client's clock may be ahead of the server's.
+      case when at_time > clock_timestamp() + interval '5 seconds' then 'must not be in the future' end,
       case when at_time is not null and at_entry is not null then 'must not be given with a time' end
     ]
   );
@@ -38,5 +39,5 @@ $$;
 
 alter function ledger.history_moment owner to ledger_owner;
 comment on function ledger.history_moment is
-  'The last place of a group''s history that counts at a time, or after an entry. Raises LG001 for a time in the future, LG002 for an entry that the group does not have.';
+  'The last place of a group''s history that counts at a time, or after an entry. Raises LG001 for a time that is more than 5 seconds in the future, LG002 for an entry that the group does not have.';
 revoke execute on function ledger.history_moment from public;

@@ -16,13 +16,15 @@ from bench.measures import TARGETS, Target
 SMALL = bench.Size(rounds=1, seconds=1, participants=200, small_groups=10, scale=1, few=1_000, many=2_000)
 
 
-def test_every_line_of_the_table_is_measured():
+def test_every_line_of_the_table_is_measured(monkeypatch):
+    # tests/running/test_hostile_clients.py has them all.
+    monkeypatch.setattr(measures, "ATTACKS", dict(list(measures.ATTACKS.items())[:1]))
     with workspace() as folder:
         rounds = bench.measure(SMALL, folder / "measured")
     assert [target.text for target in TARGETS if report.ratio(target, rounds) is None] == []
     told = report.targets_table(TARGETS, rounds, None)
     assert [target.text for target in TARGETS if target.text not in told] == []
-    assert all(figure > 0 for figures in rounds for figure in figures.values())
+    assert [name for figures in rounds for name, figure in figures.items() if figure <= 0] == []
 
 
 def test_the_full_bench_measures_a_large_ledger_beside_a_fresh_one(monkeypatch):

@@ -267,6 +267,12 @@ def test_refuses_a_time_in_the_future(refuses, group, alice, ahead):
     refuses("LG001", ["at_time"], "get_participant", group, alice, at_time, None)
 
 
+def test_a_clock_that_is_a_little_ahead_means_now(ledger, group, alice):
+    ahead = datetime.now(UTC) + timedelta(seconds=3)
+    assert one(ledger, "select ledger.group_total(%s, %s)", [group, ahead]) == (100,)
+    assert one(ledger, "select amount from ledger.get_participant(%s, %s, %s)", [group, alice, ahead]) == (100,)
+
+
 def test_now_is_not_the_future(ledger, group, alice):
     assert one(ledger, "select ledger.group_total(%s, clock_timestamp())", [group]) == (100,)
     query = "select amount from ledger.get_participant(%s, %s, clock_timestamp())"

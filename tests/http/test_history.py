@@ -168,6 +168,22 @@ def test_a_time_may_have_every_offset_of_rfc_3339(api, group, transfer, offset):
         assert ids(api("GET", f"{group.path}/entries?since={spelled}")) == found
 
 
+@pytest.mark.parametrize(
+    "second",
+    ["2016-12-31T23:59:60Z", "2016-12-31T23:59:60.999Z", "2016-12-31T15:59:60-08:00", "2017-01-01T05:29:60+05:30"],
+)
+def test_a_leap_second_is_a_time(api, group, transfer, second):
+    moved = transfer()
+    assert moved in ids(api("GET", f"{group.path}/entries?since={quote(second)}"))
+    assert ids(api("GET", f"{group.path}/entries?until={quote(second)}")) == []
+
+
+@pytest.mark.parametrize("second", ["2016-12-31T23:58:60Z", "2016-12-31T22:59:60Z", "2016-12-31T23:59:61Z"])
+def test_another_minute_has_no_leap_second(api, group, second):
+    answer = api("GET", f"{group.path}/entries?since={second}")
+    assert list(problem(answer, 422, "invalid_value")["errors"]) == ["since"]
+
+
 def test_the_past_is_told_by_entry_and_by_time(api, group, transfer):
     first, second = transfer(30), transfer(20)
     time = quote(api("GET", f"{group.path}/entries/{first}").data["created_at"])
