@@ -24,6 +24,7 @@ test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: o
 
 fuzz: $(VENV)/installed ## Hold the service against its OpenAPI description with more than 20,000 generated requests
 	@EXAMPLES=500 $(BIN)/python -m pytest -s tests/openapi/test_generated_requests.py -k described
+	@FRAMING_REQUESTS=5000 $(BIN)/python -m pytest tests/http/test_framing.py -k random
 
 lint: $(VENV)/installed ## Check the code's layout and style, its types, and what the migrations would stop
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/squawk $(TO_LINT)

@@ -15,6 +15,7 @@ from time import monotonic
 
 from api.database import Database
 from api.errors import ConnectionLost, Problem, from_database
+from api.origin import Origins
 from api.routes import SCOPES, Route, Scope
 from api.watch import WatchedRequest
 
@@ -49,10 +50,11 @@ class Principal:
 
 
 class Access:
-    """One worker's guard. `open_at_first` lets everybody in until the first key is made."""
+    """One worker's guard. `open_at_first` admits everybody but foreign web pages until the first key is made."""
 
-    def __init__(self, database: Database, open_at_first: bool) -> None:
+    def __init__(self, database: Database, open_at_first: bool, origins: Origins) -> None:
         self.database = database
+        self.origins = origins
         self.required = not open_at_first
         self.open_until = 0.0
         # By the header that it came in: whom a good key stands for, and until when that is not asked again.
@@ -62,10 +64,11 @@ class Access:
     async def admit(self, route: Route, request: WatchedRequest, parts: Mapping[str, str]) -> None:
         """Return for a request that may be made, and note in it who makes it.
 
-        Raises Problem `unauthorized` or `forbidden`, and what the call of a route raises.
+        Raises Problem `unauthorized`, `forbidden` or `foreign_origin`, and what the call of a route raises.
         """
         given = request.headers.getall("authorization", ())
         if not given and not await self.is_required(route):
+            self.origins.refuse_foreign(request)
             return
         principal = None
         if len(given) == 1:

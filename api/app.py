@@ -16,13 +16,14 @@ from sanic.handlers import ErrorHandler
 from api.access import Access
 from api.arguments import read_arguments
 from api.batching import SharedCalls
-from api.bodies import Turns
+from api.bodies import Turns, drop_body
 from api.call import prefers_strings, render, statement
 from api.connection import SharedAnswer, most_connections
 from api.database import Database, Values
 from api.docs import Page, pages
 from api.errors import Problem, from_database, from_framework
 from api.metrics import CONTENT_TYPE
+from api.origin import Origins
 from api.router import Router
 from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES, Route
 from api.watch import Gauges, Watch, WatchedRequest, is_local
@@ -45,16 +46,25 @@ Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]
 App = Sanic[Config, SimpleNamespace]
 
 
-def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metrics_for_all: bool) -> App:
+def create_app(
+    conninfo: str,
+    name: str,
+    watch: Watch,
+    open_at_first: bool,
+    metrics_for_all: bool,
+    origins: Origins = Origins(),  # noqa: B008 - it has nothing that changes
+) -> App:
     """The application of one worker.
 
-    `name` is what PostgreSQL shows of its connections; `open_at_first` asks for no API key until one has been made.
+    `name` is what PostgreSQL shows of its connections; `open_at_first` asks for no API key until one has been made;
+    `origins` are the web pages that may use it.
     """
     app = Sanic(
         "ledger", configure_logging=False, router=Router(), error_handler=Problems(), request_class=WatchedRequest
     )
     app.ctx.watch = watch
     app.ctx.max_connections = most_connections()
+    app.ctx.origins = origins
     app.config.update(
         ACCESS_LOG=False,
         REQUEST_MAX_HEADER_SIZE=MAX_HEADER,
@@ -64,7 +74,7 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
         RESPONSE_TIMEOUT=RESPONSE_TIMEOUT,
     )
     database = Database(conninfo, name)
-    access = Access(database, open_at_first)
+    access = Access(database, open_at_first, origins)
     shared = {route: SharedCalls(route, database, watch.metrics) for route in ROUTES if route.together}
     gauges = Gauges(watch, database, [*shared.values()])
     turns = Turns()
@@ -96,18 +106,30 @@ def create_app(conninfo: str, name: str, watch: Watch, open_at_first: bool, metr
         # Sanic leaves the body of a HEAD request's answer away.
         methods = [*route.methods, "HEAD"] if route.reads else [*route.methods]
         if route.function == "health":
-            handler = handle_health(route, database, watch)
+            handler = without_body(handle_health(route, database, watch))
         else:
             handler = handle(route, database, access, shared.get(route), turns, stopping)
         add(route.path, methods, handler, f"{route.function}_{route.methods[0].lower()}")
-    add(LIVE, ["GET", "HEAD"], tell_live, "live")
-    add(METRICS, ["GET", "HEAD"], handle_metrics(gauges, metrics_for_all), "metrics")
+    add(LIVE, ["GET", "HEAD"], without_body(tell_live), "live")
+    add(METRICS, ["GET", "HEAD"], without_body(handle_metrics(gauges, origins, metrics_for_all)), "metrics")
     for path, page in pages().items():
-        add(path, ["GET", "HEAD"], show(page), f"page {path}", DESCRIPTION if path == DESCRIPTION else DOCS)
+        add(
+            path,
+            ["GET", "HEAD"],
+            without_body(show(page)),
+            f"page {path}",
+            DESCRIPTION if path == DESCRIPTION else DOCS,
+        )
     for path, methods in by_path.items():
         allowed = ", ".join([*methods, "OPTIONS"])
         app.add_route(
-            tell_methods, path, ["OPTIONS"], name=f"options {path}", ctx_allowed=allowed, ctx_path=counted[path]
+            without_body(tell_methods),
+            path,
+            ["OPTIONS"],
+            name=f"options {path}",
+            stream=True,
+            ctx_allowed=allowed,
+            ctx_path=counted[path],
         )
     return app
 
@@ -173,17 +195,28 @@ def handle_health(route: Route, database: Database, watch: Watch) -> Handler:
     return handler
 
 
+def without_body(handler: Handler) -> Handler:
+    """A handler that drops the body of its request before it answers."""
+
+    async def answer(request: Request, **parts: str) -> HTTPResponse:
+        await drop_body(request)
+        return await handler(request, **parts)
+
+    return answer
+
+
 async def tell_live(request: Request) -> HTTPResponse:
     """Whether the process answers, which does not need the database."""
     return HTTPResponse(b'{"data":{"status":"ok"}}', content_type="application/json")
 
 
-def handle_metrics(gauges: Gauges, for_all: bool) -> Handler:
-    """The handler of a scrape, for those on this machine unless it is `for_all`."""
+def handle_metrics(gauges: Gauges, origins: Origins, for_all: bool) -> Handler:
+    """The handler of a scrape, for those on this machine unless it is `for_all`. A web page is not one of them."""
 
     async def handler(request: Request) -> HTTPResponse:
         if not for_all and not is_local(request):
             raise Problem("not_found", f"{request.path} does not exist")
+        origins.refuse_foreign(request, any_host=for_all)
         return HTTPResponse(await gauges.text(request), content_type=CONTENT_TYPE)
 
     return handler
@@ -217,7 +250,8 @@ def accepts_gzip(request: Request) -> bool:
 
 async def tell_methods(request: Request, **parts: str) -> HTTPResponse:
     assert request.route is not None
-    return HTTPResponse(status=204, headers={"Allow": request.route.ctx.allowed})
+    allowed = request.route.ctx.allowed
+    return HTTPResponse(status=204, headers={"Allow": allowed} | request.app.ctx.origins.preflight(request, allowed))
 
 
 class Problems(ErrorHandler):

@@ -25,6 +25,8 @@ from api.values import (
 )
 from api.watch import WatchedRequest
 
+MISNAMED_KEY = f"X-{KEY.name}"
+
 MAX_ERRORS = 100  # bad fields that are told; a body may name a hundred thousand
 
 VISIBLE = re.compile("[!-~]{1,255}")
@@ -46,7 +48,8 @@ async def read_arguments(route: Route, request: WatchedRequest, turns: Turns, pa
     connection = cast("Connection", cast("Http", request.stream).protocol)
     try:
         body = await read_body(route, request)
-        if route.body and (body or not all(argument.optional for argument in route.body)):
+        # Some clients send null for no body.
+        if route.body and (route.needs_body or (body and body.strip(b" \t\r\n") != b"null")):
             read_members(route, await parse(route, request, turns, body), parts, values, errors)
         else:
             values.update((argument.parameter, None) for argument in route.body)
@@ -73,16 +76,34 @@ async def read_arguments(route: Route, request: WatchedRequest, turns: Turns, pa
 
 
 async def parse(route: Route, request: WatchedRequest, turns: Turns, body: bytes | bytearray) -> Members:
+    if "content-encoding" in request.headers:
+        refuse_coding(request)
     if body and not is_json(request.headers.get("content-type", "")):
         raise Problem(
             "unsupported_media_type",
             "the body must be application/json in UTF-8",
-            headers={"Accept-Patch" if request.method == "PATCH" else "Accept": "application/json"},
+            headers=accepted(request),
         )
     value = await decode(route, request, turns, body)
     if not isinstance(value, Members):
         raise Problem("invalid_json", "the body must be a JSON object")
     return value
+
+
+def refuse_coding(request: Request) -> None:
+    """Raise Problem for a body that is compressed, or encoded in any other way (RFC 9110, 15.5.16)."""
+    codings = ",".join(request.headers.getall("content-encoding")).lower().split(",")
+    if {coding.strip(" \t") for coding in codings} - {"identity", ""}:
+        raise Problem(
+            "unsupported_media_type",
+            "the body must be sent as it is, without Content-Encoding",
+            headers={"Accept-Encoding": "identity", **accepted(request)},
+        )
+
+
+def accepted(request: Request) -> dict[str, str]:
+    """The header that names what a body must be."""
+    return {"Accept-Patch" if request.method == "PATCH" else "Accept": "application/json"}
 
 
 def is_json(content_type: str) -> bool:
@@ -170,6 +191,9 @@ def read_query(route: Route, request: Request, values: Values, errors: Errors) -
 
 def read_key(request: Request, values: Values, errors: Errors) -> None:
     given = request.headers.getall(KEY.name, ())
+    if MISNAMED_KEY in request.headers:
+        # Left alone, a repeated request would be done again.
+        errors[MISNAMED_KEY] = [f"is not known; the header is {KEY.name}"]
     if len(given) > 1:
         errors[KEY.name] = ["must be given once"]
     elif given and not VISIBLE.fullmatch(given[0]):

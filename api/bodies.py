@@ -8,11 +8,13 @@ served. So a worker neither stops nor grows for a body that its client may send.
 import asyncio
 import ctypes
 import re
+from codecs import BOM_UTF8
 from functools import cache
 from json import JSONDecodeError
 from time import perf_counter
 from typing import cast
 
+from sanic import Request
 from sanic.http import Http
 
 from api.connection import Connection
@@ -77,16 +79,28 @@ def give_memory_back() -> None:
         LIBC.malloc_trim(0)
 
 
+async def drop_body(request: Request) -> None:
+    """Read a body of at most 1 MiB that nobody needs. Raises Problem `body_too_large`."""
+    stream = cast("Http", request.stream)
+    while stream.request_body:
+        refuse_many_bytes(stream, MIB)
+        await stream.read()
+
+
+def refuse_many_bytes(stream: Http, most: int) -> None:
+    """Raises Problem `body_too_large`, for as many as the head said, or the chunks that came."""
+    if (stream.request_bytes or 0) > most:
+        raise Problem("body_too_large", f"a body may have {most} bytes")
+
+
 async def read_body(route: Route, request: WatchedRequest) -> bytes | bytearray:
     """The request's body. Raises Problem `body_too_large` for what the server then reads to its end and drops."""
-    stream = cast("Http | None", request.stream)
+    stream = cast("Http", request.stream)
     most = MAX_MARKS_OF_LISTS if route.lines else MAX_MARKS
     body: bytes | bytearray = b""
     counted = marks = 0
-    while stream is not None and stream.request_body:
-        # As many as the head said, or the chunks that came.
-        if (stream.request_bytes or 0) > route.body_limit:
-            raise Problem("body_too_large", f"a body may have {route.body_limit} bytes")
+    while stream.request_body:
+        refuse_many_bytes(stream, route.body_limit)
         if chunk := await stream.read():
             if not body:
                 body = chunk
@@ -130,7 +144,10 @@ async def decode(route: Route, request: WatchedRequest, turns: Turns, body: byte
     except RecursionError:
         raise Problem("invalid_json", "the body is nested too deeply") from None
     except ValueError as error:
-        raise Problem("invalid_json", f"the body is not JSON: {error}" if body else "the body is empty") from None
+        reason = f"the body is not JSON: {error}" if body else "the body is empty"
+        if body.startswith(BOM_UTF8):
+            reason = "the body begins with a byte order mark: leave it out (RFC 8259)"
+        raise Problem("invalid_json", reason) from None
 
 
 async def decode_value(route: Route, body: bytes | bytearray) -> object:

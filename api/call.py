@@ -4,7 +4,6 @@ PostgreSQL writes the JSON and its bytes pass through: no amount becomes a Pytho
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import cast
 from urllib.parse import urlencode
@@ -13,10 +12,9 @@ from sanic import HTTPResponse, Request
 from sanic.compat import Header
 
 from api.connection import Answer
+from api.preferences import prefers
 from api.routes import AMOUNTS, Argument, Route, Shape
 from api.values import MAX_LIMIT, sql_type
-
-AMOUNTS_AS_STRINGS = re.compile(r'\s*amounts\s*=\s*"?string"?\s*(;.*)?', re.IGNORECASE)
 
 
 class Success(Answer):
@@ -104,9 +102,7 @@ def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
 def prefers_strings(request: Request) -> bool:
     """Whether the client prefers amounts as strings (RFC 7240)."""
     given = request.headers.getall("prefer", ())
-    return bool(given) and any(
-        AMOUNTS_AS_STRINGS.fullmatch(preference) for header in given for preference in header.split(",")
-    )
+    return bool(given) and prefers(given, "amounts", "string")
 
 
 def render(

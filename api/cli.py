@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api import embedded, keys, migrate, seed
 from api.database import TIMEOUTS, StartError, check_at_start, is_away
+from api.origin import read_origins
 from api.routes import SCOPES
 from api.serve import Settings, listen, supervise
 from api.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
@@ -34,6 +35,7 @@ settings:
   WORKERS           processes that answer (1)
   LOG               requests: a line for each; faults: for nothing else (requests)
   METRICS           who may read them: local, those on this machine; all (local)
+  CORS_ORIGINS      the origins whose web pages may use it, with commas between them (none)
   DRAIN             seconds of a failing health check before a stop (0)
   DATABASE_WAIT     seconds that a database that is away is waited for at start (30)
 """
@@ -130,6 +132,13 @@ def parser() -> argparse.ArgumentParser:
             f"--{option}", type=one_of(choices), default=default, metavar="|".join(choices), help=meaning
         )
     serve.add_argument(
+        "--cors-origins",
+        type=origins,
+        default=os.environ.get("CORS_ORIGINS") or "",
+        metavar="ORIGIN,…",
+        help="the origins whose web pages may use it",
+    )
+    serve.add_argument(
         "--drain",
         type=seconds,
         default=os.environ.get("DRAIN") or 0,
@@ -190,6 +199,13 @@ def seconds(value: str) -> int:
     if not (value.isascii() and value.isdigit() and int(value[:10]) <= MAX_SECONDS):
         raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds from 0 to {MAX_SECONDS}")
     return int(value)
+
+
+def origins(value: str) -> tuple[str, ...]:
+    try:
+        return read_origins(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} (CORS_ORIGINS)") from None
 
 
 def identifier(value: str) -> int:
@@ -263,7 +279,13 @@ def run_serve(options: argparse.Namespace) -> None:
         if not found.keys_required:
             print("ledger: whoever reaches it may do everything, until an API key is made: ledger key", file=sys.stderr)
         settings = Settings(
-            options.workers, open_at_first, options.log == "requests", options.metrics == "all", options.drain
+            options.workers,
+            open_at_first,
+            options.log == "requests",
+            options.metrics == "all",
+            options.drain,
+            options.host,
+            options.cors_origins,
         )
         supervise(sock, login.service, settings, announcement, revive_database if login.embedded else None)
 

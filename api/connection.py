@@ -17,6 +17,7 @@ from sanic.http import Http, Stage
 from sanic.server import HttpProtocol
 
 from api.errors import Problem
+from api.framing import StrictHttp
 from api.memory import Budget
 
 # For an answer to be read: 4 MiB, the largest page, over a line of 600 kbit/s.
@@ -63,6 +64,8 @@ class SharedAnswer(Answer):
 
 class Connection(HttpProtocol):
     """A connection whose client is cut off when a request does not arrive, or an answer is not read, in time."""
+
+    HTTP_CLASS = StrictHttp
 
     __slots__ = ("body_size", "unread", "unread_request")
 
@@ -121,14 +124,17 @@ class Connection(HttpProtocol):
         )
 
     def check_timeouts(self) -> None:
-        # Sanic takes a request whose header is there for one that is being handled.
+        # Sanic takes a request whose header is there for one that is being handled, and one that was refused before it
+        # was whole for none.
         if (
             self._task is not None
-            and self.http.stage is Stage.HANDLER
+            and self.http.stage in (Stage.HANDLER, Stage.IDLE)
             and self.http.request_body
             and monotonic() - self._time > self.request_timeout
         ):
             self.http.exception = RequestTimeout("Request Timeout")
+            # What is left of it Sanic would read after the answer, with no limit of time.
+            self.http.request_body = None
             self._task.cancel()
         else:
             super().check_timeouts()

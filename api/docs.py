@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib.resources import files
 
 from api import openapi
-from api.routes import DESCRIPTION, DOCS
+from api.routes import API, DESCRIPTION, DOCS, ROOT
 
 VERSION = "5.31.0"
 SWAGGER_UI = files("swagger_ui_bundle") / "vendor" / f"swagger-ui-{VERSION}"
@@ -39,6 +39,24 @@ PAGE = f"""\
     <div id="swagger-ui"></div>
     <script src="{DOCS}/{VERSION}/swagger-ui-bundle.js" integrity="{SCRIPT}"></script>
     <script src="{DOCS}/start.js"></script>
+  </body>
+</html>
+"""
+
+# What a person sees who types the service's address, and some load balancers check.
+WELCOME = f"""\
+<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width">
+    <title>Ledger</title>
+    <link rel="icon" href="{DOCS}/{VERSION}/favicon-32x32.png">
+  </head>
+  <body>
+    <h1>Ledger</h1>
+    <p>A RESTful ledger service that can transact with multiple participants.</p>
+    <p><a href="{DOCS}">The API in a browser</a>, and its <a href="{DESCRIPTION}">description in OpenAPI</a>.</p>
   </body>
 </html>
 """
@@ -79,7 +97,10 @@ def pages() -> dict[str, Page]:
     def published(name: str, media_type: str) -> dict[str, Page]:
         return {f"{DOCS}/{VERSION}/{name}": Page((SWAGGER_UI / name).read_bytes(), media_type, lasting)}
 
+    welcome = Page(WELCOME.encode(), "text/html; charset=utf-8", changing | policy)
     return {
+        ROOT: welcome,
+        API: welcome,
         DESCRIPTION: Page(openapi.encoded(), "application/json", changing),
         DOCS: Page(PAGE.encode(), "text/html; charset=utf-8", changing | policy),
         f"{DOCS}/start.js": Page(START.encode(), "text/javascript; charset=utf-8", changing),

@@ -17,6 +17,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "bad_request": (400, "Bad request"),
     "unauthorized": (401, "Unauthorized"),
     "forbidden": (403, "Forbidden"),
+    "foreign_origin": (403, "Foreign origin"),
     "insufficient_funds": (403, "Insufficient funds"),
     "not_found": (404, "Not found"),
     "method_not_allowed": (405, "Method not allowed"),

@@ -100,6 +100,7 @@ CURSOR = "1-742-3"
 REFUSALS: dict[str, tuple[str, dict[str, list[str]]]] = {
     "unauthorized": ("an API key is needed", {}),
     "forbidden": ("the key's scope is read, and transact is needed", {}),
+    "foreign_origin": ("a page of another origin sent this; it may only once API keys are required", {}),
     "invalid_json": ("the body must be a JSON object", {}),
     "bad_request": ("bad request", {}),
     "insufficient_funds": ("participant 2 has 100, cannot send 150", {"amount": ["exceeds the balance of 100"]}),
@@ -139,7 +140,7 @@ def refusal(code: str, route: Route | None = None) -> Problem:
     state = next((state for state, its in SQLSTATES.items() if its == code and state.startswith("LG")), None)
     if code == "invalid_value":
         state = None
-        if route and route.body and not all(argument.optional for argument in route.body):
+        if route and route.body and route.needs_body:
             name = route.body[0].name
             detail, errors = f"{name} must be given", {name: ["must be given"]}
     if code == "already_taken" and route:

@@ -34,9 +34,11 @@ string of digits, or as a hex quantity (`"0x1f"`); an answer is a JSON integer, 
 once, and answered as it was.
 
 **Refusals** have one shape (RFC 9457). `errors` maps each field to blame to its messages, all of them at once, or is
-`{"detail": "<title>"}`. 401 and `forbidden` come first, then 400, 422, 404, and the other 403 and 409. Unknown members
-of a body and unknown parameters of a query are refused. A method that a path does not have is refused with 405
-(`method_not_allowed`), and `Allow` names those that it has.
+`{"detail": "<title>"}`. 401, `forbidden` and `foreign_origin` come first, then 400, 422, 404, and the other 403 and
+409. Unknown members of a body and unknown parameters of a query are refused. A method that a path does not have is
+refused with 405 (`method_not_allowed`), and `Allow` names those that it has.
+
+**No answer is stored** (`Cache-Control: no-store`). Every answer has `Date` and `X-Content-Type-Options: nosniff`.
 """
 
 KEY_SCHEME = "key"
@@ -113,6 +115,10 @@ HEADERS: dict[str, Schema] = {
         "schema": {"type": "string", "const": "true"},
     },
     "Accept": {"description": "What a body must be.", "required": True, "schema": {"type": "string", "const": JSON}},
+    "Accept-Encoding": {
+        "description": "Present where the body has a Content-Encoding.",
+        "schema": {"type": "string", "const": "identity"},
+    },
     "Accept-Patch": {
         "description": "What a body must be (RFC 5789).",
         "required": True,
@@ -188,7 +194,9 @@ def own_path_item(path: str) -> Schema:
     content = {media_type: {"schema": schema, "examples": {"example": {"value": example}}}}
     told: Schema = {"tags": [tag(path)], "summary": summary, "security": [], "parameters": []}
     answers: dict[str, Schema] = {"200": success | {"content": content}}
-    refused = refusals(in_order(EVERYWHERE | ({"not_found"} if path == METRICS else set())), None, "GET")
+    refused = refusals(
+        in_order(EVERYWHERE | ({"not_found", "foreign_origin"} if path == METRICS else set())), None, "GET"
+    )
     return with_options(
         path,
         {
@@ -295,7 +303,7 @@ def request_body(route: Route) -> Schema:
         given["wrapped"] = {"value": {route.wrapper: example}}
     return {
         "description": f"At most {route.body_limit // MIB} MiB.",
-        "required": not all(argument.optional for argument in route.body),
+        "required": route.needs_body,
         "content": {JSON: {"schema": schemas.body(route), "examples": given}},
     }
 
@@ -354,7 +362,7 @@ def refusal(codes: list[str], route: Route | None, method: str) -> Schema:
         headers["Retry-After"] = seconds
     if "unsupported_media_type" in codes:
         name = "Accept-Patch" if method == "PATCH" else "Accept"
-        headers[name] = HEADERS[name]
+        headers |= {name: HEADERS[name], "Accept-Encoding": HEADERS["Accept-Encoding"]}
     if {"unauthorized", "forbidden"} & {*codes}:
         headers["WWW-Authenticate"] = HEADERS["WWW-Authenticate"] | {"required": codes == ["unauthorized"]}
     found = [schemas.ref(schema_name(code)) for code in codes]
@@ -368,7 +376,7 @@ def codes_of(route: Route) -> list[str]:
     """What a call of the route may be refused with."""
     codes = ANY_CALL | {SQLSTATES[state] for state in raised(route)}
     if route.scope != "open":
-        codes |= {"unauthorized", "forbidden"}
+        codes |= {"unauthorized", "forbidden", "foreign_origin"}
     if route.function != "health":
         codes |= {"busy", "invalid_value"}
     if route.parts:

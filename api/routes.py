@@ -118,6 +118,11 @@ class Route:
         return next((argument.name for argument in self.body if argument.kind == "lines"), None)
 
     @cached_property
+    def needs_body(self) -> bool:
+        """Whether a request must have a body."""
+        return not all(argument.optional for argument in self.body)
+
+    @cached_property
     def query(self) -> tuple[Argument, ...]:
         return tuple(argument for argument in self.arguments if argument.source == "query")
 
@@ -163,6 +168,8 @@ OF_PARTICIPANT = (path("group_id"), path("participant_id", "id"))
 OF_ENTRY = (path("group_id"), path("entry_id", "id"))
 
 # What the service tells of itself, without a function.
+ROOT = "/"
+API = "/api"
 DESCRIPTION = "/api/openapi.json"
 DOCS = "/api/docs"
 LIVE = "/api/health/live"

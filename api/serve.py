@@ -26,6 +26,7 @@ from api.app import App, create_app
 from api.connection import Connection
 from api.database import StartError
 from api.log import Faults, Log
+from api.origin import Origins, read_origins
 from api.watch import Watch
 
 BACKLOG = 1024
@@ -59,7 +60,8 @@ class Settings:
 
     `open_at_first` asks for no API key until one has been made; `log_requests` says that each request has a line in the
     log, `metrics_for_all` that others than those on this machine may read the metrics, and `drain` for how many seconds
-    the health check fails before a stop.
+    the health check fails before a stop; `host` is what the service was told to listen on, and `cors_origins` are the
+    origins whose web pages may use it.
     """
 
     workers: int
@@ -67,6 +69,8 @@ class Settings:
     log_requests: bool
     metrics_for_all: bool
     drain: int
+    host: str = "127.0.0.1"
+    cors_origins: tuple[str, ...] = ()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -176,7 +180,14 @@ def start(
             # -P: an `api` in the working directory is not ours.
             [sys.executable, "-P", "-m", "api.serve", *(str(int(number)) for number in numbers)],
             # The connection string may hold a password, which the command line would show to everybody.
-            env=os.environ | MALLOC | {"LEDGER_WORKER_DATABASE": conninfo, "SANIC_IGNORE_PRODUCTION_WARNING": "true"},
+            env=os.environ
+            | MALLOC
+            | {
+                "LEDGER_WORKER_DATABASE": conninfo,
+                "LEDGER_WORKER_HOST": settings.host,
+                "LEDGER_WORKER_ORIGINS": ",".join(settings.cors_origins),
+                "SANIC_IGNORE_PRODUCTION_WARNING": "true",
+            },
             stdin=subprocess.DEVNULL,
             pass_fds=[sock.fileno(), alive, ready, memory],
             process_group=0,  # a terminal's Ctrl-C goes to the supervisor
@@ -202,9 +213,10 @@ def work(
     metrics_for_all: bool,
     conninfo: str,
     number: int,
+    origins: Origins,
 ) -> None:
     """Answer requests until the supervisor stops or is gone."""
-    app = create_app(conninfo, f"ledger serve {number}", watch, open_at_first, metrics_for_all)
+    app = create_app(conninfo, f"ledger serve {number}", watch, open_at_first, metrics_for_all, origins)
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = GRACE
 
     stopping = False
@@ -255,7 +267,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[Faults(log)])
     conninfo = os.environ.pop("LEDGER_WORKER_DATABASE")
     sock, watch = socket.socket(fileno=descriptor), Watch(ours, log)
-    work(sock, alive, ready, watch, bool(open_at_first), bool(metrics_for_all), conninfo, number)
+    hosts = (os.environ.pop("LEDGER_WORKER_HOST"), sock.getsockname()[0])
+    origins = Origins(hosts, read_origins(os.environ.pop("LEDGER_WORKER_ORIGINS")))
+    work(sock, alive, ready, watch, bool(open_at_first), bool(metrics_for_all), conninfo, number, origins)
 
 
 if __name__ == "__main__":

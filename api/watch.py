@@ -19,6 +19,7 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 
 from api.batching import SharedCalls
 from api.database import Database, Trace
+from api.date import Clock
 from api.errors import Problem
 from api.log import Log
 from api.metrics import (
@@ -36,6 +37,8 @@ from api.metrics import (
     Metrics,
     Told,
 )
+
+CLOCK = Clock()
 
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 
@@ -93,7 +96,15 @@ class WatchedRequest(Request, Trace):
 
     async def respond(self, response: Any = None, **_: Any) -> Any:
         """What Sanic does with every answer before it is sent, but for middleware, of which we have none."""
-        response.headers["X-Request-ID"] = self.id
+        headers = response.headers
+        headers["X-Request-ID"] = self.id
+        headers["Date"] = CLOCK.now()
+        if "Cache-Control" not in headers:  # a page has its own
+            headers["Cache-Control"] = "no-store"
+            headers["X-Content-Type-Options"] = "nosniff"
+        origins = self.app.ctx.origins
+        if origins.allowed:
+            origins.add_headers(self, headers)
         if not self.noted:  # one that could not be sent is followed by another
             self.noted = True
             self.note(response.status)
@@ -117,7 +128,8 @@ class WatchedRequest(Request, Trace):
             kind = (path, method, status, code, sqlstate)
             watch.log.request((time(), self.id, self.backend, self.batch, self.principal, kind, seconds))
         if not watch.connections:
-            watch.connections = cast("HttpProtocol", self.protocol).connections
+            # Not those of the transport's protocol: a client that has gone has none.
+            watch.connections = cast("Http", self.stream).protocol.connections
 
     def template(self) -> str:
         """The path of the route, when the method is none of its own; never the client's words."""
@@ -167,7 +179,7 @@ class Gauges:
 
     async def text(self, request: Request) -> bytes:
         """The answer to a scrape, in time whatever the database does."""
-        self.watch.connections = cast("HttpProtocol", request.protocol).connections
+        self.watch.connections = cast("Http", request.stream).protocol.connections
         now = asyncio.get_running_loop().time()
         if now - self.asked_at >= INTERVAL:
             answer = await self.database.activity.ask(ACTIVITY)

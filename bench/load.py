@@ -67,7 +67,7 @@ class Outcome:
 
 def request(method: str, path: str, body: str = "", headers: Iterable[str] = ()) -> bytes:
     """A request as it goes over the line."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: ledger", *headers]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", body]).encode()

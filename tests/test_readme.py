@@ -50,7 +50,7 @@ def test_every_route_is_documented_with_its_function_and_status():
 
 
 def test_the_pages_are_documented():
-    assert all(f"`GET {page}`" in README for page in (DESCRIPTION, DOCS))
+    assert all(f"`GET {page}`" in README for page in ("/", "/api", DESCRIPTION, DOCS))
 
 
 def test_every_error_is_documented_with_its_status():

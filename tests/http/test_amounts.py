@@ -2,7 +2,9 @@
 
 import pytest
 
+from api.preferences import prefers
 from tests.http.client import problem
+from tests.http.test_framing import exchange
 
 LARGEST = 2**256 - 1
 
@@ -141,3 +143,48 @@ def test_another_preference_is_not_applied(api, group, prefer):
     answer = api("GET", f"{group.path}/total", headers={"Prefer": prefer})
     assert answer.data == {"group_total": 200}
     assert "Preference-Applied" not in answer.headers
+
+
+PREFERENCES = {
+    "amounts=string, amounts=number": True,
+    "amounts=number, amounts=string": False,
+    "amounts, amounts=string": False,
+    'amounts="", amounts=string': False,
+    'x="a, amounts=string"': False,
+    'x="a, amounts=number", amounts=string': True,
+    'x="\\", amounts=number", amounts=string': True,
+    'amounts="str\\ing"': True,
+    'amounts = "STRING" ; a=b;c="d, e"': True,
+    "x; amounts=string": False,
+    "x;amounts=string, amounts=number": False,
+    "amounts=string;": True,
+    "amounts=string;;a": True,
+    "wait=10, respond-async; x, ,,amounts=string": True,
+    "a b, amounts=string": True,
+    "=x, amounts=string": True,
+    'x="unfinished, amounts=string': False,
+    "amounts=string x": False,
+    "amounts='string'": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize("prefer", PREFERENCES)
+def test_the_first_preference_of_a_name_counts(prefer):
+    assert prefers([prefer], "amounts", "string") == PREFERENCES[prefer]
+
+
+def test_several_headers_are_one_list(api, group):
+    head = f"GET {group.path}/total HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    for first, second, expected in (("x", "amounts=string", b'"200"'), ("amounts=number", "amounts=string", b"200")):
+        (answer,) = exchange(api, f"{head}Prefer: {first}\r\nPrefer: {second}\r\n\r\n".encode())
+        assert answer.body == b'{"data":{"group_total":%s}}' % expected
+
+
+@pytest.mark.parametrize(
+    "piece", ['"', '"\\', "a;", "a ; ", "a; ;", "a=", '"\\"', "a,", " ", "\t;", 'a="\\",', "a=b;c="]
+)
+def test_a_preference_takes_no_longer_than_its_length(piece):
+    """Quadratic, such a header would take minutes, and longer than that for each that is worse."""
+    length = 2_000_000
+    assert not prefers([piece * (length // len(piece))], "amounts", "string")

@@ -173,7 +173,9 @@ def test_a_migration_under_a_running_service_is_not_noticed(api, group, admin):
 
 def test_a_client_that_goes_away_leaves_nothing_behind(api, group, locked, admin):
     body = b'{"from": %d, "to": %d, "amount": 50}' % (group.bob, group.alice)
-    head = b"POST %s/transfer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = (
+        b"POST %s/transfer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
     with socket.create_connection(("127.0.0.1", api.port)) as connection:
         connection.sendall(head % (group.path.encode(), len(body)) + body)
         until(lambda: waiting(admin))

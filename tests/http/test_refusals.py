@@ -1,5 +1,6 @@
 """What is refused, how it is told, and that it changes nothing."""
 
+import gzip
 import json
 from urllib.parse import quote
 
@@ -216,20 +217,28 @@ def test_a_body_of_1_mib_is_read(api):
 def test_a_chunked_body_over_1_mib_is_refused(api):
     chunks = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     head = (
-        b"POST /api/groups HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /api/groups HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     assert b" 413 " in api.raw(head + chunks * 20 + b"0\r\n\r\n").split(b"\r\n")[0]
 
 
 def test_an_absurd_content_length_is_refused(api):
     for length in (b"99999999999999999999", b"9" * 5000):
-        head = b"POST /api/groups HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: " + length
+        head = (
+            b"POST /api/groups HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+            + length
+        )
         status = api.raw(head + b"\r\n\r\n{}").split(b"\r\n")[0]
         assert status.split()[1] in (b"413", b"400")
 
 
 def test_ten_thousand_headers_are_refused(api):
-    head = b"GET /api/groups HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: y\r\n" % i for i in range(10_000)) + b"\r\n"
+    head = (
+        b"GET /api/groups HTTP/1.1\r\nHost: localhost\r\n"
+        + b"".join(b"X-%d: y\r\n" % i for i in range(10_000))
+        + b"\r\n"
+    )
     answer = api.raw(head)
     assert b" 431 " in answer.split(b"\r\n")[0]
     assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["code"] == "header_too_large"
@@ -239,14 +248,16 @@ def test_ten_thousand_headers_are_refused(api):
     "line", [b"nonsense", b"GET /", b"GET / HTTP/9.9", b"\x00\x01\x02", b"GET /api/groups\xff HTTP/1.1"]
 )
 def test_what_is_no_http_is_refused(api, line):
-    answer = api.raw(line + b"\r\nHost: x\r\n\r\n")
+    answer = api.raw(line + b"\r\nHost: localhost\r\n\r\n")
     assert b" 400 " in answer.split(b"\r\n")[0]
     assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["code"] == "bad_request"
 
 
 def test_a_request_cut_off_half_way_changes_nothing(api, group):
     body = b'{"from": %d, "to": %d, "amount": 5}' % (group.bob, group.alice)
-    head = b"POST %s/transfer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = (
+        b"POST %s/transfer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
     whole = head % (group.path.encode(), len(body)) + body
     for length in (10, len(whole) // 2, len(whole) - len(body), len(whole) - 1):
         assert b" 200 " not in api.raw(whole[:length]).split(b"\r\n")[0]
@@ -254,8 +265,7 @@ def test_a_request_cut_off_half_way_changes_nothing(api, group):
 
 def test_an_unknown_route_is_not_found(api, group):
     for path in (
-        "/",
-        "/api",
+        "/nothing",
         "/api/nothing",
         f"{group.path}/nothing",
         "/api/groups/1/participants/1/2",
@@ -282,3 +292,33 @@ def test_an_unknown_or_repeated_query_parameter_is_refused(api, group):
     assert list(problem(api("GET", "/api/groups?limt=5"), 422, "invalid_value")["errors"]) == ["limt"]
     assert list(problem(api("GET", "/api/groups?limit=5&limit=6"), 422, "invalid_value")["errors"]) == ["limit"]
     assert list(problem(api("GET", f"{group.path}?at=1"), 422, "invalid_value")["errors"]) == ["at"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip", "x"])
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_a_body_in_another_coding_is_refused(api, group, method, coding):
+    path = group.path if method == "PATCH" else "/api/groups"
+    body = gzip.compress(b'{"name": "compressed"}') if coding == "gzip" else b'{"name": "not compressed"}'
+    answer = api(method, path, body, {"Content-Encoding": coding})
+    assert "Content-Encoding" in problem(answer, 415, "unsupported_media_type")["detail"]
+    assert answer.headers["Accept-Encoding"] == "identity"
+
+
+def test_identity_is_no_coding(api):
+    problem(api("POST", "/api/groups", "{}", {"Content-Encoding": "Identity"}), 422, "invalid_value")
+
+
+def test_a_byte_order_mark_is_named(api):
+    answer = api("POST", "/api/groups", b'\xef\xbb\xbf{"name": "x"}')
+    assert "byte order mark" in problem(answer, 400, "invalid_json")["detail"]
+
+
+def test_another_name_of_an_idempotency_key_is_refused_with_a_hint(api, group):
+    for method, path, body in (
+        ("POST", "/api/groups", {"name": "keyed"}),
+        ("POST", f"{group.path}/transfer", {"from": group.bob, "to": group.alice, "amount": 1}),
+        ("DELETE", f"{group.path}/participants/{group.bob}", None),
+    ):
+        refusal = problem(api(method, path, body, {"X-Idempotency-Key": "a"}), 422, "invalid_value")
+        assert list(refusal["errors"]) == ["X-Idempotency-Key"]
+        assert refusal["detail"] == "X-Idempotency-Key is not known; the header is Idempotency-Key"

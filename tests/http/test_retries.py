@@ -102,7 +102,7 @@ def test_an_unknown_outcome_is_found_out_by_the_key(api, group, admin):
 def test_a_client_that_is_cut_off_and_repeats_until_answered_moves_what_it_intended(api, group):
     chance = random.Random(1)
     head = (
-        b"POST %s/transfer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST %s/transfer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Idempotency-Key: %d\r\nContent-Length: %d\r\n\r\n"
     )
     body = b'{"from": %d, "to": %d, "amount": 1}' % (group.bob, group.alice)

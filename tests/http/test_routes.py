@@ -81,6 +81,17 @@ def test_lists_the_participants_present(api, group):
     assert answer.body == (b'{"data":[{"username":"bob","id":%d,"group_id":%d,"amount":100}]}' % (group.bob, group.id))
 
 
+@pytest.mark.parametrize("body", ["null", " null\r\n", b""])
+def test_null_is_no_body_where_none_is_needed(api, group, body):
+    moved = api("POST", f"{group.path}/transfer", {"from": group.bob, "to": group.alice, "amount": 5})
+    path = f"{group.path}/entries/{moved.headers['Ledger-Entry']}/reversal"
+    assert api("POST", path, body).status == 201
+    for participant, final_amount in ((group.bob, 100), (group.alice, 100)):
+        answer = api("DELETE", f"{group.path}/participants/{participant}", body)
+        assert (answer.status, answer.data) == (200, {"final_amount": final_amount})
+    assert api("DELETE", group.path, body).status == 204
+
+
 def test_an_empty_list_is_a_list(api, group):
     for participant in (group.alice, group.bob):
         api("DELETE", f"{group.path}/participants/{participant}")

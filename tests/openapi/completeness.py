@@ -185,7 +185,7 @@ def faults_of_shape(document: dict, schema: dict, shape: Shape) -> Iterator[str]
 def required_codes(route: Route) -> set[str]:
     """What a route must be said to refuse with, for what it takes."""
     codes = {"bad_request", "internal_error", "unavailable", "outcome_unknown", "body_too_large"}
-    codes |= {"unauthorized", "forbidden"} if route.scope != "open" else set()
+    codes |= {"unauthorized", "forbidden", "foreign_origin"} if route.scope != "open" else set()
     codes |= {"not_found"} if route.parts else set()
     codes |= {"invalid_json", "unsupported_media_type", "invalid_value"} if route.body else set()
     codes |= {"invalid_value"} if route.query else set()

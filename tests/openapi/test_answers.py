@@ -149,6 +149,10 @@ def test_every_refusal_of_a_rule_and_of_a_bad_request_is_described(api):
             api(method, read)
     api("POST", "/api/groups", {"name": "x"}, {"Expect": "the unexpected"})
     api("GET", "/api/groups", None, {"X-Large": "x" * 20_000})
+    for method, target in (("POST", "/api/groups"), ("PATCH", path), ("DELETE", f"{path}/participants/1")):
+        api(method, target, {"name": "DAI"}, {"Content-Encoding": "gzip"})
+    for path in ("/api/groups", METRICS):
+        api("GET", path, None, {"Origin": "https://elsewhere.example"})
     with api.service.database.connect(api.service.database.admin) as admin:
         (secret,) = one(admin, "select secret from ledger.create_api_key('shop', 'read')")
     for authorization in (f"Bearer {secret}", f"Bearer {secret}0"):

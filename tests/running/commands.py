@@ -35,6 +35,7 @@ SETTINGS = (
     "WORKERS",
     "LOG",
     "METRICS",
+    "CORS_ORIGINS",
     "DRAIN",
     "DATABASE_WAIT",
 )

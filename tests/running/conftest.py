@@ -1,6 +1,7 @@
 """Folders for the embedded server: one that was initialised once, and copies of it.
 
 data     a folder that the tests of a module share: initialised and seeded, its server stopped
+app      the application of a worker without a database
 fresh    a test's own folder: initialised, nothing migrated
 unused   the path of a folder that does not exist yet
 """
@@ -17,8 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sanic import Sanic
 
-from api import embedded
+from api import embedded, metrics
+from api.app import App, create_app
+from api.log import Log
+from api.watch import Watch
 from tests.running.commands import done, postmaster, users_of
 from tests.support import until
 
@@ -72,3 +77,15 @@ def nothing_remains(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for folder in folders:
         assert users_of(folder) == []
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
+    monkeypatch.setattr(Sanic, "test_mode", True)  # several may start in one process
+    memory = metrics.share(1)
+    counts = metrics.Metrics(memory, 0)
+    log = Log(0, False, memory, lambda lines: None)
+    app = create_app("postgresql://", "ledger serve test", Watch(counts, log), True, False)
+    yield app
+    Sanic.unregister_app(app)
+    os.close(memory)

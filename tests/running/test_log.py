@@ -102,7 +102,7 @@ def test_a_line_names_the_key_that_a_request_came_with(database: Database) -> No
     "hostile", ["", "a b", "x" * 65, 'a"b', "a\tb", "é", "a\\nb", "a/b", "{}", "a\r\n b", "null\x00", "٣"]
 )
 def test_an_id_that_could_do_harm_is_replaced(hostile: str, watched: Service) -> None:
-    with_it = f"GET /api/groups HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Request-ID: {hostile}\r\n\r\n"
+    with_it = f"GET /api/groups HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Request-ID: {hostile}\r\n\r\n"
     answer = raw(watched, with_it.encode())
     (given,) = re.findall(r"(?i)^x-request-id: (.*)\r$", answer, re.MULTILINE)
     assert given != hostile
@@ -116,7 +116,9 @@ def test_an_id_is_repeated_as_it_was_given(good: str, watched: Service) -> None:
 
 def test_every_answer_has_an_id_of_its_own(watched: Service) -> None:
     heads = ["GET /api/groups", "OPTIONS /api/groups", "BREW /api/groups", "GET /nowhere", "HEAD /api/groups"]
-    answers = [raw(watched, f"{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()) for head in heads]
+    answers = [
+        raw(watched, f"{head} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()) for head in heads
+    ]
     answers += [raw(watched, b"nonsense\r\n\r\n"), raw(watched, b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n")]
     ids = [re.findall(r"(?i)^x-request-id: (\S+)\r$", answer, re.MULTILINE) for answer in answers]
     assert all(len(found) == 1 for found in ids), answers

@@ -160,7 +160,7 @@ def test_no_client_makes_a_new_label(database: Database) -> None:
         ]
         for head in heads:
             with socket.create_connection((service.host, service.port), timeout=PATIENCE) as connection:
-                connection.sendall(f"{head}\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                connection.sendall(f"{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
                 received = b"".join(iter(lambda: connection.recv(65536), b""))
                 assert b"x-request-id: " in received.lower(), head
         samples = scraped(service)

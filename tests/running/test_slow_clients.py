@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import resource
 import select
 import socket
@@ -16,14 +15,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sanic import Sanic
+from sanic import HTTPResponse, Request
 
-from api import metrics
-from api.app import KEEP_ALIVE_TIMEOUT, App, create_app
+from api import app as application
+from api.app import KEEP_ALIVE_TIMEOUT, App
+from api.arguments import read_body
 from api.connection import Connection
-from api.log import Log
 from api.serve import FIND_THE_VANISHED, listen
-from api.watch import Watch
 from bench.load import Server, request, send
 from tests.running.commands import Service, free_port, serving
 from tests.support import Database, create, join, until
@@ -59,7 +57,9 @@ def sent_slowly(service: Service, *parts: bytes) -> dict:
             client.send(bytes([byte]))
         answer = b""
         while b"}}" not in answer:
-            answer += client.recv(65536)
+            read = client.recv(65536)
+            assert read, "it was cut off without an answer"
+            answer += read
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"connection: close" in head
     return json.loads(body)
@@ -70,12 +70,13 @@ def test_a_request_whose_header_comes_slowly_is_cut_off(hurried: Service) -> Non
 
 
 def test_a_request_whose_body_comes_slowly_is_cut_off(hurried: Service) -> None:
-    head = b"POST /api/groups HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+    fields = b"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+    head = b"POST /api/groups HTTP/1.1\r\n" + fields
     assert sent_slowly(hurried, head, b" ")["code"] == "request_timeout"
 
 
 def test_time_between_requests_is_not_a_request_s(hurried: Service) -> None:
-    request = b"GET /api/health HTTP/1.1\r\nHost: ledger\r\n\r\n"
+    request = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.create_connection((hurried.host, hurried.port), timeout=60) as client:
         for _ in range(3):
             client.sendall(request)
@@ -108,21 +109,10 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(taken: int, hurried:
             return any(c.raddr and c.raddr.port == port for c in psutil.Process(worker).net_connections("tcp"))
 
         # As much as the system does not take off the service's hands.
-        client.sendall(f"GET {large_page} HTTP/1.1\r\nHost: ledger\r\n\r\n".encode() * 20)
+        client.sendall(f"GET {large_page} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 20)
         until(connected, "the connection to be accepted")
         until(lambda: not connected(), "the connection to be given up")
     assert hurried.answers()
-
-
-@pytest.fixture
-def app() -> Iterator[App]:
-    memory = metrics.share(1)
-    counts = metrics.Metrics(memory, 0)
-    log = Log(0, False, memory, lambda lines: None)
-    app = create_app("postgresql://", "ledger serve test", Watch(counts, log), True, False)
-    yield app
-    Sanic.unregister_app(app)
-    os.close(memory)
 
 
 def test_an_idle_connection_is_kept_longer_than_by_a_load_balancer(app: App) -> None:
@@ -143,6 +133,80 @@ def test_an_idle_connection_is_kept_longer_than_by_a_load_balancer(app: App) -> 
         assert not await is_kept(KEEP_ALIVE_TIMEOUT + 1)
 
     asyncio.run(main())
+
+
+HEAD = b"POST /read HTTP/1.1\r\nHost: localhost\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+# What has arrived of a request when its time is over.
+UNFINISHED = {
+    "half of a head": HEAD,
+    "half a line": b"POST /re",
+    "an empty line": b"\r",
+    "half a body": HEAD + b"Content-Length: 100\r\n\r\n{",
+    "no byte of a body": HEAD + b"Content-Length: 100\r\n\r\n",
+    "half a body of HTTP/1.0": HEAD.replace(b"1.1", b"1.0") + b"Connection: keep-alive\r\nContent-Length: 100\r\n\r\n{",
+    "half a body with Upgrade": HEAD + b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 100\r\n\r\n{",
+    "half a body with an upgrade to HTTP/2": HEAD
+    + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 9\r\n\r\n{",
+    "half a body that was waited for": HEAD + b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n{",
+    "tiny chunks": CHUNKED + b"1\r\n{\r\n" * 1000,
+    "tiny chunks with Upgrade": HEAD
+    + b"Upgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"1\r\n{\r\n" * 1000,
+    "half the size of a chunk": CHUNKED + b"1",
+    "half an extension": CHUNKED + b"1;a=b",
+    "half a chunk": CHUNKED + b"5\r\n{",
+    "trailers": CHUNKED + b"0\r\n" + b"X: y\r\n" * 1000,
+}
+
+# The same of a request that follows an answer, or that has had one: its time begins with the answer.
+ANSWERED = {
+    "half a head behind a request": HEAD + b"Content-Length: 0\r\n\r\n" + HEAD,
+    "half a body that is not wanted": HEAD.replace(b"read", b"none") + b"Content-Length: 100\r\n\r\n{",
+    "half a body with Upgrade that is not wanted": HEAD.replace(b"read", b"none")
+    + b"Upgrade: websocket\r\nContent-Length: 100\r\n\r\n{",
+}
+
+
+async def nothing_is_under_way() -> None:
+    """Return once every task of the loop has had its turns."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("sent", [*UNFINISHED.values(), *ANSWERED.values()], ids=[*UNFINISHED, *ANSWERED])
+def test_no_request_has_more_time_than_another(app: App, sent: bytes) -> None:
+    """Its last bytes come a second before its time is over."""
+
+    async def take(request: Request) -> HTTPResponse:
+        await read_body(request, 1 << 20)
+        return HTTPResponse()
+
+    async def main() -> bytes:
+        app.add_route(take, "/read", ["POST"], stream=True, ctx_path="/api/groups")
+        await app._startup()
+        loop = asyncio.get_running_loop()
+        ours, client = socket.socketpair()
+        client.setblocking(False)
+        with client:
+            _, connection = await loop.create_connection(lambda: Connection(loop=loop, app=app), sock=ours)
+            connection.data_received(sent[:1])
+            await nothing_is_under_way()
+            assert connection._callback_check_timeouts is not None, "nobody looks at its time"
+            connection._time -= application.REQUEST_TIMEOUT - 1
+            if sent[1:]:
+                connection.data_received(sent[1:])
+            await nothing_is_under_way()
+            connection._time -= application.REQUEST_TIMEOUT + 1 if sent in ANSWERED.values() else 2
+            connection.check_timeouts()
+            received = b""
+            while read := await asyncio.wait_for(loop.sock_recv(client, 65536), 20):
+                received += read
+            return received
+
+    received = asyncio.run(main())
+    assert (b" 408 " in received) == (b"/none" not in sent)
 
 
 def test_connections_look_for_clients_that_have_vanished() -> None:

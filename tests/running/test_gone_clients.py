@@ -1,0 +1,215 @@
+"""Clients that go away while the service is busy with them: nobody is to blame, and the log says so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import ClassVar
+
+import psycopg
+import pytest
+from sanic import Request
+
+from api.app import App
+from api.connection import Connection
+from api.watch import Gauges, WatchedRequest
+from tests.running.commands import Service, serving
+from tests.support import Database, create, join, one, until
+
+HOST = b"Host: localhost\r\n"
+
+
+@pytest.fixture
+def service(database: Database) -> Iterator[Service]:
+    with serving(DATABASE_URL=database.url(database.service)) as service:
+        yield service
+
+
+@pytest.fixture
+def group(database: Database) -> int:
+    with database.connect() as ledger:
+        group = create(ledger, "ETH")
+        for number in range(1000):
+            join(ledger, group, f"{number:04}{'€' * 251}")
+    return group
+
+
+def post(path: str, body: object, *fields: bytes) -> bytes:
+    content = json.dumps(body).encode()
+    head = [b"POST %s HTTP/1.1" % path.encode(), b"Content-Type: application/json", *fields]
+    return b"\r\n".join([*head, HOST + b"Content-Length: %d\r\n" % len(content), content])
+
+
+def sent(group: int) -> dict[str, bytes]:
+    """What a client has sent when it goes."""
+    transfer = post(f"/api/groups/{group}/transfer", {"from": 1, "to": 2, "amount": 1})
+    get = b"GET %s HTTP/1.1\r\n" + HOST + b"\r\n"
+    return {
+        "nothing": b"",
+        "an empty line": b"\r\n",
+        "half a head": b"GET /api/gr",
+        "a head without its body": transfer[: transfer.index(b"{")],
+        "half a body": transfer[:-5],
+        "half a chunk": b"POST /api/groups HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+        "half the trailers": b"POST /api/groups HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: y",
+        "a body that is waited for": post("/api/groups", {}, b"Expect: 100-continue")[:-2],
+        "a transfer": transfer,
+        "many transfers": transfer * 50,
+        "a health check": get % b"/api/health",
+        "a look at the process": get % b"/api/health/live",
+        "a scrape": get % b"/metrics",
+        "a page": get % b"/api/docs/5.31.0/swagger-ui-bundle.js",
+        "a list": get % (b"/api/groups/%d/participants" % group),
+        "many lists": get % (b"/api/groups/%d/participants" % group) * 20,
+        "a request that is none": b"nonsense\r\n\r\n",
+        "an unknown path": get % b"/nothing",
+        "a refused body": post("/api/nothing", {"a": "x" * 100})[:-5],
+        "a body that nobody reads": post("/api/health/live", {}).replace(b"POST", b"GET"),
+        "an upgrade": transfer.replace(HOST, HOST + b"Upgrade: websocket\r\n"),
+    }
+
+
+def go(service: Service, content: bytes, how: str) -> None:
+    """Send it and go away: by a reset, by an orderly end, or by the end of one's own side."""
+    with socket.create_connection((service.host, service.port), timeout=60) as client:
+        if how == "reset":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(content)
+        if how == "half":
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1 << 20):
+                pass
+
+
+def test_a_client_that_goes_at_any_stage_leaves_no_fault_in_the_log(service: Service, group: int) -> None:
+    assert service.answers()
+    for content in sent(group).values():
+        for how in ("reset", "end", "half"):
+            go(service, content, how)
+    until(lambda: in_flight(service) == 0, "every request to be over")
+    assert service.answers()
+    assert [line for line in service.said().splitlines() if line.startswith("{")] == []
+
+
+@pytest.mark.parametrize("how", ["reset", "end", "half"])
+def test_a_client_that_goes_while_its_answer_is_made_leaves_no_fault_in_the_log(
+    service: Service, group: int, database: Database, how: str
+) -> None:
+    """Both alone and beside another client, whose connection stays."""
+    requests = sent(group)
+    _, page = service.ask("GET", "/api/entries")
+    poll = b"GET %s&wait=30 HTTP/1.1\r\n" % page["next"].encode() + HOST + b"\r\n"
+    with database.connect(database.admin, autocommit=False) as admin, database.connect(database.admin) as observer:
+        admin.execute("select from ledger.participants where id = 1 for update")
+        for beside in (False, True):
+            other = socket.create_connection((service.host, service.port), timeout=60) if beside else None
+            for content in (requests["a transfer"], poll):
+                with socket.create_connection((service.host, service.port), timeout=60) as client:
+                    if how == "reset":
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    client.sendall(content)
+                    if content != poll:
+                        until(lambda: waits(observer), "the transfer to wait")
+                    if how == "half":
+                        client.shutdown(socket.SHUT_WR)
+                        assert client.recv(65536) == b""
+            if other is not None:
+                other.close()
+        admin.rollback()
+    until(lambda: in_flight(service) == 0, "every request to be over")
+    assert [line for line in service.said().splitlines() if line.startswith("{")] == []
+
+
+def waits(observer: psycopg.Connection) -> bool:
+    return one(observer, "select exists (select from pg_locks where not granted)")[0]
+
+
+def in_flight(service: Service) -> int:
+    connection = socket.create_connection((service.host, service.port), timeout=60)
+    with connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n")
+        text = b"".join(iter(lambda: connection.recv(65536), b""))
+    (value,) = (line.split()[1] for line in text.splitlines() if line.startswith(b"ledger_requests_in_flight "))
+    return int(float(value)) - 1  # this one
+
+
+def test_a_stop_beside_half_a_request_leaves_no_fault_in_the_log(database: Database) -> None:
+    with serving(DATABASE_URL=database.url(database.service)) as service:
+        assert service.answers()
+        clients = []
+        for content in (
+            b"GET /api/gr",
+            b"\r\n",
+            b"",
+            b"POST /api/groups HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n{",
+        ):
+            client = socket.create_connection((service.host, service.port), timeout=60)
+            client.sendall(content)
+            clients.append(client)
+        assert service.stop() == 0
+        for client in clients:
+            client.close()
+        assert [line for line in service.said().splitlines() if line.startswith("{")] == []
+
+
+def test_a_request_whose_client_has_gone_is_noted(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other client is connected, and the transport knows its protocol no more."""
+    noted: list[object] = []
+    note = WatchedRequest.note
+
+    def watched(request: WatchedRequest, status: int) -> None:
+        noted.append((status, request.transport.get_protocol()))
+        try:
+            note(request, status)
+        except Exception as error:
+            noted.append(error)
+            raise
+
+    async def wait(request: Request) -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    async def scrape(request: Request) -> None:
+        arrived.set()
+        with suppress(asyncio.CancelledError):  # as a call may that ends at the same time
+            await asyncio.Event().wait()
+        gauges.watch.connections = ()
+        noted.append(await gauges.text(request))
+
+    class Silent:
+        pools: ClassVar[dict] = {}
+
+        class activity:  # noqa: N801 - it stands for an attribute
+            ask = staticmethod(lambda statement: asyncio.sleep(0))
+
+    gauges = Gauges(app.ctx.watch, Silent(), [])
+    arrived = asyncio.Event()
+    monkeypatch.setattr(WatchedRequest, "note", watched)
+
+    async def main() -> None:
+        for handler in (wait, scrape):
+            app.add_route(handler, f"/{handler.__name__}", ["GET"], stream=True, ctx_path="/api/groups")
+        await app._startup()
+        loop = asyncio.get_running_loop()
+        connections: set = set()
+        for path in (b"/wait", b"/scrape"):
+            arrived.clear()
+            ours, client = socket.socketpair()
+            _, connection = await loop.create_connection(
+                lambda: Connection(loop=loop, app=app, connections=connections), sock=ours
+            )
+            client.sendall(b"GET %s HTTP/1.1\r\n" % path + HOST + b"\r\n")
+            await arrived.wait()
+            task = connection._task
+            client.close()
+            await asyncio.wait({task})
+            assert connections == set()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert noted[0] == (499, None)
+    assert not [each for each in noted if isinstance(each, Exception)]
+    assert any(isinstance(each, bytes) for each in noted)
