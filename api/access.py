@@ -1,10 +1,13 @@
 """Who may do what: API keys, sent as `Authorization: Bearer …` (RFC 6750).
 
 The database says whom a key stands for, and is told the digest of its secret alone. A worker goes by the answer for
-KEY_SECONDS: for so long it may take a key that has been revoked.
+KEY_SECONDS: for so long it may take a key that has been revoked. Then it asks again, and while the database cannot be
+asked the key admits nobody.
+
+Keys that are asked for at the same time share a call. A key that was good at the last look is asked for on a connection
+of its own kind, so that guesses at keys, however many, do not delay it.
 """
 
-import asyncio
 import hashlib
 import json
 import re
@@ -12,15 +15,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from time import monotonic
+from typing import TypeVar
 
+from api.batching import array
 from api.database import Database
 from api.errors import ConnectionLost, Problem, from_database
 from api.origin import Origins
 from api.routes import SCOPES, Route, Scope
+from api.sharing import K, SharedAnswers, V
 from api.watch import WatchedRequest
 
 KEY_SECONDS = 5.0
-MAX_REMEMBERED = 10_000  # keys; with more, all are asked for anew
+MAX_REMEMBERED = 10_000  # keys; with more, the one whose look-up is the oldest is forgotten
+MAX_TOGETHER = 512  # keys of one call, which takes some 10 milliseconds
+
+T = TypeVar("T")
 
 RANKS = {scope: rank for rank, scope in enumerate(SCOPES)}
 
@@ -28,8 +37,10 @@ SECRET = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +(ledger_([1-9][0-9]{0,17})_[0-9a
 
 AUTHENTICATE = """
 select (
-  select to_json(p) from ledger.authenticate(key_id => %(key_id)s::bigint, digest => %(digest)s::bytea) as p
+  select to_json(p) from ledger.authenticate(key_id => k.id, digest => k.digest) as p
 )
+from unnest(%(key_ids)s::bigint[], %(digests)s::bytea[]) with ordinality as k (id, digest, place)
+order by k.place
 """
 KEYS_REQUIRED = "select k.keys_required from ledger.keys_required() as k"
 
@@ -49,6 +60,12 @@ class Principal:
         return f"{self.id} {self.name}"
 
 
+# The id of a key and its secret, which holds the id too.
+Key = tuple[str, str]
+# An answer of the database, and until when a worker goes by it, as the event loop counts seconds.
+Answer = tuple[T, float]
+
+
 class Access:
     """One worker's guard. `open_at_first` admits everybody but foreign web pages until the first key is made."""
 
@@ -57,24 +74,24 @@ class Access:
         self.origins = origins
         self.required = not open_at_first
         self.open_until = 0.0
-        # By the header that it came in: whom a good key stands for, and until when that is not asked again.
-        self.remembered: dict[str, tuple[Principal, float]] = {}
-        self.under_way: dict[str, asyncio.Task[Principal | None]] = {}
+        # By the secret: whom a key stands for that was good at the last look, and until when that is not asked again.
+        # Only an answer of the database removes a key. The oldest look-up is first.
+        self.remembered: dict[str, Answer[Principal]] = {}
+        self.requirement: SharedAnswers[None, Answer[bool]] = SharedAnswers(self.find_requirement, 1)
+        self.known: SharedAnswers[Key, Answer[Principal | None]] = SharedAnswers(self.find_known, MAX_TOGETHER)
+        self.new: SharedAnswers[Key, Answer[Principal | None]] = SharedAnswers(self.find_new, MAX_TOGETHER)
 
-    async def admit(self, route: Route, request: WatchedRequest, parts: Mapping[str, str]) -> None:
+    async def admit(self, route: Route, request: WatchedRequest, parts: Mapping[str, str]) -> float:
         """Return for a request that may be made, and note in it who makes it.
 
+        The number is the event loop's time until which the request may go on without being admitted again.
         Raises Problem `unauthorized`, `forbidden` or `foreign_origin`, and what the call of a route raises.
         """
         given = request.headers.getall("authorization", ())
         if not given and not await self.is_required(route):
             self.origins.refuse_foreign(request)
-            return
-        principal = None
-        if len(given) == 1:
-            principal, until = self.remembered.get(given[0], (None, 0.0))
-            if monotonic() >= until:
-                principal = await self.look_up(route, given[0])
+            return self.open_until
+        principal, until = await self.look_up(route, given[0]) if len(given) == 1 else (None, 0.0)
         if principal is None:
             raise refusal(known=bool(given))
         request.principal = principal.label
@@ -87,52 +104,55 @@ class Access:
             )
         if principal.group_id is not None and not is_for(principal.group_id, route, parts):
             raise Problem("forbidden", f"the key is for group {principal.group_id} alone")
+        return until
 
     async def is_required(self, route: Route) -> bool:
-        now = monotonic()
-        if not self.required and now >= self.open_until:
-            (answer,) = await self.ask(route, KEYS_REQUIRED, {})
-            self.required = answer != b"f"
-            self.open_until = now + KEY_SECONDS
+        if not self.required and monotonic() >= self.open_until:
+            self.required, self.open_until = await self.ask(route, self.requirement, None)
         return self.required
 
-    async def look_up(self, route: Route, header: str) -> Principal | None:
+    async def look_up(self, route: Route, header: str) -> Answer[Principal | None]:
         """Whom a header's key stands for; None where it is none that is good."""
         match = SECRET.fullmatch(header)
         if match is None:
-            return None
-        # Those who come with the same key at the same time ask once.
-        task = self.under_way.get(header)
-        if task is None:
-            task = asyncio.create_task(self.authenticate(route, header, match[2], match[1]))
-            self.under_way[header] = task
-            task.add_done_callback(lambda done: self.forget(header, done))
-        return await asyncio.shield(task)
+            return None, 0.0
+        secret, key_id = match.groups()
+        remembered = self.remembered.get(secret)
+        if remembered is not None and monotonic() < remembered[1]:
+            return remembered
+        principal, until = await self.ask(route, self.new if remembered is None else self.known, (key_id, secret))
+        self.remembered.pop(secret, None)
+        if principal is not None:
+            if len(self.remembered) >= MAX_REMEMBERED:
+                del self.remembered[next(iter(self.remembered))]
+            self.remembered[secret] = (principal, until)
+        return principal, until
 
-    def forget(self, header: str, done: asyncio.Task[Principal | None]) -> None:
-        del self.under_way[header]
-        if not done.cancelled():
-            done.exception()  # asyncio complains of one that nobody looks at, because its clients have gone
+    async def find_requirement(self, _: list[None]) -> list[Answer[bool]]:
+        until = monotonic() + KEY_SECONDS
+        ((answer,),) = await self.database.call_access(KEYS_REQUIRED, {}, known=True)
+        return [(answer != b"f", until)]
 
-    async def authenticate(self, route: Route, header: str, key_id: str, secret: str) -> Principal | None:
-        now = monotonic()
-        self.remembered.pop(header, None)
+    async def find_known(self, keys: list[Key]) -> list[Answer[Principal | None]]:
+        return await self.authenticate(keys, known=True)
+
+    async def find_new(self, keys: list[Key]) -> list[Answer[Principal | None]]:
+        return await self.authenticate(keys, known=False)
+
+    async def authenticate(self, keys: list[Key], known: bool) -> list[Answer[Principal | None]]:
+        until = monotonic() + KEY_SECONDS
         # The database, whose log may hold what it is sent, gets what is of no use to whoever reads it.
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        (answer,) = await self.ask(route, AUTHENTICATE, {"key_id": key_id, "digest": f"\\x{digest}"})
-        if answer is None:
-            return None
-        principal = Principal(**json.loads(answer))
-        if len(self.remembered) >= MAX_REMEMBERED:
-            self.remembered.clear()
-        self.remembered[header] = (principal, now + KEY_SECONDS)
-        return principal
+        digests = [f"\\x{hashlib.sha256(secret.encode()).hexdigest()}" for _, secret in keys]
+        parameters = {"key_ids": array([key_id for key_id, _ in keys]), "digests": array(digests)}
+        rows = await self.database.call_access(AUTHENTICATE, parameters, known)
+        return [(None if answer is None else Principal(**json.loads(answer)), until) for (answer,) in rows]
 
-    async def ask(self, route: Route, statement: str, parameters: Mapping[str, str | None]) -> list[bytes | None]:
+    async def ask(self, route: Route, answers: SharedAnswers[K, V], question: K) -> V:
         try:
-            return await self.database.call_access(statement, parameters)
+            return await answers.ask(question)
         except ConnectionLost as error:
-            raise Problem("unavailable", "the connection to the database was lost; nothing was done") from error
+            detail = "the connection to the database was lost; nothing was done"
+            raise Problem("unavailable", detail, sqlstate=error.sqlstate) from error
         except Exception as error:
             problem = from_database(error, route)
             if problem is None:

@@ -22,6 +22,7 @@ from api.connection import SharedAnswer, most_connections
 from api.database import Database, Values
 from api.docs import Page, pages
 from api.errors import Problem, from_database, from_framework
+from api.feed import Feed
 from api.metrics import CONTENT_TYPE
 from api.origin import Origins
 from api.router import Router
@@ -40,8 +41,6 @@ REQUEST_TIMEOUT = 30  # seconds
 KEEP_ALIVE_TIMEOUT = 75  # seconds
 # Longer than any call can take, its wait for a connection and its second attempt included.
 RESPONSE_TIMEOUT = 120  # seconds
-# How often the feed is looked at for a client that waits. It holds no connection in between.
-FEED_INTERVAL = 0.25  # seconds
 Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]
 App = Sanic[Config, SimpleNamespace]
 
@@ -77,8 +76,8 @@ def create_app(
     access = Access(database, open_at_first, origins)
     shared = {route: SharedCalls(route, database, watch.metrics) for route in ROUTES if route.together}
     gauges = Gauges(watch, database, [*shared.values()])
+    feed = Feed(database)
     turns = Turns()
-    stopping = asyncio.Event()
 
     @app.before_server_start
     async def open_database(*_: object) -> None:
@@ -87,7 +86,7 @@ def create_app(
 
     @app.before_server_stop
     async def send_waiting_clients_home(*_: object) -> None:
-        stopping.set()
+        feed.stop()
 
     @app.after_server_stop
     async def close_database(*_: object) -> None:
@@ -108,7 +107,7 @@ def create_app(
         if route.function == "health":
             handler = without_body(handle_health(route, database, watch))
         else:
-            handler = handle(route, database, access, shared.get(route), turns, stopping)
+            handler = handle(route, database, access, shared.get(route), turns, feed if route.feed else None)
         add(route.path, methods, handler, f"{route.function}_{route.methods[0].lower()}")
     add(LIVE, ["GET", "HEAD"], without_body(tell_live), "live")
     add(METRICS, ["GET", "HEAD"], without_body(handle_metrics(gauges, origins, metrics_for_all)), "metrics")
@@ -140,15 +139,17 @@ def handle(
     access: Access,
     shared: SharedCalls | None,
     turns: Turns,
-    stopping: asyncio.Event,
+    feed: Feed | None,
 ) -> Handler:
     """The handler of a route: who asks, arguments, one call, the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
 
     async def call(request: WatchedRequest, parameters: Mapping[str, str | None], strings: bool) -> Values:
+        query = as_strings if strings else as_numbers
         try:
+            if feed:
+                return await feed.read(query, parameters, request)
             row = await shared.call(parameters, strings, request) if shared else None
-            query = as_strings if strings else as_numbers
             return row or await database.call(query, parameters, route.reads, request)
         except Exception as error:
             problem = from_database(error, route)
@@ -157,24 +158,22 @@ def handle(
             raise problem from error
 
     async def handler(request: WatchedRequest, **parts: str) -> HTTPResponse:
-        await access.admit(route, request, parts)
+        admitted_until = await access.admit(route, request, parts)
         try:
             parameters = await read_arguments(route, request, turns, parts)
             strings = route.has_amounts and prefers_strings(request)
             row = await call(request, parameters, strings)
         finally:
             turns.give_back(request)
-        if route.feed:
-            # A long poll. Nothing wakes it: a NOTIFY in the money's transaction would take a lock of the whole server.
-            patience = asyncio.get_running_loop().time() + float(request.args.get("wait") or 0)
-            while row[1] is None and not stopping.is_set():
-                left = patience - asyncio.get_running_loop().time()
-                if left <= 0:
-                    break
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), min(left, FEED_INTERVAL))
-                await access.admit(route, request, parts)
-                row = await call(request, parameters, strings)
+        if feed:
+            # A long poll.
+            now = asyncio.get_running_loop().time
+            ends = now() + float(request.args.get("wait") or 0)
+            while row[1] is None and not feed.stopping and (left := ends - now()) > 0:
+                goes_on = await feed.goes_on(parameters["after"], min(left, admitted_until - now()))
+                admitted_until = await access.admit(route, request, parts)
+                if goes_on:
+                    row = await call(request, parameters, strings)
         return render(route, request, parameters, row, strings)
 
     return handler

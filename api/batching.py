@@ -11,7 +11,7 @@ read of the past. So no outcome fails or delays another beyond the call that bot
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -128,7 +128,7 @@ class SharedCalls:
         return columns | {"strings": array(["1" if request.strings else None for request in together])}
 
 
-def array(values: list[str | None]) -> str | None:
+def array(values: Sequence[str | None]) -> str | None:
     """The literal of an array; null where it would hold nulls alone."""
     if values.count(None) == len(values):
         return None

@@ -4,17 +4,18 @@ import asyncio
 import os
 import select
 import socket
+import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from api.errors import ConnectionLost
+from api.errors import ConnectionLost, outcome_is_unknown
 from api.routes import ROUTES
 
 CALL_CONNECTIONS = 8
@@ -22,11 +23,14 @@ CALL_CONNECTIONS = 8
 READ_CONNECTIONS = 2
 # One at a time: what arrives meanwhile shares the next call.
 SHARED_CONNECTIONS = 1
-# Whoever tries secrets out stands in the way of those alone whose own are due to be looked at again.
+# One for API keys that were good a moment ago, and one for those that nobody knows yet: whoever guesses keys does not
+# delay the good ones.
 ACCESS_CONNECTIONS = 1
+# One for pages of the feed, and one to look whether it goes on for clients that wait.
+FEED_CONNECTIONS = 2
 MAX_WAITING = 1024  # requests that wait for a connection; one more is refused
 WAIT_TIMEOUT = 5.0  # seconds that a request waits for a connection
-CONNECT_TIMEOUT = 5  # seconds
+CONNECT_TIMEOUT = 3  # seconds for each host; less than WAIT_TIMEOUT, so that requests outlast one that is dead
 CONNECT_PATIENCE = 0.5  # seconds that a request waits while the database cannot be reached
 HEAVY = 1 << 20  # characters of a parameter from which on a call has a connection of its own
 CALL_TIMEOUT = 12.0  # seconds until a call is given up that the server's own time-outs did not end
@@ -45,7 +49,7 @@ FIND_THE_VANISHED = {
 
 # Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
 # nothing was done. And every row is looked up: a session keeps its plans, also those from when the tables were so small
-# that reading them whole was quicker.
+# that reading them whole was quicker. An idle session waits for the next request: the server must not end it.
 TIMEOUTS = {"lock_timeout": "5s", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
 SETTINGS = """
 select set_config(d.name, d.value, false)
@@ -53,7 +57,10 @@ from unnest(%(names)s::text[], %(values)s::text[]) as d (name, value)
 where current_setting(d.name) = '0'
 union all
 select set_config(s.name, s.value, false)
-from (values ('timezone', 'UTC'), ('enable_seqscan', 'off')) as s (name, value)
+from (values ('timezone', 'UTC'), ('enable_seqscan', 'off'), ('idle_session_timeout', '0')) as s (name, value)
+"""
+PROBE_SETTINGS = """
+select set_config('statement_timeout', '{milliseconds}', false), set_config('idle_session_timeout', '0', false)
 """
 
 # Refusals of one attempt that another may pass. Nothing was done.
@@ -75,6 +82,22 @@ class StartError(Exception):
     """A database that cannot be served from, in words for the person who starts the service."""
 
 
+class Connection(psycopg.AsyncConnection):
+    """A connection whose failed attempts are closed at once.
+
+    The error holds them in a cycle: a server that stood still would get them all back as sessions, until Python's
+    collector comes.
+    """
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **options: Any) -> Self:
+        try:
+            return await super().connect(conninfo, **options)
+        except psycopg.Error as error:
+            traceback.clear_frames(error.__traceback__)
+            raise
+
+
 class Database:
     """What one worker needs of PostgreSQL. Open it in the worker's event loop."""
 
@@ -87,12 +110,16 @@ class Database:
         self.shared = self.pool("shared", SHARED_CONNECTIONS)
         self.shared_reads = self.pool("shared read", SHARED_CONNECTIONS)
         self.access = self.pool("access", ACCESS_CONNECTIONS)
+        self.new_keys = self.pool("new key", ACCESS_CONNECTIONS)
+        self.feed = self.pool("feed", FEED_CONNECTIONS)
         self.pools = {
             "call": self.calls,
             "read": self.reads,
             "shared": self.shared,
             "shared read": self.shared_reads,
             "access": self.access,
+            "new key": self.new_keys,
+            "feed": self.feed,
         }
         self.reachable = True
         self.under_way: set[asyncio.Task[list[Values]]] = set()
@@ -108,6 +135,7 @@ class Database:
 
         return AsyncConnectionPool(
             self.conninfo,
+            connection_class=Connection,
             kwargs=options,
             min_size=size,
             max_size=size,
@@ -158,10 +186,18 @@ class Database:
         """Run a statement for several requests, once; return its rows. Raises as call does."""
         return await self.attempt(self.shared_reads if reads else self.shared, statement, parameters, traces)
 
-    async def call_access(self, statement: str, parameters: Mapping[str, str | None]) -> Values:
-        """Run a statement that says who may come in, and return its row. Raises as call does."""
-        (row,) = await self.repeat(self.access, statement, parameters, True, ())
-        return row
+    async def call_access(self, statement: str, parameters: Mapping[str, str | None], known: bool) -> list[Values]:
+        """Run a statement that says who may come in, and return its rows. Raises as call does.
+
+        `known` chooses the connection that requests with keys nobody knows yet cannot occupy.
+        """
+        return await self.repeat(self.access if known else self.new_keys, statement, parameters, True, ())
+
+    async def call_feed(
+        self, statement: str, parameters: Mapping[str, str | None], traces: Iterable[Trace] = ()
+    ) -> list[Values]:
+        """Run a statement that reads the feed, and return its rows. Raises as call does."""
+        return await self.repeat(self.feed, statement, parameters, True, traces)
 
     async def repeat(
         self,
@@ -204,9 +240,10 @@ class Database:
                 cursor = await connection.execute(statement, parameters, prepare=True)
             finally:
                 given_up.cancel()
-        except psycopg.OperationalError as error:
-            if connection.closed:
-                raise ConnectionLost from error
+        except psycopg.Error as error:
+            if connection.closed or outcome_is_unknown(error):
+                await connection.close()
+                raise ConnectionLost(error.sqlstate) from error
             raise
         finally:
             await (connection.close() if heavy else pool.putconn(connection))
@@ -234,9 +271,7 @@ class Database:
 
     async def connect(self, name: str) -> psycopg.AsyncConnection:
         """A connection of no pool. Raises psycopg.Error."""
-        connection = await psycopg.AsyncConnection.connect(
-            self.conninfo, autocommit=True, application_name=f"{self.name} {name}"
-        )
+        connection = await Connection.connect(self.conninfo, autocommit=True, application_name=f"{self.name} {name}")
         await self.configure(connection)
         return connection
 
@@ -258,13 +293,17 @@ class Probe:
         self.patience = patience
         self.connection: psycopg.AsyncConnection | None = None
         self.attempt: asyncio.Task[Values] | None = None
+        self.asked_at: float | None = None  # None while it connects
 
     async def ask(self, statement: str) -> Values | None:
         """The values of the statement's row, or None when there is no answer in time.
 
-        It is asked once for all who ask at the same time.
+        It is asked once for all who ask at the same time. Connecting may take longer than one of them waits, as when
+        the first of several hosts is dead: it goes on, and the next one to ask has the benefit of it.
         """
+        self.give_up_when_overdue()
         if self.attempt is None or self.attempt.done():
+            self.asked_at = None
             self.attempt = asyncio.create_task(self.try_to_ask(statement))
             self.attempt.add_done_callback(forget)
         attempt = self.attempt
@@ -273,28 +312,49 @@ class Probe:
         if attempt.done():
             return None if attempt.cancelled() or attempt.exception() else attempt.result()
         if self.attempt is attempt:
-            self.attempt = None
-            if self.connection is not None:
-                hang_up(self.connection)
-                self.connection = None
-            else:
-                attempt.cancel()  # it is still connecting
+            self.give_up_when_overdue()
         return None
+
+    def give_up_when_overdue(self) -> None:
+        """Leave a connection on which the question has been for longer than anybody waits."""
+        if self.attempt is None or self.attempt.done() or self.asked_at is None or self.connection is None:
+            return
+        if asyncio.get_running_loop().time() - self.asked_at >= self.patience:
+            self.attempt = None
+            hang_up(self.connection)
+            self.connection = None
 
     async def try_to_ask(self, statement: str) -> Values:
         connection = self.connection
-        if connection is None or connection.closed:
-            connection = await psycopg.AsyncConnection.connect(
-                self.conninfo, autocommit=True, application_name=self.name
-            )
-            self.connection = connection
-            # For the server's sake: whoever asks waits no longer than that.
-            await connection.execute(f"set statement_timeout = {1000 * self.patience:.0f}")
+        if connection is not None and not connection.closed and not closed_while_idle(connection):
+            try:
+                return await self.run(connection, statement)
+            except psycopg.OperationalError:
+                if not connection.closed or self.attempt is not asyncio.current_task():
+                    raise
+                # The server closed it at this moment.
+        return await self.run(await self.connect(), statement)
+
+    async def run(self, connection: psycopg.AsyncConnection, statement: str) -> Values:
+        self.asked_at = asyncio.get_running_loop().time()
         result = (await connection.execute(statement)).pgresult
         assert result is not None
         return [result.get_value(0, column) for column in range(result.nfields)]
 
+    async def connect(self) -> psycopg.AsyncConnection:
+        self.asked_at = None
+        if self.connection is not None:
+            await self.connection.close()
+            self.connection = None
+        connection = await Connection.connect(self.conninfo, autocommit=True, application_name=self.name)
+        self.connection = connection
+        # For the server's sake: whoever asks waits no longer than that.
+        await self.run(connection, PROBE_SETTINGS.format(milliseconds=round(1000 * self.patience)))
+        return connection
+
     async def close(self) -> None:
+        if self.attempt is not None and self.asked_at is None:
+            self.attempt.cancel()  # it is still connecting
         if self.connection is not None:
             await self.connection.close()
 

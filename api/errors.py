@@ -39,7 +39,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "outcome_unknown": (504, "Outcome unknown"),
 }
 
-# SQLSTATE -> code; where a state is missing, its class (the first two characters) counts.
+# SQLSTATE -> code; where a state is missing, its class (the first two characters) counts. Of PostgreSQL's other classes
+# an error is a fault of ours or of the database, which no later attempt mends: internal_error, and the log has it.
 SQLSTATES: dict[str, str] = {
     "LG001": "invalid_value",
     "LG002": "not_found",
@@ -55,10 +56,15 @@ SQLSTATES: dict[str, str] = {
     "55P03": "busy",  # lock_not_available
     "57014": "busy",  # query_canceled, by statement_timeout
     "25006": "unavailable",  # read_only_sql_transaction: a standby
-    "08": "unavailable",  # connection exceptions
     "53": "unavailable",  # insufficient resources: connections, disk, memory
     "57": "unavailable",  # operator intervention: shutting down, starting up
+    "58": "unavailable",  # system errors: input and output, a full disk among them
+    "72": "busy",  # snapshot_too_old
 }
+
+# States and classes after which nobody knows whether the call was done. 08: the server that answers (a pooler, a proxy)
+# lost its connection to the one that does the work; 40003 is statement_completion_unknown.
+OUTCOME_UNKNOWN = ("08", "40003")
 
 # Seconds after which a client may try again what was not done.
 RETRY_AFTER = {"busy": "1", "unavailable": "5"}
@@ -113,8 +119,19 @@ class Problem(Exception):
         return json.dumps(members, separators=(",", ":")).encode()
 
 
+@dataclass(eq=False)
 class ConnectionLost(Exception):
-    """The connection broke while a call was under way, so that the call may have been done."""
+    """The connection broke while a call was under way, so that the call may have been done.
+
+    `sqlstate` is set when a server reported it.
+    """
+
+    sqlstate: str | None = None
+
+
+def outcome_is_unknown(error: psycopg.Error) -> bool:
+    """Whether a server reported that it does not know whether the call was done."""
+    return (error.sqlstate or "").startswith(OUTCOME_UNKNOWN)
 
 
 def known(state: str) -> str | None:
@@ -126,10 +143,13 @@ def from_database(error: Exception, route: Route) -> Problem | None:
     """What a failed call means to the client; None for what it must not be told."""
     if isinstance(error, ConnectionLost):
         if route.reads:
-            return Problem("unavailable", "the connection to the database was lost; nothing was changed")
+            return Problem(
+                "unavailable", "the connection to the database was lost; nothing was changed", sqlstate=error.sqlstate
+            )
         return Problem(
             "outcome_unknown",
             "the connection to the database was lost before it answered; whether the call was done is not known",
+            sqlstate=error.sqlstate,
         )
     if isinstance(error, PoolTimeout | TooManyRequests):
         return Problem("busy", "the server is busy; nothing was done")

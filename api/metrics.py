@@ -34,7 +34,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
 CLIENT_GONE = 499  # the client did not wait for the answer
 STATUSES = (200, 201, 204, CLIENT_GONE, *sorted({status for status, _ in PROBLEMS.values()}), OTHER)
 SHARED = tuple(route.together for route in ROUTES if route.together)
-POOLS = ("call", "read", "shared", "shared read", "access")
+POOLS = ("call", "read", "shared", "shared read", "access", "new key", "feed")
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 REQUESTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)

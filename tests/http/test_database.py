@@ -11,6 +11,7 @@ from psycopg import pq
 
 from api import database
 from api.errors import ConnectionLost
+from tests.conftest import VERSION
 from tests.support import Database, one, until
 
 
@@ -92,3 +93,21 @@ def test_a_server_that_vanishes_is_found_by_tcp_unless_the_connection_string_say
                 assert [sock.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [30, 10, 5, 60_000]
         finally:
             connecting.finish()
+
+
+@pytest.mark.skipif(VERSION < 17, reason="transaction_timeout is new in PostgreSQL 17")
+def test_a_session_that_a_time_out_ends_is_a_lost_connection(shared):
+    """Its class of errors is another one than that of connections that are lost."""
+
+    async def main() -> None:
+        url = shared.url(shared.service) + "&options=-c%20transaction_timeout%3D200ms"
+        connections = database.Database(url, "ledger serve test")
+        await connections.open()
+        try:
+            with pytest.raises(ConnectionLost) as raised:
+                await connections.call("select pg_sleep(5)", {}, False)
+            assert raised.value.sqlstate == "25P04"
+        finally:
+            await connections.close()
+
+    asyncio.run(main())

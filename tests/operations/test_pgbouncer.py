@@ -83,7 +83,7 @@ def test_sessions_can_be_pooled(site: Site) -> None:
             with site.connect("db") as admin:
                 assert faults(admin) == []
                 held = "select count(*) from pg_stat_activity where usename = 'ledger_service'"
-                assert 2 * 13 < one(admin, held)[0] <= 2 * 14
+                assert 2 * 16 < one(admin, held)[0] <= 2 * 17
 
 
 def test_transactions_cannot_be_pooled(site: Site) -> None:

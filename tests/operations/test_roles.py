@@ -41,4 +41,4 @@ def test_the_serving_login_is_served_once_there_is_a_key(site: Site) -> None:
         assert len(service.workers) == 2
         # Each worker's own, and one for the health check of the worker that answered.
         held = "select count(*) from pg_stat_activity where usename = 'ledger_service'"
-        until(lambda: one(admin, held)[0] == 2 * 13 + 1, "all connections")
+        until(lambda: one(admin, held)[0] == 2 * 16 + 1, "all connections")

@@ -94,7 +94,8 @@ def test_each_worker_answers(database: Database) -> None:
         with database.connect(database.admin) as admin:
             sessions = "select distinct application_name from pg_stat_activity where datname = current_database()"
             names = {name for (name,) in admin.execute(sessions)}
-        connections = [("call", 8), ("read", 2), ("shared", 1), ("shared read", 1), ("access", 1)]
+        connections = [("call", 8), ("read", 2), ("shared", 1), ("shared read", 1), ("access", 1), ("new key", 1)]
+        connections += [("feed", 2)]
         assert names >= {
             f"ledger serve {worker} {pool} {number}"
             for worker in (0, 1)
