@@ -95,6 +95,7 @@ class Access:
         if principal is None:
             raise refusal(known=bool(given))
         request.principal = principal.label
+        request.only_group = principal.group_id
         if RANKS[principal.scope] < RANKS[route.scope]:
             challenge = f'Bearer realm="ledger", error="insufficient_scope", scope="{route.scope}"'
             raise Problem(

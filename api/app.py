@@ -152,7 +152,7 @@ def handle(
             row = await shared.call(parameters, strings, request) if shared else None
             return row or await database.call(query, parameters, route.reads, request)
         except Exception as error:
-            problem = from_database(error, route)
+            problem = from_database(error, route, request.only_group)
             if problem is None:
                 raise
             raise problem from error

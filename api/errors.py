@@ -139,8 +139,11 @@ def known(state: str) -> str | None:
     return SQLSTATES.get(state) or SQLSTATES.get(state[:2])
 
 
-def from_database(error: Exception, route: Route) -> Problem | None:
-    """What a failed call means to the client; None for what it must not be told."""
+def from_database(error: Exception, route: Route, only_group: int | None = None) -> Problem | None:
+    """What a failed call means to the client; None for what it must not be told.
+
+    `only_group` is the group that the client's API key is for, where it is for one.
+    """
     if isinstance(error, ConnectionLost):
         if route.reads:
             return Problem(
@@ -172,6 +175,9 @@ def from_database(error: Exception, route: Route) -> Problem | None:
     if code == "invalid_value" and errors:
         # SQL names its parameter, HTTP the member of the body.
         detail = next(f"{name} {messages[0]}" for name, messages in errors.items())
+    if code == "already_taken" and "name" in errors and only_group is not None:
+        # Which group has the name is for clients that may read it.
+        detail = "name is taken"
     return Problem(code, detail, errors, state)
 
 

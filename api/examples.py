@@ -87,10 +87,12 @@ PARAMETERS: Json = {
     "kind": "exit",
     "limit": 100,
     "metadata": {"order": 17},
+    "name": "ETH",
     "order": "desc",
     "settled": False,
     "since": "2026-01-01T00:00:00Z",
     "until": "2026-02-01T00:00:00Z",
+    "username": "bob",
     "Prefer": "amounts=string",
     "X-Request-ID": "payout-17",
 }
@@ -118,7 +120,7 @@ REFUSALS: dict[str, tuple[str, dict[str, list[str]]]] = {
     "unsupported_media_type": ("the body must be application/json in UTF-8", {}),
     "expectation_failed": ("Unknown Expect", {}),
     "invalid_value": ("limt is not known", {"limt": ["is not known"]}),
-    "already_taken": ('name "ETH" is taken', {"name": ["has already been taken"]}),
+    "already_taken": ('name "ETH" is taken by group 1', {"name": ["has already been taken"]}),
     "idempotency_key_reused": (
         "idempotency key belongs to another request",
         {"Idempotency-Key": ["was used for another request"]},
@@ -145,7 +147,8 @@ def refusal(code: str, route: Route | None = None) -> Problem:
             detail, errors = f"{name} must be given", {name: ["must be given"]}
     if code == "already_taken" and route:
         name = next(argument.name for argument in route.body if argument.kind == "text")
-        detail, errors = f'{name} "ETH" is taken', {name: ["has already been taken"]}
+        owner = "group 1" if name == "name" else "participant 2"
+        detail, errors = f'{name} "ETH" is taken by {owner}', {name: ["has already been taken"]}
     request_id = KEY if code == "internal_error" else None
     return Problem(code, detail, errors, state, request_id=request_id)
 

@@ -76,9 +76,11 @@ QUERY: dict[str, str] = {
     "kind": "Entries of this kind.",
     "limit": "How many a page holds at most.",
     "metadata": "Entries whose metadata contain this JSON object.",
+    "name": "The group with this name, if there is one.",
     "order": "By time: the oldest or the newest first.",
     "settled": "Exits that are settled, or that wait for it.",
     "since": "From this time on (RFC 3339).",
+    "username": "The participant present with this username, if there is one.",
     "until": "Before this time (RFC 3339).",
 }
 CURSOR = "What comes after this cursor, which `next` tells."

@@ -141,6 +141,8 @@ METADATA = Argument("metadata", "body", "object", "metadata", optional=True)
 AFTER = Argument("after", "query", "after", "after")
 LIMIT = Argument("max_rows", "query", "limit", "limit")
 PAGE = (AFTER, LIMIT)
+NAME = Argument("name", "query", "text", "name")
+USERNAME = Argument("username", "query", "text", "username")
 AT = (Argument("at_time", "query", "time", "at"), Argument("at_entry", "query", "id", "at"))
 KIND = Argument("kind", "query", "text", "kind")
 SETTLED = Argument("settled", "query", "boolean", "settled")
@@ -179,14 +181,14 @@ METRICS = "/metrics"
 ROUTES: tuple[Route, ...] = (
     Route("open", ("GET",), "/api/health", "health", (), HEALTH),
 
-    Route("read", ("GET",), GROUPS, "list_groups", PAGE, GROUP, many=True),
+    Route("read", ("GET",), GROUPS, "list_groups", (*PAGE, NAME), GROUP, many=True),
     Route("admin", ("POST",), GROUPS, "create_group", (text("name"), KEY), GROUP, 201, location=ONE_GROUP),
     Route("read", ("GET",), ONE_GROUP, "get_group", IN_GROUP, GROUP),
     Route("admin", ("PUT", "PATCH"), ONE_GROUP, "rename_group", (*IN_GROUP, text("name"), KEY), GROUP, wrapper="group"),
     Route("admin", ("DELETE",), ONE_GROUP, "remove_group", (*IN_GROUP, KEY), None, 204),
     Route("read", ("GET",), "/api/groups/<id>/total", "group_total", (*IN_GROUP, *AT), ("group_total",)),
 
-    Route("read", ("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE), PARTICIPANT, many=True),
+    Route("read", ("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE, USERNAME), PARTICIPANT, many=True),
     Route("transact", ("POST",), PARTICIPANTS, "join_group",
           (*OF_GROUP, text("username"), amount("amount"), KEY, METADATA), PARTICIPANT, 201, location=ONE_PARTICIPANT,
           entry="entry_id", echoes="group_id"),

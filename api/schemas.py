@@ -15,9 +15,15 @@ Schema = dict[str, object]
 MAX_AMOUNT = 2**256 - 1
 MAX_LINES = 10_000  # of a multi-party transfer
 
-# Of a name: what no character may be, and what they may not all be.
+# Of a name: what no character may be, and what they may not all be. The rest, which is rare, is in SQL alone.
 CONTROLS = r"\u0000-\u001f\u007f-\u009f"
 BLANKS = r" \u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028\u2029\u202f\u205f-\u2064\u3000\ufeff"
+INVISIBLES = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb"
+)
+NO_NAME = CONTROLS + INVISIBLES
+SHOWS_NOTHING = NO_NAME + r" \u00a0\u1680\u2000-\u200a\u200d\u202f\u205f\u2800\u3000\ufe0f"
 
 
 def digits(minimum: int, maximum: int) -> str:
@@ -87,6 +93,15 @@ SHARED: dict[str, Schema] = {
     "Amount": told("A whole number below 2^256", maximum=MAX_AMOUNT),
     "Total": told("A whole number without a bound"),
     "Name": {
+        "description": "1 to 255 characters once they are composed (NFC), as they are stored. Not blank, without"
+        " control characters or invisible ones, which bidirectional controls are, too.",
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 255,
+        "pattern": f"^[^{NO_NAME}]*[^{SHOWS_NOTHING}][^{NO_NAME}]*$",
+    },
+    "KeptName": {"description": "A `Name`, or one from before a rule of names.", "type": "string", "minLength": 1},
+    "Reference": {
         "description": "1 to 255 characters, not blank, without control characters.",
         "type": "string",
         "minLength": 1,
@@ -120,8 +135,8 @@ NULLABLE: dict[Shape, frozenset[object]] = {
 
 ANSWERED: dict[str, Schema] = {
     "status": {"const": "ok"},
-    "name": ref("Name"),
-    "username": ref("Name"),
+    "name": ref("KeptName"),
+    "username": ref("KeptName"),
     "id": ref("Id"),
     "group_id": ref("Id"),
     "kind": {"type": "string", "enum": ["join", "transfer", "exit"]},
@@ -133,7 +148,7 @@ ANSWERED: dict[str, Schema] = {
     "metadata": ref("Metadata"),
     "reverses": {**ref("Id"), "description": "The entry that this one takes back."},
     "reversed_by": {**ref("Id"), "description": "The entry that took this one back."},
-    "reference": {**ref("Name"), "description": "The transaction on the main network that paid an exit out."},
+    "reference": {**ref("Reference"), "description": "The transaction on the main network that paid an exit out."},
     "settled_at": TIME,
     "amount": ref("Amount"),
     "final_amount": ref("Amount"),
@@ -173,6 +188,8 @@ QUERY: dict[str, Schema] = {
     "order": {"type": "string", "enum": ["asc", "desc"], "default": "asc"},
     "json": OBJECT,
     "kind": ANSWERED["kind"],
+    "name": {"type": "string", "pattern": r"^[^\u0000]*$"},
+    "username": {"type": "string", "pattern": r"^[^\u0000]*$"},
     "cursor": {"type": "string", "pattern": f"^[0-9]{{1,9}}-(?:0|[1-9][0-9]{{0,18}})-{digits(1, int(MAX_ID))[1:]}"},
 }
 WAIT: Schema = whole(0, MAX_WAIT, default=0)
@@ -199,6 +216,8 @@ GIVEN: dict[str, Schema] = {
 def body(route: Route) -> Schema:
     """The schema of a route's body."""
     properties = {argument.name: GIVEN[argument.kind] for argument in route.body}
+    if "reference" in properties:
+        properties["reference"] = ref("Reference")
     if route.function == "transfer":  # a deposit may be 0
         properties["amount"] = ref("GivenPositiveAmount")
     if route.echoes:

@@ -67,6 +67,7 @@ class WatchedRequest(Request, Trace):
 
     problem: Problem | None = None  # what it was refused with
     principal: str | None = None  # the id and name of the API key that it came with
+    only_group: int | None = None  # the group that the API key is for, where it is for one
     noted = False
     turns: Sequence[asyncio.Semaphore] = ()  # what it holds while its large body is decoded and called for
 

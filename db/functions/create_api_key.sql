@@ -35,7 +35,7 @@ begin
   );
   insert into api_keys (id, name, scope, group_id, digest)
   overriding system value
-  values (new_key.id, name, scope, group_id, sha256(convert_to(new_key.secret, 'UTF8')));
+  values (new_key.id, normalize(name, NFC), scope, group_id, sha256(convert_to(new_key.secret, 'UTF8')));
   return new_key;
 end
 $$;

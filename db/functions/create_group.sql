@@ -11,7 +11,10 @@ declare
   answer    json;
   new_group group_result;
 begin
-  perform refuse_invalid(array['name', 'idempotency_key'], array[name_fault(name), key_fault(idempotency_key)]);
+  perform refuse_invalid(
+    array['name', 'idempotency_key'],
+    array[new_name_fault(name, 0, idempotency_key, request), key_fault(idempotency_key)]
+  );
 
   -- The key cannot belong to the group, which is not there yet: it is unique among all that create groups.
   if idempotency_key is not null then
@@ -23,12 +26,14 @@ begin
     end if;
   end if;
 
+  -- A name from before names were composed counts, too.
   insert into groups (name)
-  values (create_group.name)
+  select normalize(create_group.name, NFC)
+  where group_named(array_remove(spellings(create_group.name), normalize(create_group.name, NFC))) is null
   on conflict do nothing
   returning groups.name, groups.id into new_group.name, new_group.id;
   if not found then
-    perform refuse_taken('name', name);
+    perform refuse_taken('name', name, 'group ' || group_named(spellings(name))::text);
   end if;
 
   insert into group_counters (group_id, slot)
@@ -45,6 +50,6 @@ $$;
 
 alter function ledger.create_group owner to ledger_owner;
 comment on function ledger.create_group is
-  'Open a group under a name that no other existing group has. Raises LG001, LG005, LG006.';
+  'Open a group under a name, composed (NFC), that no other existing group has. Raises LG001, LG005, LG006.';
 revoke execute on function ledger.create_group from public;
 grant execute on function ledger.create_group to ledger_api;

@@ -9,7 +9,7 @@ language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
 declare
-  request    text[] := array['exit_group', participant_id::text, metadata::text];
+  request    text[];
   answer     json;
   exited     exit_result;
   last_moved timestamptz;
@@ -21,6 +21,7 @@ begin
   );
 
   if idempotency_key is not null then
+    request := array['exit_group', participant_id::text, metadata::text];
     answer := replay(group_id, idempotency_key, request);
     if answer is not null then
       exited := json_populate_record(exited, answer);

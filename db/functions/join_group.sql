@@ -10,21 +10,21 @@ language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
 declare
-  request text[] := array['join_group', username, trunc(amount)::text, metadata::text];
+  faults  text[];
+  request text[];
   answer  json;
   joined  join_result;
   counter group_counters;
 begin
-  perform refuse_invalid(
-    array['group_id', 'username', 'amount', 'idempotency_key', 'metadata'],
-    array[
-      id_fault(group_id),
-      name_fault(username),
-      amount_fault(amount, 0),
-      key_fault(idempotency_key),
-      metadata_fault(metadata)
-    ]
-  );
+  faults := array[
+    id_fault(group_id), null, amount_fault(amount, 0), key_fault(idempotency_key), metadata_fault(metadata)
+  ];
+  -- Nothing is written out that is not valid.
+  if idempotency_key is not null and cardinality(array_remove(faults, null)) = 0 then
+    request := array['join_group', username, trunc(amount)::text, metadata::text];
+  end if;
+  faults[2] := new_name_fault(username, group_id, idempotency_key, request);
+  perform refuse_invalid(array['group_id', 'username', 'amount', 'idempotency_key', 'metadata'], faults);
 
   if idempotency_key is not null then
     answer := replay(group_id, idempotency_key, request);
@@ -44,13 +44,20 @@ begin
     perform refuse_unknown_group(group_id);
   end if;
 
+  -- A username from before usernames were composed counts, too.
   insert into participants (group_id, username, amount)
-  values (join_group.group_id, join_group.username, join_group.amount)
+  select
+    join_group.group_id,
+    normalize(join_group.username, NFC),
+    join_group.amount
+  where participant_named(
+    join_group.group_id, array_remove(spellings(join_group.username), normalize(join_group.username, NFC))
+  ) is null
   on conflict do nothing
   returning participants.username, participants.id, participants.group_id, participants.amount
   into joined.username, joined.id, joined.group_id, joined.amount;
   if not found then
-    perform refuse_taken('username', username);
+    perform refuse_taken('username', username, 'participant ' || participant_named(group_id, spellings(username))::text);
   end if;
 
   -- Whoever waits for a username holds no counter, so the time is known only now.
@@ -79,6 +86,6 @@ $$;
 
 alter function ledger.join_group owner to ledger_owner;
 comment on function ledger.join_group is
-  'Join a group under a username that no one present has, with a deposit of 0 or more. entry_id is the entry written. Raises LG001, LG002, LG005, LG006.';
+  'Join a group under a username, composed (NFC), that no one present has, with a deposit of 0 or more. entry_id is the entry written. Raises LG001, LG002, LG005, LG006.';
 revoke execute on function ledger.join_group from public;
 grant execute on function ledger.join_group to ledger_api;

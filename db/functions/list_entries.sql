@@ -32,11 +32,10 @@ begin
 
   -- Planned anew at each call, for the filter and the direction it has: a range of one index, whatever is stored.
   if metadata is not null then
-    -- Found through the index on metadata alone, then sorted: meant for values that few entries have.
+    -- Found through the index on groups and metadata alone, then sorted: meant for values that few entries have.
     source := $source$
-      (with found as materialized (select * from entries as f where f.metadata is not null and f.metadata @> $9)
-      select * from found as f where f.group_id = $1 and f.kind = any ($2)) as e
-      where ($8 is null or exists (
+      entries_noted($1, $9) as e
+      where e.kind = any ($2) and ($8 is null or exists (
         select from settlements as s
         where s.group_id = $1 and s.entry_id = e.id and (s.settled_at is not null) = $8
       ))

@@ -35,9 +35,8 @@ begin
   -- Planned anew at each call, as the filter and the direction are: a range of each side's index.
   if metadata is not null then
     source := $source$
-      (with found as materialized (select * from entries as f where f.metadata is not null and f.metadata @> $9)
-      select * from found as f where f.group_id = $1 and $8 in (f.from_id, f.to_id) and f.kind = any ($2)) as e
-      where true
+      entries_noted($1, $9) as e
+      where $8 in (e.from_id, e.to_id) and e.kind = any ($2)
     $source$;
   else
     -- A participant's first entry is the join, and the last one may be the exit: neither is looked for further.

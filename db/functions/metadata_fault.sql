@@ -7,6 +7,10 @@ as $$
   select case
     when jsonb_typeof(metadata_fault.metadata) <> 'object'
     then 'must be an object'
+    -- Only zeros and numbers with an exponent can be much longer as text than they were given: 0e-4096, 1e4096.
+    when metadata_fault.metadata @? 'strict $.** ? (!(@ >= 1e-20 && @ <= 1e20) && !(@ <= -1e-20 && @ >= -1e20))'
+      and ledger.metadata_is_long(metadata_fault.metadata)
+    then 'must have at most 4096 bytes'
     when octet_length(metadata_fault.metadata::text) > 4096
     then 'must have at most 4096 bytes'
   end

@@ -10,6 +10,8 @@ begin
     hint    = case tg_table_name
       when 'api_keys'
       then 'Make an API key useless with ledger.revoke_api_key.'
+      when 'name_changes'
+      then 'Correct a name by another one: ledger.rename_group or ledger.rename_participant.'
       else 'Correct a mistake by a new movement: ledger.transfer, ledger.join_group or ledger.exit_group.'
     end;
 end

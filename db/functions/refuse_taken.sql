@@ -1,7 +1,8 @@
 -- Raise LG005 for a name or username that is in use.
 create or replace function ledger.refuse_taken(
   field text,
-  name  text
+  name  text,
+  owner text
 ) returns void
 language plpgsql immutable
 as $$
@@ -9,7 +10,7 @@ begin
   raise exception using
     errcode = 'LG005',
     column  = field,
-    message = format('%s "%s" is taken', field, name),
+    message = format('%s "%s" is taken', field, name) || coalesce(' by ' || owner, ''),
     detail  = format('%s: has already been taken', field),
     hint    = 'Choose another one.';
 end
@@ -17,5 +18,5 @@ $$;
 
 alter function ledger.refuse_taken owner to ledger_owner;
 comment on function ledger.refuse_taken is
-  'Raise LG005 that blames the field for a name that is in use.';
+  'Raise LG005 that blames the field for a name that is in use; owner says which group or participant has it, where that is known.';
 revoke execute on function ledger.refuse_taken from public;

@@ -9,12 +9,15 @@ set search_path = ledger, pg_temp
 as $$
 declare
   request       text[] := array['rename_group', name];
+  new_name      text;
+  old_name      text;
+  taken_by      bigint;
   answer        json;
   renamed_group group_result;
 begin
   perform refuse_invalid(
     array['group_id', 'name', 'idempotency_key'],
-    array[id_fault(group_id), name_fault(name), key_fault(idempotency_key)]
+    array[id_fault(group_id), new_name_fault(name, group_id, idempotency_key, request), key_fault(idempotency_key)]
   );
 
   if idempotency_key is not null then
@@ -26,25 +29,34 @@ begin
     end if;
   end if;
 
+  select g.name
+  into old_name
+  from groups as g
+  where g.id = rename_group.group_id
+    and g.closed_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
   -- A name that is taken is not waited for: of two groups that are renamed to each other, each would.
+  taken_by := group_named(spellings(name), group_id);
+  if taken_by is not null then
+    perform refuse_taken('name', name, 'group ' || taken_by::text);
+  end if;
+  new_name := normalize(name, NFC);
   begin
     update groups as g
-    set name = rename_group.name
+    set name = new_name
     where g.id = rename_group.group_id
-      and g.closed_at is null
-      and not exists (
-        select from current_groups as other
-        where other.name = rename_group.name collate "C"
-          and other.id <> g.id
-      )
     returning g.name, g.id into renamed_group.name, renamed_group.id;
   exception when unique_violation then
-    perform refuse_taken('name', name);
+    perform refuse_taken('name', name, 'group ' || group_named(spellings(name), group_id)::text);
   end;
 
-  if renamed_group.id is null then
-    perform get_group(group_id);
-    perform refuse_taken('name', name);
+  if old_name <> new_name then
+    insert into name_changes (group_id, old_name, new_name)
+    values (rename_group.group_id, old_name, new_name);
   end if;
 
   renamed_group.replayed := false;
@@ -57,6 +69,6 @@ $$;
 
 alter function ledger.rename_group owner to ledger_owner;
 comment on function ledger.rename_group is
-  'Give an existing group a name that no other existing group has. Raises LG001, LG002, LG005, LG006.';
+  'Give an existing group a name, composed (NFC), that no other existing group has; the change is kept in ledger.renames. Raises LG001, LG002, LG005, LG006.';
 revoke execute on function ledger.rename_group from public;
 grant execute on function ledger.rename_group to ledger_api;

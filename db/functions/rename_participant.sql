@@ -10,12 +10,20 @@ set search_path = ledger, pg_temp
 as $$
 declare
   request     text[] := array['rename_participant', participant_id::text, username];
+  new_name    text;
+  old_name    text;
+  taken_by    bigint;
   answer      json;
   participant participant_result;
 begin
   perform refuse_invalid(
     array['group_id', 'participant_id', 'username', 'idempotency_key'],
-    array[id_fault(group_id), id_fault(participant_id), name_fault(username), key_fault(idempotency_key)]
+    array[
+      id_fault(group_id),
+      id_fault(participant_id),
+      new_name_fault(username, group_id, idempotency_key, request),
+      key_fault(idempotency_key)
+    ]
   );
 
   if idempotency_key is not null then
@@ -27,28 +35,39 @@ begin
     end if;
   end if;
 
+  select p.username
+  into old_name
+  from participants as p
+  where p.group_id = rename_participant.group_id
+    and p.id = rename_participant.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+
   -- A name that is taken is not waited for: of two participants who rename themselves to each other, each would.
+  taken_by := participant_named(group_id, spellings(username), participant_id);
+  if taken_by is not null then
+    perform refuse_taken('username', username, 'participant ' || taken_by::text);
+  end if;
+  new_name := normalize(username, NFC);
   begin
     update participants as p
-    set username = rename_participant.username
+    set username = new_name
     where p.group_id = rename_participant.group_id
       and p.id = rename_participant.participant_id
-      and p.exited_at is null
-      and not exists (
-        select from current_participants as other
-        where other.group_id = p.group_id
-          and other.username = rename_participant.username collate "C"
-          and other.id <> p.id
-      )
     returning p.username, p.id, p.group_id, p.amount
     into participant.username, participant.id, participant.group_id, participant.amount;
   exception when unique_violation then
-    perform refuse_taken('username', username);
+    perform refuse_taken(
+      'username', username, 'participant ' || participant_named(group_id, spellings(username), participant_id)::text
+    );
   end;
 
-  if participant.id is null then
-    perform get_participant(group_id, participant_id);
-    perform refuse_taken('username', username);
+  if old_name <> new_name then
+    insert into name_changes (group_id, participant_id, old_name, new_name)
+    values (rename_participant.group_id, rename_participant.participant_id, old_name, new_name);
   end if;
 
   participant.replayed := false;
@@ -61,6 +80,6 @@ $$;
 
 alter function ledger.rename_participant owner to ledger_owner;
 comment on function ledger.rename_participant is
-  'Give a participant who is present a username that no one else present has. Raises LG001, LG002, LG005, LG006.';
+  'Give a participant who is present a username, composed (NFC), that no one else present has; the change is kept in ledger.renames. Raises LG001, LG002, LG005, LG006.';
 revoke execute on function ledger.rename_participant from public;
 grant execute on function ledger.rename_participant to ledger_api;

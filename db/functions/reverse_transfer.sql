@@ -9,7 +9,7 @@ language plpgsql volatile security definer
 set search_path = ledger, pg_temp
 as $$
 declare
-  request  text[] := array['reverse_transfer', entry_id::text, metadata::text];
+  request  text[];
   answer   json;
   original entries;
   moved    transfer_result;
@@ -21,6 +21,7 @@ begin
   );
 
   if idempotency_key is not null then
+    request := array['reverse_transfer', entry_id::text, metadata::text];
     answer := replay(group_id, idempotency_key, request);
     if answer is not null then
       reversal := json_populate_record(reversal, answer);

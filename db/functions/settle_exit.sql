@@ -16,7 +16,7 @@ declare
 begin
   perform refuse_invalid(
     array['group_id', 'entry_id', 'reference', 'idempotency_key'],
-    array[id_fault(group_id), id_fault(entry_id), name_fault(reference), key_fault(idempotency_key)]
+    array[id_fault(group_id), id_fault(entry_id), reference_fault(reference), key_fault(idempotency_key)]
   );
 
   if idempotency_key is not null then

@@ -19,9 +19,10 @@ as $$
         i.line,
         jsonb_typeof(i.item) <> 'object' as other,
         case when jsonb_typeof(i.item) = 'object' then i.item else '{}' end as item,
-        i.item ->> 'from' as from_id,
-        i.item ->> 'to' as to_id,
-        i.item ->> 'amount' as amount
+        ledger.spelled_json(i.item -> 'from') as from_id,
+        ledger.spelled_json(i.item -> 'to') as to_id,
+        ledger.spelled_json(i.item -> 'amount') as amount
+      offset 0
     ) as l
     cross join lateral (
       select 1 as place, '' as member, 'must be an object' as fault
@@ -51,7 +52,7 @@ as $$
       where n.fault is not null
       union all
       -- A name in which nothing can be taken for the end of a field or of a line.
-      select 6, '.' || left(regexp_replace(k.name collate "C", '[\u0001-\u001f\u007f-\u009f:]', '?', 'g'), 63), 'is not known'
+      select 6, '.' || regexp_replace(left(k.name, 63) collate "C", '[\u0001-\u001f\u007f-\u009f:]', '?', 'g'), 'is not known'
       from jsonb_object_keys(l.item) as k (name)
       where k.name not in ('from', 'to', 'amount', 'metadata')
     ) as m

@@ -8,13 +8,17 @@ RECORD = [
 # Each published function: its parameters, the columns of its result that have promised names, whether it only reads.
 FUNCTIONS = {
     "health": ([], [], True),
-    "list_groups": (["after", "max_rows"], ["name", "id"], True),
+    "list_groups": (["after", "max_rows", "name"], ["name", "id"], True),
     "get_group": (["group_id"], ["name", "id"], True),
     "create_group": (["name", "idempotency_key"], ["name", "id", "replayed"], False),
     "rename_group": (["group_id", "name", "idempotency_key"], ["name", "id", "replayed"], False),
     "remove_group": (["group_id", "idempotency_key"], ["replayed"], False),
     "group_total": (["group_id", "at_time", "at_entry"], ["group_total"], True),
-    "list_participants": (["group_id", "after", "max_rows"], ["username", "id", "group_id", "amount"], True),
+    "list_participants": (
+        ["group_id", "after", "max_rows", "username"],
+        ["username", "id", "group_id", "amount"],
+        True,
+    ),
     "join_group": (
         ["group_id", "username", "amount", "idempotency_key", "metadata"],
         ["username", "id", "group_id", "amount", "entry_id", "replayed"],
@@ -89,4 +93,4 @@ OWNERS = [
     "restart_feed",
 ]
 
-READ_VIEWS = ["current_groups", "current_participants", "record"]
+READ_VIEWS = ["current_groups", "current_participants", "record", "renames"]

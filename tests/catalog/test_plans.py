@@ -151,3 +151,23 @@ def test_a_plan_from_when_there_were_few_keys_looks_each_up_when_there_are_many(
             share(8)
             (after,) = one(session, KEYS_READ)
     assert after - before <= 2 * lines
+
+
+FOUND_BY_NAME = {
+    "list_groups(name => 'group 5000')": 1,
+    "list_groups(name => 'group 5000', after => 5000)": 1,
+    "list_groups(name => 'no such group')": 0,
+    "list_groups(name => 'cafe\u0301')": 0,
+    "list_participants({group}, username => 'participant 5000')": 1,
+    "list_participants({group}, username => 'no such participant')": 0,
+}
+
+
+@pytest.mark.parametrize("query", FOUND_BY_NAME)
+def test_a_name_is_looked_up(large, query):
+    (group,) = one(large, "select id from ledger.groups where name = 'large'")
+    spelled = "select * from ledger." + query.format(group=group)
+    for _ in range(7):  # the last may run a plan made for any values
+        assert len(large.execute(spelled).fetchall()) == FOUND_BY_NAME[query]
+        ((plan,),) = one(large, "explain (analyze, buffers, format json) " + spelled)
+        assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] <= 40

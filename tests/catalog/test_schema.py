@@ -63,7 +63,15 @@ def test_every_table_is_keyed_by_its_group_first(owner):
     ).fetchall()
     assert {column for _, column in first} == {"group_id"}
     assert {table for table, _ in first} == {
-        *("participants", "entries", "group_counters", "group_totals", "settlements", "idempotency_keys")
+        *(
+            "participants",
+            "entries",
+            "group_counters",
+            "group_totals",
+            "settlements",
+            "idempotency_keys",
+            "name_changes",
+        )
     }
 
 

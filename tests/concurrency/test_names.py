@@ -11,6 +11,7 @@ JOIN = "join_group", "@group", "carol", 1
 RENAME = "rename_participant", "@group", "@bob", "carol"
 CREATE_EMPTY = "create_group", "Empty"
 JOIN_AS_ALICE = "join_group", "@group", "alice", 1
+JOIN_DECOMPOSED = "join_group", "@group", "cafe\u0301", 1
 CONTESTS = {
     "create-create": (CREATE, CREATE, "LG005", "done"),
     "create-rename": (CREATE, RENAME_GROUP, "LG005", "done"),
@@ -22,6 +23,13 @@ CONTESTS = {
     "join-rename": (JOIN, RENAME, "LG005", "done"),
     "rename-join": (RENAME, JOIN, "LG005", "done"),
     "rename-rename": (RENAME, ("rename_participant", "@group", "@alice", "carol"), "LG005", "done"),
+    "join-join-in-two-spellings": (("join_group", "@group", "caf\u00e9", 1), JOIN_DECOMPOSED, "LG005", "done"),
+    "rename-join-in-two-spellings": (
+        ("rename_participant", "@group", "@bob", "caf\u00e9"),
+        JOIN_DECOMPOSED,
+        "LG005",
+        "done",
+    ),
     "exit-frees-a-username": (("exit_group", "@group", "@alice"), JOIN_AS_ALICE, "done", "LG005"),
     "rename-frees-a-username": (("rename_participant", "@group", "@alice", "eve"), JOIN_AS_ALICE, "done", "LG005"),
     "rename-of-one-who-left": (("exit_group", "@group", "@bob"), RENAME, "LG002", "done"),
@@ -54,3 +62,19 @@ def test_joins_of_one_username_in_two_groups_do_not_wait(session, attempt, group
     other = session()
     other.execute("set lock_timeout = '1s'")
     assert attempt(other, "join_group", neighbour, "carol", 1) == "done"
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_renames_at_the_same_time_are_recorded_one_after_the_other(session, overlap, database, group, bob, commits):
+    first, second = ("rename_participant", group, bob, "carol"), ("rename_participant", group, bob, "dave")
+    assert overlap(session(), first, session(), second, commits=commits) == "done"
+    assert (
+        overlap(session(), ("rename_group", group, "A"), session(), ("rename_group", group, "B"), commits=commits)
+        == "done"
+    )
+    with database.connect(database.admin) as admin:
+        found = admin.execute("select old_name, new_name from ledger.renames where group_id = %s order by id", [group])
+        if commits:
+            assert found.fetchall() == [("bob", "carol"), ("carol", "dave"), ("ETH", "A"), ("A", "B")]
+        else:
+            assert found.fetchall() == [("bob", "dave"), ("ETH", "B")]

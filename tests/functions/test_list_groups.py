@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.functions.conftest import behind
 from tests.support import call, create
 
 
@@ -61,3 +62,54 @@ def test_a_page_has_1000_rows_unless_told(ledger, groups):
     ledger.execute("select ledger.create_group('g' || i) from generate_series(1, 1000) as i")
     assert len(call(ledger, "list_groups")) == 1000
     assert len(call(ledger, "list_groups", 0, 2000)) == 1005
+
+
+# By name.
+
+
+@pytest.mark.parametrize("name", ["Neighbour", "d", "a"])
+def test_finds_the_group_with_a_name(ledger, groups, name):
+    (found,) = [row for row in call(ledger, "list_groups") if row[0] == name]
+    assert call(ledger, "list_groups", 0, 1000, name) == [found]
+    assert call(ledger, "list_groups", None, 1, name) == [found]
+
+
+@pytest.mark.parametrize("name", ["D", " d", "", "x" * 256, "d%", "\u200b", "e\u0301" * 2000])
+def test_finds_no_group_with_another_name(ledger, groups, name):
+    assert call(ledger, "list_groups", 0, 1000, name) == []
+
+
+def test_finds_a_name_in_either_spelling(ledger, groups):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    found = [(composed, create(ledger, decomposed))]
+    assert call(ledger, "list_groups", 0, 1000, composed) == call(ledger, "list_groups", 0, 1000, decomposed) == found
+
+
+@pytest.mark.parametrize("name", ["cafe\u0301", "ca\u200bfe", "\u3164"])
+def test_finds_a_name_from_before(ledger, groups, name):
+    with behind(ledger):
+        ledger.execute("update ledger.groups set name = %s where id = %s", [name, groups[1]])
+    assert call(ledger, "list_groups", 0, 1000, name) == [(name, groups[1])]
+
+
+def test_of_two_spellings_from_before_the_exact_one_is_found(ledger, groups):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    with behind(ledger):
+        ledger.execute("update ledger.groups set name = %s where id = %s", [decomposed, groups[1]])
+        ledger.execute("update ledger.groups set name = %s where id = %s", [composed, groups[2]])
+    assert call(ledger, "list_groups", 0, 1000, composed) == [(composed, groups[2])]
+    assert call(ledger, "list_groups", 0, 1000, decomposed) == [(decomposed, groups[1])]
+
+
+def test_finds_the_group_that_has_the_name_now(ledger, groups):
+    call(ledger, "remove_group", groups[1])
+    assert call(ledger, "list_groups", 0, 1000, "d") == []
+    call(ledger, "rename_group", groups[2], "d")
+    assert call(ledger, "list_groups", 0, 1000, "d") == [("d", groups[2])]
+    assert call(ledger, "list_groups", 0, 1000, "b") == []
+
+
+def test_a_name_is_found_inside_its_page_alone(ledger, groups):
+    assert call(ledger, "list_groups", groups[1] - 1, 1000, "d") == [("d", groups[1])]
+    assert call(ledger, "list_groups", groups[1], 1000, "d") == []
+    assert call(ledger, "list_groups", 0, 0, "d") == []

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.functions.conftest import behind
 from tests.support import call, join
 
 
@@ -67,3 +68,56 @@ def test_refuses_an_unknown_group(refuses, group, stranger):
 
 def test_refuses_a_null_group(refuses, group):
     refuses("LG001", ["group_id"], "list_participants", None)
+
+
+# By username.
+
+
+@pytest.mark.parametrize("username", ["dave", "bob", "alice"])
+def test_finds_who_has_a_username(ledger, group, ids, username):
+    (found,) = [row for row in call(ledger, "list_participants", group) if row[0] == username]
+    assert call(ledger, "list_participants", group, 0, 1000, username) == [found]
+    assert call(ledger, "list_participants", group, None, 1, username) == [found]
+
+
+@pytest.mark.parametrize("username", ["Bob", " bob", "", "x" * 256, "b%", "\u200b"])
+def test_finds_nobody_with_another_username(ledger, group, ids, username):
+    assert call(ledger, "list_participants", group, 0, 1000, username) == []
+
+
+def test_finds_a_username_in_either_spelling(ledger, group, ids):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    found = [(composed, join(ledger, group, decomposed, 1), group, 1)]
+    for username in (composed, decomposed):
+        assert call(ledger, "list_participants", group, 0, 1000, username) == found
+
+
+@pytest.mark.parametrize("username", ["cafe\u0301", "ca\u200bfe", "\u3164"])
+def test_finds_a_username_from_before(ledger, group, ids, username):
+    with behind(ledger):
+        ledger.execute("update ledger.participants set username = %s where id = %s", [username, ids[1]])
+    assert call(ledger, "list_participants", group, 0, 1000, username) == [(username, ids[1], group, 10)]
+
+
+def test_finds_who_has_the_username_now(ledger, group, ids):
+    call(ledger, "exit_group", group, ids[1])
+    assert listed(ledger, group, 0, 1000, "bob") == []
+    again = join(ledger, group, "bob", 1)
+    assert listed(ledger, group, 0, 1000, "bob") == [again]
+
+
+def test_finds_nobody_of_another_group(ledger, group, neighbour):
+    assert listed(ledger, group, 0, 1000, "bob") == []
+    (found,) = listed(ledger, neighbour, 0, 1000, "bob")
+    join(ledger, group, "bob", 1)
+    assert listed(ledger, neighbour, 0, 1000, "bob") == [found]
+
+
+def test_a_username_is_found_inside_its_page_alone(ledger, group, ids):
+    assert listed(ledger, group, ids[1] - 1, 1000, "bob") == [ids[1]]
+    assert listed(ledger, group, ids[1], 1000, "bob") == []
+    assert listed(ledger, group, 0, 0, "bob") == []
+
+
+def test_a_username_of_an_unknown_group_is_refused(refuses, stranger):
+    refuses("LG002", ["group_id"], "list_participants", stranger, 0, 1000, "bob")

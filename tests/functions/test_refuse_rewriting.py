@@ -14,6 +14,9 @@ REWRITINGS = {
     "truncate-the-participants": "truncate ledger.participants cascade",
     "delete-a-group": "delete from ledger.groups",
     "truncate-the-groups": "truncate ledger.groups cascade",
+    "update-a-change-of-a-name": "update ledger.name_changes set old_name = 'x'",
+    "delete-a-change-of-a-name": "delete from ledger.name_changes",
+    "truncate-the-changes-of-names": "truncate ledger.name_changes",
     "overwrite-by-an-insert": """
         insert into ledger.entries overriding system value
         select * from ledger.entries limit 1

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from tests.functions.conftest import behind, rows
+from tests.functions.conftest import BAD_REFERENCES, behind, rows
 from tests.support import call, join, one, transfer
 
 REFERENCE = "0x5c504ed432cb51138bcf09aa5e8a410dd4a1e204ef84bfed1be16dfba1b22060"
@@ -142,8 +142,9 @@ def test_takes_a_reference_of_any_visible_characters(ledger, group, entry, settl
     assert shown(ledger, group, entry)["reference"] == good_name
 
 
-def test_refuses_a_bad_reference(ledger, group, entry, refuses, bad_name):
-    refuses("LG001", ["reference"], "settle_exit", group, entry, bad_name)
+@pytest.mark.parametrize("bad_reference", BAD_REFERENCES.values(), ids=BAD_REFERENCES.keys())
+def test_refuses_a_bad_reference(ledger, group, entry, refuses, bad_reference):
+    refuses("LG001", ["reference"], "settle_exit", group, entry, bad_reference)
     assert work_list(ledger, group, settled=False) == [entry]
 
 

@@ -109,6 +109,23 @@ def test_a_key_for_one_group_is_good_for_no_other(locked: Service, group: tuple[
     assert refused(own) == (route.function in ("list_groups", "create_group", "read_feed")), own.body
 
 
+def test_a_key_for_one_group_learns_no_other_groups_id(locked: Service, group: tuple[int, int]) -> None:
+    name = f"group {time.monotonic_ns()}"
+    with locked.database.connect(locked.database.admin) as admin:
+        other = create(admin, name)
+    for of, detail in ((group[0], "name is taken"), (None, f'name "{name}" is taken by group {other}')):
+        secret = bearer(key(locked.database, "admin", of))
+        answer = locked("PATCH", f"/api/groups/{group[0]}", {"name": name}, headers=secret)
+        assert problem(answer, 422, "already_taken")["detail"] == detail
+
+
+def test_a_key_for_one_group_finds_its_participants_by_username(locked: Service, group: tuple[int, int]) -> None:
+    secret = bearer(key(locked.database, "read", group[0]))
+    answer = locked("GET", f"/api/groups/{group[0]}/participants?username=nobody", headers=secret)
+    assert answer.json == {"data": []}
+    problem(locked("GET", "/api/groups?name=ETH", headers=secret), 403, "forbidden")
+
+
 @pytest.mark.parametrize("spelling", ["0{}", "{}%20", "+{}", "{}.0", " {}", "{}/../{}"])
 def test_another_spelling_of_an_id_opens_no_other_group(locked: Service, group: tuple[int, int], spelling: str) -> None:
     with locked.database.connect(locked.database.admin) as admin:

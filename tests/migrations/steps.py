@@ -158,6 +158,7 @@ def put_data_in(conninfo: str) -> None:
         if database.execute("select to_regproc('ledger.create_api_key')").fetchone() != (None,):
             database.execute("select ledger.create_api_key('shop', 'transact', 1)")
             database.execute("select ledger.revoke_api_key(1)")
+        database.execute("select ledger.rename_group(1, 'ETC')")
         for group in (1, 2):
             participants = [
                 database.execute(
@@ -166,6 +167,7 @@ def put_data_in(conninfo: str) -> None:
                 for name in ("alice", "bob", "carol")
             ]
             database.execute("select ledger.transfer(%s, %s, %s, 5)", [group, *participants[:2]])
+            database.execute("select ledger.rename_participant(%s, %s, 'caroline')", [group, participants[2]])
             database.execute("select ledger.exit_group(%s, %s)", [group, participants[1]])
             if database.execute("select to_regclass('ledger.idempotency_keys')").fetchone() != (None,):
                 keyed = "select ledger.transfer(%s, %s, %s, 1, idempotency_key => 'key')"

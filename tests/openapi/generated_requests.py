@@ -25,8 +25,11 @@ RULES = {
     "must be a positive integer below 2^63",
     "must be a whole number below 2^256",
     "must equal the one in the path",
+    "must have at most 255 characters",  # which count once they are composed
     "must have at most 4096 bytes",
     "must not be in the future",
+    "must not be blank",  # of characters beyond 16 bits
+    "must not contain invisible characters",  # the same, and where joiners stand
     "must not contain a NUL or half of a surrogate pair",
     "must not have a number of more than 4096 digits",
     "would take the recipient to 2^256 or more",

@@ -5,6 +5,7 @@ those who left and those of another group come up as well; and its idempotency k
 repeated, also with another body. At the end of a run the books are verified, and every past moment is looked at.
 """
 
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,14 +24,19 @@ from tests.support import Database, faults, fields, statement
 MOST_ROUNDS = 8
 BOUND = 2**256
 UNKNOWN = 2**62
-BLANKS = set(" \u00a0\u1680\u2028\u2029\u202f\u205f\u2060\u3000\ufeff") | set(map(chr, range(0x2000, 0x200E)))
+# In two spellings.
+CAFE = ["caf\u00e9", "cafe\u0301"]
+BLANKS = set(" \u00a0\u1680\u2028\u2029\u202f\u205f\u2060\u2800\u3000\ufeff") | set(map(chr, range(0x2000, 0x200E)))
 CONTROLS = set(map(chr, [*range(0x20), *range(0x7F, 0xA0)]))
+INVISIBLES = set("\u00ad\u200b\u202e\u2066\u3164\ufeff")
 
 numbers = st.integers(0, 19)
 names = st.one_of(
     st.sampled_from(["alice", "bob", "carol"]),
-    st.sampled_from(["alice", "Alice", "🦄", "x" * 255]),
-    st.sampled_from([None, "", " ", "\u200d\u3000", "a\u0085b", "a\n", "x" * 256]),
+    st.sampled_from(["alice", "Alice", "🦄", "x" * 255, *CAFE, "e\u0301" * 255]),
+    st.sampled_from(
+        [None, "", " ", "\u200d\u3000", "a\u0085b", "a\n", "x" * 256, "ali\u200bce", "\u202ealice", "\u2800"]
+    ),
 )
 amounts = st.one_of(
     st.integers(0, 200),
@@ -52,6 +58,8 @@ select
   (select coalesce(jsonb_agg(jsonb_build_array(group_id, kind, from_id, to_id, amount, from_amount, to_amount,
    metadata, reverses, id) order by id), '[]') from ledger.entries),
   (select coalesce(jsonb_object_agg(entry_id, reference), '{}') from ledger.settlements),
+  (select coalesce(jsonb_agg(jsonb_build_array(group_id, participant_id, old_name, new_name) order by id), '[]')
+   from ledger.name_changes),
   (select count(*) from ledger.idempotency_keys)
 """
 
@@ -90,7 +98,13 @@ class Participant:
 
 
 def bad_name(name: str | None) -> bool:
-    return name is None or len(name) > 255 or bool(CONTROLS & set(name)) or set(name) <= BLANKS
+    if name is None or len(composed(name)) > 255:
+        return True
+    return bool((CONTROLS | INVISIBLES) & set(name)) or set(name) <= BLANKS
+
+
+def composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def bad_amount(amount: Decimal | int | None, minimum: int) -> bool:
@@ -119,6 +133,7 @@ class Model:
     groups: dict[int, Group] = field(default_factory=dict)
     participants: dict[int, Participant] = field(default_factory=dict)
     entries: list[list] = field(default_factory=list)
+    renames: list[list] = field(default_factory=list)
     settlements: dict[int, str | None] = field(default_factory=dict)
     # By group and key: the request, and the row that it was answered with.
     keys: dict[tuple[int, str], tuple[tuple, tuple]] = field(default_factory=dict)
@@ -169,6 +184,10 @@ class Model:
         if any(p.username == username and p.id != besides for p in self.inside(group_id)):
             raise Refusal("LG005", "username")
 
+    def renamed(self, *change: object) -> None:
+        if change[2] != change[3]:
+            self.renames.append([*change])
+
     def record(self, *entry: object, metadata: object = None, reverses: int | None = None) -> list:
         self.entries.append([*entry, metadata, reverses, None])
         return self.entries[-1]
@@ -176,14 +195,16 @@ class Model:
     def create_group(self, name, key):
         refuse_invalid(name=bad_name(name), idempotency_key=bad_key(key))
         self.repeated(0, key, "create_group", name)
+        name = composed(name)
         self.refuse_taken_name(name)
         return lambda row: self.groups.update({row[1]: Group(row[1], name)}) or (name, row[1])
 
     def rename_group(self, group_id, name, key):
         refuse_invalid(group_id=group_id is None, name=bad_name(name), idempotency_key=bad_key(key))
         self.repeated(group_id, key, "rename_group", name)
-        group = self.existing(group_id)
+        group, name = self.existing(group_id), composed(name)
         self.refuse_taken_name(name, besides=group_id)
+        self.renamed(group_id, None, group.name, name)
         group.name = name
         return lambda row: (name, group_id)
 
@@ -211,6 +232,7 @@ class Model:
         )
         self.repeated(group_id, key, "join_group", username, int(amount), metadata)
         self.existing(group_id)
+        username = composed(username)
         self.refuse_taken_username(group_id, username)
         entry = self.record(group_id, "join", None, None, int(amount), None, int(amount), metadata=metadata)
 
@@ -230,7 +252,9 @@ class Model:
         )
         self.repeated(group_id, key, "rename_participant", participant_id, username)
         (participant,) = self.present(group_id, participant_id=participant_id)
+        username = composed(username)
         self.refuse_taken_username(group_id, username, besides=participant_id)
+        self.renamed(group_id, participant_id, participant.username, username)
         participant.username = username
         return lambda row: (username, participant_id, group_id, participant.amount)
 
@@ -375,6 +399,7 @@ class Model:
             {str(p.id): [p.group_id, p.username, p.amount, p.present] for p in self.participants.values()},
             self.entries,
             {str(entry): reference for entry, reference in self.settlements.items()},
+            self.renames,
             len(self.keys),
         )
 

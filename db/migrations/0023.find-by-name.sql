@@ -1,0 +1,97 @@
+-- Find by name.
+-- depends: 0022.names-in-one-spelling
+
+-- The new parameters have defaults: a call of before is a call of now.
+-- squawk-ignore-file ban-drop-function
+
+set local lock_timeout = '5s';
+set local role ledger_owner;
+-- Functions may call each other in any order.
+set local check_function_bodies = off;
+
+-- >>> db/functions/list_groups.sql
+drop function if exists ledger.list_groups;
+-- List the groups that exist, a page at a time, or the one that has a name.
+create or replace function ledger.list_groups(
+  after    bigint  default 0,
+  max_rows integer default 1000,
+  name     text    default null
+) returns setof ledger.current_groups
+language plpgsql stable security definer
+set search_path = ledger, pg_temp
+as $$
+declare
+  named bigint;
+begin
+  if name is not null then
+    named := group_named(spellings(name));
+    return query
+    select g.*
+    from current_groups as g
+    where g.id = named
+      and g.id > coalesce(list_groups.after, 0)
+    limit greatest(coalesce(list_groups.max_rows, 1000), 0);
+    return;
+  end if;
+
+  return query
+  select g.*
+  from current_groups as g
+  where g.id > coalesce(list_groups.after, 0)
+  order by g.id
+  limit greatest(coalesce(list_groups.max_rows, 1000), 0);
+end
+$$;
+
+alter function ledger.list_groups owner to ledger_owner;
+comment on function ledger.list_groups is
+  'The groups that exist with an id above after, at most max_rows of them, by ascending id; with a name, the one that has it, if any.';
+revoke execute on function ledger.list_groups from public;
+grant execute on function ledger.list_groups to ledger_api;
+-- <<< db/functions/list_groups.sql
+
+-- >>> db/functions/list_participants.sql
+drop function if exists ledger.list_participants;
+-- List the participants present in a group, a page at a time, or the one who has a username.
+create or replace function ledger.list_participants(
+  group_id bigint,
+  after    bigint  default 0,
+  max_rows integer default 1000,
+  username text    default null
+) returns setof ledger.current_participants
+language plpgsql stable security definer
+set search_path = ledger, pg_temp
+as $$
+declare
+  named bigint;
+begin
+  perform get_group(group_id);
+
+  if username is not null then
+    named := participant_named(group_id, spellings(username));
+    return query
+    select p.*
+    from current_participants as p
+    where p.group_id = list_participants.group_id
+      and p.id = named
+      and p.id > coalesce(list_participants.after, 0)
+    limit greatest(coalesce(list_participants.max_rows, 1000), 0);
+    return;
+  end if;
+
+  return query
+  select p.*
+  from current_participants as p
+  where p.group_id = list_participants.group_id
+    and p.id > coalesce(list_participants.after, 0)
+  order by p.id
+  limit greatest(coalesce(list_participants.max_rows, 1000), 0);
+end
+$$;
+
+alter function ledger.list_participants owner to ledger_owner;
+comment on function ledger.list_participants is
+  'The participants present in the group with an id above after, at most max_rows of them, by ascending id; with a username, the one who has it, if any. Raises LG001, LG002.';
+revoke execute on function ledger.list_participants from public;
+grant execute on function ledger.list_participants to ledger_api;
+-- <<< db/functions/list_participants.sql

@@ -1,0 +1,145 @@
+"""Values whose text is thousands of times as long as they are: refused before they are written out.
+
+jsonb keeps 1e4096 in a few bytes and writes 4,097 digits. What a refusal costs is the most memory that the session's
+process has held.
+"""
+
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.functions.conftest import behind
+from tests.support import Database, create, fields, join, one, refused, transfer
+
+MANY = 50_000
+MOST = 300 << 20  # bytes
+
+LARGE = ",".join(["1e4096"] * MANY)
+BOMBS = {
+    "large-numbers": f'{{"a": [{LARGE}]}}',
+    "largest-numbers": f'{{"a": [{LARGE.replace("1e4096", "1e131071")}]}}',
+    "small-numbers": f'{{"a": [{LARGE.replace("1e4096", "1e-16383")}]}}',
+    "zeros-with-decimal-places": f'{{"a": [{LARGE.replace("1e4096", "0e-16383")}]}}',
+    "deep-inside": f'{{"a": {{"b": {{"c": [{{"d": [[{LARGE}]]}}]}}}}}}',
+    "members": "{" + ",".join(f'"{number}": -1e4096' for number in range(MANY)) + "}",
+    # Small as they are stored.
+    "1000-large-numbers": '{"a": [' + ",".join(["1e131071"] * 1000) + "]}",
+    "1000-small-numbers": '{"a": [' + ",".join(["1e-16383"] * 1000) + "]}",
+    "1000-zeros": '{"a": [' + ",".join(["0e-16383"] * 1000) + "]}",
+    "one-number": '{"a": 1e131071}',
+    "a-digit-too-many": '{"a": 1e4096}',
+}
+
+# What is called, and which field is to blame.
+CALLS = {
+    "ledger.join_group({group}, 'carol', 5, {key}, {value})": "metadata",
+    "ledger.exit_group({group}, {bob}, {key}, {value})": "metadata",
+    "ledger.transfer({group}, {alice}, {bob}, 5, {key}, {value})": "metadata",
+    "ledger.reverse_transfer({group}, {entry}, {key}, {value})": "metadata",
+    "ledger.list_entries({group}, metadata => {value})": "metadata",
+    "ledger.list_participant_entries({group}, {alice}, metadata => {value})": "metadata",
+} | {
+    f"ledger.transfer_all({{group}}, jsonb_build_array({line}), {{key}})": f"transfers[0].{name}"
+    for name, line in {
+        "from": "jsonb_build_object('from', {value}, 'to', {bob}, 'amount', 5)",
+        "to": "jsonb_build_object('from', {alice}, 'to', {value}, 'amount', 5)",
+        "amount": "jsonb_build_object('from', {alice}, 'to', {bob}, 'amount', {value})",
+        "metadata": "jsonb_build_object('from', {alice}, 'to', {bob}, 'amount', 5, 'metadata', {value})",
+        "note": "jsonb_build_object('from', {alice}, 'to', {bob}, 'amount', 5, 'note', {value})",
+    }.items()
+}
+
+
+@pytest.fixture
+def people(database: Database) -> dict[str, int]:
+    """A group, its alice and bob, and a transfer between them."""
+    with database.connect() as ledger:
+        group = create(ledger, "ETH")
+        alice, bob = join(ledger, group, "alice", 100), join(ledger, group, "bob", 100)
+        return {"group": group, "alice": alice, "bob": bob, "entry": transfer(ledger, group, alice, bob, 1)}
+
+
+def peak(connection: psycopg.Connection) -> int:
+    """The most bytes that a session's process has held at a time."""
+    status = Path(f"/proc/{connection.info.backend_pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
+def test_metadata_are_refused_before_they_are_written_out(database, people, bomb):
+    with database.connect() as ledger:
+        for call, blamed in CALLS.items():
+            for key in ("null", "'key'"):
+                query = "select " + call.format(**people, key=key, value="%s::jsonb")
+                diag = refused(ledger, "LG001", query, [bomb])
+                assert fields(diag) == [blamed]
+                assert len(diag.message_primary) < 300
+        assert peak(ledger) < MOST
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
+def test_a_shared_call_leaves_them_aside(database, people, bomb):
+    query = """
+        select array_agg(outcome order by place) from ledger.transfer_each(
+          array[{group}, {group}, {group}], array[{alice}, {bob}, {alice}], array[{bob}, {alice}, {bob}], '{{1,1,1}}',
+          array[null, 'key', null], array[null, %s::jsonb, null]
+        )
+    """
+    with database.connect() as ledger:
+        assert one(ledger, query.format(**people), [bomb]) == (["done", "left", "done"],)
+        assert peak(ledger) < MOST
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [
+        *(("1e131071", ""), ("-1e131071", ""), ("1e-16383", ""), ("0e-16383", ""), ("1e79", ""), ("-1", "")),
+        *(("[1e131071]", ""), ('{"a": 1e131071}', ""), ("true", ""), ('""', ""), ("null", None), (None, None)),
+        *(("1", "1"), ("1e2", "100"), ("1.0", "1.0"), ('"1e2"', "1e2"), ("1e78", f"1{'0' * 78}")),
+    ],
+)
+def test_a_number_of_a_line_is_written_out_only_where_it_may_be_an_amount(ledger, value, spelled):
+    with behind(ledger):
+        assert one(ledger, "select ledger.spelled_json(%s)", [value]) == (spelled,)
+
+
+NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?([0-9]{1,2}|[34][0-9]{3}))?", fullmatch=True)
+NAMES = ['"a"', '"b"', '"c"', '""', '"🦄"']
+
+
+def spelled_object(values: list[str]) -> str:
+    return f"{{{','.join(f'{name}:{value}' for name, value in zip(NAMES, values, strict=False))}}}"
+
+
+VALUES = st.recursive(
+    NUMBERS | st.sampled_from(["null", "true", '"text"', "{}", "[]"]),
+    lambda inner: (
+        st.lists(inner, max_size=400).map(lambda values: f"[{','.join(values)}]")
+        | st.lists(inner, max_size=5).map(spelled_object)
+    ),
+    max_leaves=20,
+)
+
+
+def test_what_is_looked_at_beforehand_does_not_change_the_limit(ledger):
+    """metadata_is_long never refuses what has 4096 bytes or less."""
+    outcomes = set()
+
+    @settings(derandomize=True, deadline=None, database=None, max_examples=300, suppress_health_check=list(HealthCheck))
+    @given(VALUES, st.integers(1, 400))
+    def compare(value: str, times: int) -> None:
+        metadata = f'{{"a": [{",".join([value] * times)}]}}'
+        query = "select octet_length(m::text), metadata_is_long(m), metadata_fault(m) from cast(%s as jsonb) as m"
+        size, is_long, fault = one(ledger, query, [metadata])
+        assert not (is_long and size <= 4096)
+        assert (fault is None) == (size <= 4096)
+        outcomes.add((is_long, size <= 4096))
+
+    with behind(ledger):
+        ledger.execute("set local search_path = ledger")
+        compare()
+    assert outcomes == {(True, False), (False, False), (False, True)}
