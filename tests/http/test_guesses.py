@@ -15,6 +15,7 @@ from api.access import Access, Principal
 from api.database import MAX_WAITING
 from api.database import Database as Connections
 from api.errors import ConnectionLost, Problem
+from api.origin import Origins
 from api.routes import ROUTES
 from api.watch import WatchedRequest
 from tests.http.client import serving
@@ -105,7 +106,7 @@ async def settle(turns: int = 5) -> None:
 def run(story: Callable[[Access, Told], Awaitable[None]], open_at_first: bool = False) -> None:
     async def main() -> None:
         database = Told()
-        await story(Access(cast("Connections", database), open_at_first), database)
+        await story(Access(cast("Connections", database), open_at_first, Origins()), database)
 
     asyncio.run(main())
 
@@ -279,7 +280,7 @@ def test_each_of_many_keys_is_answered_for_itself(database: Database) -> None:
         connections = Connections(database.url(database.service), "ledger serve test")
         await connections.open()
         try:
-            guard = Access(connections, False)
+            guard = Access(connections, False, Origins())
             return [principal for principal, _ in await guard.find_new([(s.split("_")[1], s) for s in secrets])]
         finally:
             await connections.close()
