@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Those that had shipped before it was looked at are as they are; a roll-back takes away what others may use by its nature.
 TO_LINT = $(filter-out $(foreach n,1 2 3 4 5 6,db/migrations/000$(n).%) %.rollback.sql,$(wildcard db/migrations/*.sql))
 
-.PHONY: help run test fuzz lint format bench bench-full chaos audit migration clean
+.PHONY: help run test fuzz lint format bench bench-full chaos audit migration manifest clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -48,6 +48,9 @@ audit: ## Look up whether anything that is pinned has a known hole (asks PyPI)
 
 migration: ## Freeze changed functions into a migration: make migration name=refuse-overflow
 	@$(PYTHON) db/freeze.py '$(name)'
+
+manifest: $(VENV)/installed ## Write down what schema the migrations make, for `ledger verify`: after each change of them
+	@$(BIN)/python -m db.manifest
 
 clean: ## Remove what was installed here
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -360,6 +360,8 @@ def run_verify(options: argparse.Namespace) -> int:
         for step in verify(login.admin, options.group):
             for fault in step.faults:
                 print(said(fault), flush=True)
+            if step.note is not None:
+                print(f"ledger: {step.note}", file=sys.stderr, flush=True)
             seen[step.part] += step.rows
             seen["faults"] += len(step.faults)
             if time.monotonic() - told > PROGRESS_SECONDS:
@@ -372,6 +374,8 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def said(fault: Fault) -> str:
     """A fault as a line."""
+    if fault.group_id is None:
+        return f"{fault.fault}: {fault.detail}"
     place = "new groups" if fault.group_id == KEYS_OF_NEW_GROUPS else f"group {fault.group_id}"
     if fault.entry_id is not None:
         place += f", entry {fault.entry_id}"
@@ -383,7 +387,8 @@ def said(fault: Fault) -> str:
 def progress(step: Step, seen: Counter[str]) -> str:
     """How far a verification is, as a line."""
     at = f"{step.part} up to {step.last}" if step.last is not None else step.part
-    return f"{counted(seen['total'], 'group')} done, {seen['entries']:,} entries; group {step.group}: {at}"
+    place = "" if step.group is None else f"group {step.group}: "
+    return f"{counted(seen['total'], 'group')} done, {seen['entries']:,} entries; {place}{at}"
 
 
 def counted(number: int, thing: str) -> str:

@@ -1,31 +1,43 @@
 """Verify the books range by range: one statement for all would keep its snapshot for minutes, and slow transfers."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
 
+from api import schema
+
 RANGE_SECONDS = 1.0  # what a range may take; of one that takes longer the next has half the rows
 FIRST_SIZE = 1_000  # rows
 LARGEST_SIZE = 1_000_000  # rows
+
+LOWEST = -(2**63)  # ids that are no positive number are looked at as well
 
 KEYS_OF_NEW_GROUPS = 0  # stands for a group where the keys are of requests that created one
 
 
 @dataclass(frozen=True)
 class Part:
-    """What there is to verify of a group, in ranges of a key."""
+    """What there is to verify of a group, or of all of them, in ranges of a key."""
 
     name: str
-    before: int | str  # lies below every key
-    bound: str  # (group, after, size) -> how many rows the next range has, and the last one's key
-    verify: str  # (group, after, upto) -> faults
+    before: int | str  # lies below every key, or is the lowest
+    bound: str  # ([group,] after, size) -> how many rows the next range has, and the last one's key
+    verify: str  # ([group,] after, upto) -> faults
+    open_end: bool = False  # whether the last range has what lies above the last row as well
 
 
+GROUPS = Part(
+    "groups",
+    LOWEST,
+    "select count(*), max(r.id) from (select id from ledger.groups where id > %s order by id limit %s) as r",
+    "select * from ledger.verify_groups(%s, %s)",
+    open_end=True,
+)
 ENTRIES = Part(
     "entries",
-    0,
+    LOWEST,
     """
     select count(*), max(r.id)
     from (select id from ledger.entries where group_id = %s and id > %s order by id limit %s) as r
@@ -34,7 +46,7 @@ ENTRIES = Part(
 )
 PARTICIPANTS = Part(
     "participants",
-    0,
+    LOWEST,
     """
     select count(*), max(r.id)
     from (select id from ledger.participants where group_id = %s and id > %s order by id limit %s) as r
@@ -60,7 +72,7 @@ class VerifyError(Exception):
 class Fault:
     """A row of a verify function: ledger.fault."""
 
-    group_id: int
+    group_id: int | None
     entry_id: int | None
     participant_id: int | None
     fault: str
@@ -69,28 +81,40 @@ class Fault:
 
 @dataclass(frozen=True)
 class Step:
-    """What was looked at last: so many rows of a part of a group, the last one's key; and what is wrong with them."""
+    """What was looked at last: so many rows of a part of a group, the last one's key; and what is wrong with them.
 
-    group: int
+    The group is None for what belongs to no group or to all; note says what could not be looked at, and why.
+    """
+
+    group: int | None
     part: str
     rows: int
     last: int | str | None
     faults: list[Fault]
+    note: str | None = None
 
 
 def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
-    """Verify a group, or all of them and those removed, for half of the time; yield what was done, range by range.
+    """Verify a group, or all of them and what belongs to none; yield what was done, range by range.
 
-    What is committed meanwhile may be looked at or not. Raises VerifyError, psycopg.Error.
+    Takes half of the time. What is committed in that time may be looked at or not. Raises VerifyError, psycopg.Error.
     """
     with psycopg.connect(conninfo, autocommit=True, application_name="ledger verify") as connection:
-        if connection.execute("select to_regprocedure('ledger.verify(bigint)')").fetchone() == (None,):
-            raise VerifyError("the database is not migrated: there is no function ledger.verify. Run: ledger migrate")
+        if connection.execute("select to_regprocedure('ledger.verify_schema()')").fetchone() == (None,):
+            raise VerifyError("the database is not migrated to this release. Run: ledger migrate")
         sizes: dict[str, int] = {}
         if group is None:
+            yield compare_schema(connection)
+            found, _ = timed(connection, "select * from ledger.verify_ledger()", [])
+            yield Step(None, "feeds and API keys", 1, None, found)
+            yield from ranges(connection, None, GROUPS, sizes)
+            yield from compare_ids(connection)
             yield from ranges(connection, KEYS_OF_NEW_GROUPS, KEYS, sizes)
         elif not connection.execute("select from ledger.groups where id = %s", [group]).fetchall():
             raise VerifyError(f"there is no group {group}, and there never was")
+        else:
+            found, _ = timed(connection, GROUPS.verify, [group - 1, group])
+            yield Step(group, GROUPS.name, 1, None, found)
         for number in groups(connection) if group is None else [group]:
             for part in (ENTRIES, PARTICIPANTS, KEYS):
                 yield from ranges(connection, number, part, sizes)
@@ -99,33 +123,66 @@ def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
 
 
 def groups(connection: psycopg.Connection) -> Iterator[int]:
-    query = "select id from ledger.groups where id > %s order by id limit 1000"
-    after = 0
+    query = "select distinct id from ledger.groups where id > %s order by id limit 1000"
+    after = LOWEST
     while page := connection.execute(query, [after]).fetchall():
         for (after,) in page:
             yield after
 
 
-def ranges(connection: psycopg.Connection, group: int, part: Part, sizes: dict[str, int]) -> Iterator[Step]:
+def compare_schema(connection: psycopg.Connection) -> Step:
+    """Compare every object of the schema with this release's; in a database of another one look at what is in force."""
+    words, note = schema.differences(connection)
+    if note is None:
+        return Step(None, "schema", 1, None, [Fault(None, None, None, "schema", detail) for detail in words])
+    found, _ = timed(connection, "select * from ledger.verify_schema()", [])
+    return Step(None, "schema", 1, None, found, f"the schema was not compared with this release's: {note}")
+
+
+def compare_ids(connection: psycopg.Connection) -> Iterator[Step]:
+    """Look for ids that two groups share, in ranges of so many ids: each is looked up in every group."""
+    query = """
+    select greatest(e.last_value, p.last_value)
+    from ledger.entries_id_seq as e
+    cross join ledger.participants_id_seq as p
+    """
+    (given,) = connection.execute(query).fetchone() or (0,)
+    after, size = LOWEST, LARGEST_SIZE
+    upto: int | None = min(size, given)
+    while True:
+        found, seconds = timed(connection, "select * from ledger.verify_ids(%s, %s)", [after, upto])
+        yield Step(None, "ids", 0, upto, found)
+        if upto is None:
+            return
+        # Not less when it is slow: a range costs a look at each group, however few ids it has.
+        if seconds < RANGE_SECONDS / 2:
+            size *= 2
+        # Above the last one that was given there should be none.
+        after, upto = upto, min(upto + size, given) if upto < given else None
+
+
+def ranges(connection: psycopg.Connection, group: int | None, part: Part, sizes: dict[str, int]) -> Iterator[Step]:
     """Verify a part of a group; sizes holds how many rows of each part a range takes, from group to group."""
+    of = [] if group is None else [group]
     after = part.before
     while True:
         size = min(sizes.get(part.name, FIRST_SIZE), LARGEST_SIZE)
-        rows, last = connection.execute(part.bound.encode(), [group, after, size]).fetchone() or (0, None)
-        if rows == 0:
+        rows, last = connection.execute(part.bound.encode(), [*of, after, size]).fetchone() or (0, None)
+        if rows == 0 and not part.open_end:
             return
-        found, seconds = timed(connection, part.verify, [group, after, last])
+        at_end = rows < size
+        found, seconds = timed(connection, part.verify, [*of, after, None if at_end and part.open_end else last])
         yield Step(group, part.name, rows, last, found)
         if seconds > RANGE_SECONDS:
             sizes[part.name] = max(size // 2, 1)
         elif seconds < RANGE_SECONDS / 2 and rows == size:
             sizes[part.name] = size * 2
-        if rows < size:
+        if at_end:
             return
         after = last
 
 
-def timed(connection: psycopg.Connection, query: str, arguments: list[object]) -> tuple[list[Fault], float]:
+def timed(connection: psycopg.Connection, query: str, arguments: Sequence[object]) -> tuple[list[Fault], float]:
     """The faults that a statement finds, and the seconds that it takes; then a pause of as many.
 
     Between two snapshots the server clears away the versions of rows that transfers leave behind.

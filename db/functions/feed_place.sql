@@ -41,14 +41,17 @@ begin
     perform ledger.refuse_invalid(array['after'], array['must be a cursor of the feed']);
   end if;
   if part[1]::integer <> feed.generation
-    or (part[3]::bigint > feed.last_restored and part[2]::xid8 >= pg_snapshot_xmax(pg_current_snapshot()))
+    or (
+      part[3]::bigint > feed.last_restored
+      and (part[2]::xid8 < feed.first_xid or part[2]::xid8 >= pg_snapshot_xmax(pg_current_snapshot()))
+    )
   then
     raise exception using
       errcode = 'LG009',
       column  = 'after',
       message = 'the cursor belongs to a feed that has ended',
       detail  = 'after: belongs to a feed that has ended',
-      hint    = 'The ledger was restored from a backup. Read the feed from its beginning, without a cursor.';
+      hint    = 'The ledger was reset, or restored from a backup. Read the feed from its beginning, without a cursor.';
   end if;
   if part[3]::bigint <= feed.last_restored then
     place.restored_xid := part[2]::xid8;
@@ -63,5 +66,5 @@ $$;
 
 alter function ledger.feed_place owner to ledger_owner;
 comment on function ledger.feed_place is
-  'Where in the feed a cursor stands; its beginning for null. Raises LG001 for what is no cursor, LG009 for one of a feed that a restored backup ended.';
+  'Where in the feed a cursor stands; its beginning for null. Raises LG001 for what is no cursor, LG009 for one of a feed that a reset or a restored backup ended.';
 revoke execute on function ledger.feed_place from public;

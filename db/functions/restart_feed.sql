@@ -15,12 +15,18 @@ begin
     (select coalesce(max(e.id), 0) from ledger.entries as e),
     pg_snapshot_xmin(pg_current_snapshot())
   from pg_control_system() as c
+  on conflict do nothing
   returning feeds.generation into generation;
+  if not found then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = 'the feed has just begun again';
+  end if;
   return generation;
 end
 $$;
 
 alter function ledger.restart_feed owner to ledger_owner;
 comment on function ledger.restart_feed is
-  'Begin the feed anew after a restore: earlier cursors are refused, and the entries that are there come first. Returns the number of the new feed. For the owner.';
+  'Begin the feed anew after a restore: earlier cursors are refused, and the entries that are there come first. Returns the number of the new feed. Raises 40001 when another call began it. For the owner.';
 revoke execute on function ledger.restart_feed from public;

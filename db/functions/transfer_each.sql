@@ -39,6 +39,7 @@ declare
   moment       timestamptz;
   called_at    timestamptz;
   written      integer;
+  keyed        integer;
 begin
   lines := coalesce(greatest(
     cardinality(group_ids), cardinality(from_ids), cardinality(to_ids), cardinality(amounts),
@@ -210,7 +211,20 @@ begin
       from_amounts, to_amounts, entry_ids
     ) as l (group_id, from_id, to_id, amount, key, metadata, sender, recipient, from_amount, to_amount, entry_id)
     where l.entry_id is not null
-      and l.key is not null;
+      and l.key is not null
+    -- As in remember().
+    on conflict do nothing;
+    get diagnostics written = row_count;
+    keyed := (
+      select count(*) from unnest(idempotency_keys, entry_ids) as l (key, entry_id)
+      where l.key is not null
+        and l.entry_id is not null
+    );
+    if written <> keyed then
+      raise exception using
+        errcode = 'serialization_failure',
+        message = format('of %s idempotency keys %s were new', keyed, written);
+    end if;
   end if;
 
   return query
@@ -248,6 +262,6 @@ $$;
 
 alter function ledger.transfer_each owner to ledger_owner;
 comment on function ledger.transfer_each is
-  'Make those of several transfers, also of several groups, that can be made at once: one row a line, in order. The outcome is done, with what transfer returns; locked, where another session holds a side; or left, for all that only transfer can tell. A line that is not done changed nothing, and touches no other; one of shorter lists has nulls there. Raises 40001 where a balance could not be written, and did nothing. For services that collect requests: call transfer for what is not done.';
+  'Make those of several transfers, also of several groups, that can be made at once: one row a line, in order. The outcome is done, with what transfer returns; locked, where another session holds a side; or left, for all that only transfer can tell. A line that is not done changed nothing, and touches no other; one of shorter lists has nulls there. Raises 40001 where a balance or an idempotency key could not be written, and did nothing. For services that collect requests: call transfer for what is not done.';
 revoke execute on function ledger.transfer_each from public;
 grant execute on function ledger.transfer_each to ledger_api;

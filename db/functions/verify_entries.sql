@@ -22,6 +22,7 @@ as $$
       -- Not "is null or": a plan for any parameters would read on to the group's end.
       and e.id <= coalesce(verify_entries.upto, 9223372036854775807)
   ) as e
+  cross join ledger.verify_bounds() as b
   -- What each side held before: with every step right, so is every balance.
   left join lateral ledger.last_leg(e.group_id, e.from_id, (e.created_at, e.id - 1)::ledger.history_moment) as sender
     on true
@@ -108,8 +109,26 @@ as $$
           and p.id = s.participant_id
       )
     union all
+    select null, 'time', format('it is of %s', e.created_at)
+    where e.created_at > b.latest
+      or e.created_at = '-infinity'
+    union all
+    select null, 'transaction', format('it is of transaction %s, and the feed from %s on', e.xid, b.first_xid)
+    where e.id > b.restored
+      and e.xid < b.first_xid
+    union all
+    select null, 'transaction', format('it is of transaction %s, and none from %s on has ended', e.xid, b.next_xid)
+    where e.id > b.restored
+      and e.xid >= b.next_xid
+    union all
+    select null, 'metadata', 'they are no object'
+    where jsonb_typeof(e.metadata) <> 'object'
+    union all
     select null, 'entry id', format('%s entries have it', e.times)
     where e.times > 1
+    union all
+    select null, 'entry id', 'it is below 1'
+    where e.id < 1
     union all
     select null, 'reversal', format('entry %s is no transfer of this amount the other way', e.reverses)
     where e.reverses is not null
@@ -141,12 +160,17 @@ as $$
           and s.entry_id = e.id
       )
     union all
-    select e.from_id, 'settlement', 'it has another time than its exit, or is settled without a reference'
+    select e.from_id, 'settlement', 'it has another time than its exit, a time to come, or no reference'
     from ledger.settlements as s
     where e.kind = 'exit'
       and s.group_id = e.group_id
       and s.entry_id = e.id
-      and (s.exited_at <> e.created_at or (s.reference is null) <> (s.settled_at is null) or s.settled_at < s.exited_at)
+      and (
+        s.exited_at <> e.created_at
+        or (s.reference is null) <> (s.settled_at is null)
+        or s.settled_at < s.exited_at
+        or s.settled_at > b.latest
+      )
     union all
     select null, 'total', format('the total is noted %s times', n.times)
     from (

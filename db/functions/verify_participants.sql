@@ -21,6 +21,7 @@ as $$
       and p.id > verify_participants.after
       and p.id <= coalesce(verify_participants.upto, 9223372036854775807)
   ) as p
+  cross join ledger.verify_bounds() as b
   left join lateral ledger.last_leg(p.group_id, p.id, ('infinity', 9223372036854775807)::ledger.history_moment) as last
     on true
   left join lateral (
@@ -60,9 +61,26 @@ as $$
     union all
     select 'presence time', format('last moved at %s, and the record says %s', p.moved_at, last.created_at)
     where p.moved_at < last.created_at
+      or p.moved_at > b.latest
+      -- What moved before moved_at was there has no transaction's number, and a later time.
+      or (
+        p.moved_at > last.created_at
+        and exists (
+          select from ledger.entries as e
+          where e.group_id = p.group_id
+            and e.id = last.id
+            and e.xid <> '0'
+        )
+      )
+    union all
+    select 'username', 'is empty'
+    where p.username = ''
     union all
     select 'participant id', format('%s participants have it', p.times)
     where p.times > 1
+    union all
+    select 'participant id', 'it is below 1'
+    where p.id < 1
   ) as f (fault, detail)
 $$;
 

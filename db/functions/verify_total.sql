@@ -7,11 +7,12 @@ as $$
   select
     verify_total.group_id,
     f.entry_id,
-    null::bigint,
+    f.participant_id,
     f.fault,
     f.detail
   from (
     select
+      null::bigint,
       null::bigint,
       'total',
       format('counter %s stands at %s, and came to %s last', c.slot, c.total, coalesce(last.total, 0))
@@ -27,7 +28,7 @@ as $$
     where c.group_id = verify_total.group_id
       and c.total <> coalesce(last.total, 0)
     union all
-    select null, 'total', format('the counters add up to %s, the balances to %s', c.total, p.total)
+    select null, null, 'total', format('the counters add up to %s, the balances to %s', c.total, p.total)
     from (
       select coalesce(sum(c.total), 0) as total from ledger.group_counters as c where c.group_id = verify_total.group_id
     ) as c
@@ -36,28 +37,72 @@ as $$
     ) as p
     where c.total <> p.total
     union all
-    select null, 'total', format('there are %s counters, from %s to %s', count(*), min(c.slot), max(c.slot))
+    select null, null, 'total', format('there are %s counters, from %s to %s', count(*), min(c.slot), max(c.slot))
     from ledger.group_counters as c
     where c.group_id = verify_total.group_id
     having count(*) <> 8
       or min(c.slot) <> 0
       or max(c.slot) <> 7
     union all
-    select t.entry_id, 'total', format('counter %s came to %s with it, and it is no join or exit of that time', t.slot, t.total)
+    select t.entry_id, null, 'total', format('counter %s came to %s with it, and it is no join or exit of that time', t.slot, t.total)
     from ledger.group_totals as t
     left join ledger.entries as e on e.group_id = t.group_id and e.id = t.entry_id
     where t.group_id = verify_total.group_id
       and (e.kind is null or e.kind = 'transfer' or e.created_at <> t.created_at or t.slot not between 0 and 7)
     union all
-    select s.entry_id, 'settlement', 'it is settled, and is no exit'
+    select s.entry_id, null, 'settlement', 'it is settled, and is no exit'
     from ledger.settlements as s
     left join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
     where s.group_id = verify_total.group_id
       and e.kind is distinct from 'exit'
-  ) as f (entry_id, fault, detail)
+    union all
+    select
+      null,
+      null,
+      'total time',
+      format('counter %s changed at %s, and with its last join or exit at %s', c.slot, c.changed_at, last.created_at)
+    from ledger.group_counters as c
+    cross join ledger.verify_bounds() as b
+    left join lateral (
+      select t.created_at
+      from ledger.group_totals as t
+      where t.group_id = c.group_id
+        and t.slot = c.slot
+      order by t.created_at desc, t.entry_id desc
+      limit 1
+    ) as last on true
+    where c.group_id = verify_total.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity' or c.changed_at < last.created_at)
+    union all
+    select null, null, 'username', format('%s who are present have the username %s', count(*), p.username)
+    from ledger.participants as p
+    where p.group_id = verify_total.group_id
+      and p.exited_at is null
+    group by p.username
+    having count(*) > 1
+    union all
+    select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
+    from (
+      select
+        (select max(e.id) from ledger.entries as e where e.group_id = verify_total.group_id),
+        null,
+        (select s.last_value - (not s.is_called)::integer from ledger.entries_id_seq as s)
+      union all
+      select
+        null,
+        (select max(p.id) from ledger.participants as p where p.group_id = verify_total.group_id),
+        (select s.last_value - (not s.is_called)::integer from ledger.participants_id_seq as s)
+    ) as l (entry_id, participant_id, given)
+    where coalesce(l.entry_id, l.participant_id) > l.given
+    union all
+    select null, null, 'idempotency key', 'there is an empty key'
+    from ledger.idempotency_keys as k
+    where k.group_id = verify_total.group_id
+      and k.key = ''
+  ) as f (entry_id, participant_id, fault, detail)
 $$;
 
 alter function ledger.verify_total owner to ledger_owner;
 comment on function ledger.verify_total is
-  'What is wrong with a group''s counters, their history and its settlements as a whole. For the owner.';
+  'What is wrong with a group as a whole: its counters and their history, its settlements, usernames that two have, and ids above those that were given. For the owner.';
 revoke execute on function ledger.verify_total from public;

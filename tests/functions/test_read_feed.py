@@ -22,7 +22,11 @@ NO_CURSORS = [
 
 @pytest.fixture(autouse=True)
 def neighbour(ledger: psycopg.Connection) -> int:
-    """A group whose entries are in the feed as well; their numbers are changed too."""
+    """A group whose entries are in the feed as well; their numbers are changed too.
+
+    The feed is that of a ledger of an earlier release: its number is 1, and no transaction is older than it.
+    """
+    as_superuser(ledger, "delete from ledger.feeds where generation <> 1")
     group = create(ledger, "Neighbour")
     join(ledger, group, "alice", 1000)
     join(ledger, group, "bob", 1000)
@@ -155,6 +159,13 @@ def test_refuses_a_cursor_of_a_transaction_that_has_not_begun(ledger, entries):
     (begun,) = one(ledger, "select pg_snapshot_xmax(pg_current_snapshot())::text")
     refused(ledger, "LG009", "select * from ledger.read_feed(%s)", [f"1-{begun}-1"])
     assert read(ledger, f"1-{int(begun) - 1}-1") == []
+
+
+@pytest.mark.parametrize("entry", [1, 2**63 - 1])
+def test_refuses_a_cursor_of_a_transaction_before_the_feed(ledger, entries, entry):
+    as_superuser(ledger, "update ledger.feeds set first_xid = %s::text::xid8", [LONG_AGO + 100])
+    refused(ledger, "LG009", "select * from ledger.read_feed(%s)", [f"1-{LONG_AGO + 99}-{entry}"])
+    assert read(ledger, f"1-{LONG_AGO + 100}-{entry}") == []
 
 
 # a restored backup

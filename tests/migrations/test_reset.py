@@ -7,7 +7,7 @@ import pytest
 
 from api import embedded, migrate
 from tests.migrations.steps import NAMES, contents, fingerprint_of, locks, marked, put_data_in, python
-from tests.support import Database
+from tests.support import Database, refused
 
 DIE_WITHIN = """
 import os, signal, sys
@@ -28,8 +28,41 @@ def test_leaves_an_empty_ledger(conninfo):
     fresh, nothing = fingerprint_of(conninfo), contents(conninfo)
     put_data_in(conninfo)
     migrate.reset(conninfo)
-    assert (fingerprint_of(conninfo), contents(conninfo)) == (fresh, nothing)
+    emptied = contents(conninfo)
+    feeds, first_feeds = emptied.pop("feeds"), nothing.pop("feeds")
+    assert (fingerprint_of(conninfo), emptied) == (fresh, nothing)
+    assert len(feeds) == len(first_feeds)
     assert (marked(conninfo), locks(conninfo)) == (NAMES, 0)
+
+
+def drop_by_hand(conninfo: str) -> None:
+    """What somebody does who does not know `ledger reset`."""
+    with psycopg.connect(conninfo, autocommit=True) as database:
+        database.execute("drop schema ledger cascade")
+        database.execute("delete from _yoyo_migration")
+    migrate.migrate(conninfo)
+
+
+@pytest.mark.parametrize("same_number", [False, True])
+@pytest.mark.parametrize("reset", [migrate.reset, drop_by_hand])
+def test_ends_the_feed(conninfo, reset, same_number):
+    migrate.migrate(conninfo)
+    put_data_in(conninfo)
+    with psycopg.connect(conninfo, autocommit=True) as database:
+        cursors = [row[0] for row in database.execute("select cursor from ledger.read_feed()")]
+        refused(database, "LG009", "select * from ledger.read_feed(%s)", [f"1-{cursors[0].partition('-')[2]}"])
+    reset(conninfo)
+    # Entry ids begin again, so a cursor from before it would skip as many entries as it had read.
+    put_data_in(conninfo)
+    with psycopg.connect(conninfo, autocommit=True) as database:
+        now = [row[0] for row in database.execute("select cursor from ledger.read_feed()")]
+        assert len(now) == len(cursors) > 10
+        numbers = {cursor.partition("-")[0] for cursor in now}
+        assert numbers != {cursor.partition("-")[0] for cursor in cursors}
+        for cursor in cursors:
+            if same_number:  # were the same number drawn again, the transactions would still be known as older
+                cursor = f"{min(numbers)}-{cursor.partition('-')[2]}"
+            refused(database, "LG009", "select * from ledger.read_feed(%s)", [cursor])
 
 
 def test_works_before_the_first_migration_and_twice(conninfo):

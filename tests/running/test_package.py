@@ -44,7 +44,12 @@ def installed(wheel: Path) -> Iterator[Path]:
 def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         carried = {name for name in archive.namelist() if ".dist-info/" not in name}
-    data = [*ROOT.glob("db/*/*.sql"), *ROOT.glob("seeds/*.sql")]
+    data = [
+        *ROOT.glob("db/*/*.sql"),
+        ROOT / "db" / "catalog.sql",
+        ROOT / "db" / "schema.txt",
+        *ROOT.glob("seeds/*.sql"),
+    ]
     assert len(data) > 20
     assert {f"api/{file.relative_to(ROOT)}" for file in data} <= carried
     assert {f"api/{file.name}" for file in ROOT.glob("api/*.py")} <= carried
@@ -55,7 +60,7 @@ def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
 def test_wheel_carries_no_left_overs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
-    assert {Path(name).suffix for name in names} == {".py", ".sql"}
+    assert {Path(name).suffix for name in names} == {".py", ".sql", ".txt"}
     assert len(names) == len(set(names))
 
 

@@ -1,0 +1,97 @@
+-- Draw the feed's number.
+-- depends: 0024.clocks-that-are-ahead
+
+set local lock_timeout = '5s';
+set local role ledger_owner;
+-- Functions may call each other in any order.
+set local check_function_bodies = off;
+
+-- A new ledger's feed gets a number that no earlier ledger's feed is likely to have had: entry ids begin at 1 again after a
+-- reset, and a cursor from before it would skip entries. A ledger that has entries keeps its feed and its cursors.
+lock table ledger.entries in share row exclusive mode;
+insert into ledger.feeds (generation, system_identifier, last_restored, first_xid)
+select
+  2 + floor(random() * 900000000)::integer,
+  c.system_identifier,
+  0,
+  pg_snapshot_xmin(pg_current_snapshot())
+from pg_control_system() as c
+where not (select s.is_called from ledger.entries_id_seq as s)
+  and (select max(f.generation) from ledger.feeds as f) = 1;
+
+comment on table ledger.feeds is 'The feeds of all groups'' entries that there were: the first one, and one after each restore of a backup. A feed 1 that is followed by another and has no entry is none: it was made before the first feed''s number was drawn.';
+comment on column ledger.feeds.generation is 'Number of the feed: drawn at random for the first one, then counted up. The highest is the one that is read.';
+comment on column ledger.feeds.first_xid is 'No transaction below it wrote an entry that did not come with the backup; no cursor of such an entry is below it.';
+
+-- >>> db/functions/feed_place.sql
+-- Read a cursor of the feed.
+create or replace function ledger.feed_place(
+  after text
+) returns ledger.feed_place
+language plpgsql stable
+as $$
+declare
+  feed  ledger.feeds;
+  part  text[];
+  place ledger.feed_place;
+begin
+  select f.*
+  into feed
+  from ledger.feeds as f
+  order by f.generation desc
+  limit 1;
+  if feed.system_identifier <> (select c.system_identifier from pg_control_system() as c) then
+    raise exception using
+      errcode = 'LG009',
+      column  = 'after',
+      message = 'the ledger was restored into another server, so the feed has ended',
+      detail  = 'after: belongs to the feed of another server',
+      hint    = 'As the owner call ledger.restart_feed(); then read the new feed from its beginning, without a cursor.';
+  end if;
+
+  place.generation := feed.generation;
+  place.last_restored := feed.last_restored;
+  place.xid := feed.first_xid;
+  place.id := 0;
+  if after is null then
+    if feed.last_restored > 0 then
+      place.restored_xid := '0';
+      place.restored_id := 0;
+    end if;
+    return place;
+  end if;
+
+  -- The type xid8 reads digits after a zero in base 8.
+  part := regexp_match(after collate "C", '^([0-9]+)-(0|[1-9][0-9]*)-([0-9]+)$');
+  if part is null or length(part[1]) > 9 or length(part[2]) > 19 or ledger.spelled_id(part[3]) is null then
+    perform ledger.refuse_invalid(array['after'], array['must be a cursor of the feed']);
+  end if;
+  if part[1]::integer <> feed.generation
+    or (
+      part[3]::bigint > feed.last_restored
+      and (part[2]::xid8 < feed.first_xid or part[2]::xid8 >= pg_snapshot_xmax(pg_current_snapshot()))
+    )
+  then
+    raise exception using
+      errcode = 'LG009',
+      column  = 'after',
+      message = 'the cursor belongs to a feed that has ended',
+      detail  = 'after: belongs to a feed that has ended',
+      hint    = 'The ledger was reset, or restored from a backup. Read the feed from its beginning, without a cursor.';
+  end if;
+  if part[3]::bigint <= feed.last_restored then
+    place.restored_xid := part[2]::xid8;
+    place.restored_id := part[3]::bigint;
+  else
+    place.xid := part[2]::xid8;
+    place.id := part[3]::bigint;
+  end if;
+  return place;
+end
+$$;
+
+alter function ledger.feed_place owner to ledger_owner;
+comment on function ledger.feed_place is
+  'Where in the feed a cursor stands; its beginning for null. Raises LG001 for what is no cursor, LG009 for one of a feed that a reset or a restored backup ended.';
+revoke execute on function ledger.feed_place from public;
+-- <<< db/functions/feed_place.sql
