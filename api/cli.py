@@ -224,11 +224,18 @@ def database(keep: bool = False) -> Iterator[Login]:
                 check_conninfo(name, value)
         yield Login(service or "", admin or service or "", embedded=False)
         return
+    # libpq reads each of them beside the address: PGHOSTADDR, for one, leads to another server.
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
     data = embedded.default_data()
     if not data.exists():
         print(f"ledger: DATABASE_URL is not set; making an embedded PostgreSQL in {data}", file=sys.stderr)
     with embedded.running(data, keep=keep):
-        yield Login(embedded.url(data, embedded.SERVICE), embedded.url(data, embedded.ADMIN), embedded=True)
+        login = Login(embedded.url(data, embedded.SERVICE), embedded.url(data, embedded.ADMIN), embedded=True)
+        # Once more on a connection like those of the command itself.
+        with psycopg.connect(login.admin, autocommit=True) as connection:
+            embedded.check_data_directory(data, connection.execute("show data_directory").fetchall()[0][0])
+        yield login
 
 
 def check_conninfo(name: str, value: str) -> None:
@@ -286,6 +293,7 @@ def run_serve(options: argparse.Namespace) -> None:
             options.drain,
             options.host,
             options.cors_origins,
+            account.pw_name if login.embedded and (account := embedded.web_account()) else "",
         )
         supervise(sock, login.service, settings, announcement, revive_database if login.embedded else None)
 

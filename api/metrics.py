@@ -9,6 +9,7 @@ prometheus-client writes the text format. Its own way with several processes, a 
 folder, keeps the files of all that have died, and takes 5.6 microseconds to count a request where this takes 0.7.
 """
 
+import fcntl
 import mmap
 import os
 from bisect import bisect_left
@@ -127,8 +128,10 @@ SUM_OF_SECONDS = len(SECONDS) + 1
 
 def share(workers: int) -> int:
     """The descriptor of memory for so many workers and their supervisor, all zeros."""
-    descriptor = os.memfd_create("ledger metrics")
+    descriptor = os.memfd_create("ledger metrics", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.truncate(descriptor, ROW * (workers + 1))
+    # A worker that was taken over cannot take it away from the others.
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     return descriptor
 
 

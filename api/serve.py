@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from api import metrics
+from api import metrics, privileges
 from api.app import App, create_app
 from api.connection import Connection
 from api.database import StartError
@@ -61,7 +61,7 @@ class Settings:
     `open_at_first` asks for no API key until one has been made; `log_requests` says that each request has a line in the
     log, `metrics_for_all` that others than those on this machine may read the metrics, and `drain` for how many seconds
     the health check fails before a stop; `host` is what the service was told to listen on, and `cors_origins` are the
-    origins whose web pages may use it.
+    origins whose web pages may use it. `account` is the OS user that the workers run as; ours where it is empty.
     """
 
     workers: int
@@ -71,6 +71,7 @@ class Settings:
     drain: int
     host: str = "127.0.0.1"
     cors_origins: tuple[str, ...] = ()
+    account: str = ""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -186,11 +187,13 @@ def start(
                 "LEDGER_WORKER_DATABASE": conninfo,
                 "LEDGER_WORKER_HOST": settings.host,
                 "LEDGER_WORKER_ORIGINS": ",".join(settings.cors_origins),
+                "LEDGER_WORKER_ACCOUNT": settings.account,
                 "SANIC_IGNORE_PRODUCTION_WARNING": "true",
             },
             stdin=subprocess.DEVNULL,
             pass_fds=[sock.fileno(), alive, ready, memory],
-            process_group=0,  # a terminal's Ctrl-C goes to the supervisor
+            # A terminal's Ctrl-C goes to the supervisor, and no worker can type into the terminal.
+            start_new_session=True,
         )
         os.close(ready)
         with selectors.DefaultSelector() as selector:
@@ -214,10 +217,18 @@ def work(
     conninfo: str,
     number: int,
     origins: Origins,
+    account: str,
 ) -> None:
-    """Answer requests until the supervisor stops or is gone."""
+    """Answer requests, as the OS user `account` if that is not empty, until the supervisor stops or is gone."""
     app = create_app(conninfo, f"ledger serve {number}", watch, open_at_first, metrics_for_all, origins)
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = GRACE
+
+    async def give_up_rights(*_: object) -> None:
+        if account:
+            privileges.become(account)
+
+    # Once everything is loaded, which the account may not be able to read; before the first connection to anybody.
+    app.register_listener(give_up_rights, "before_server_start", priority=1)
 
     stopping = False
 
@@ -269,7 +280,8 @@ def main() -> None:
     sock, watch = socket.socket(fileno=descriptor), Watch(ours, log)
     hosts = (os.environ.pop("LEDGER_WORKER_HOST"), sock.getsockname()[0])
     origins = Origins(hosts, read_origins(os.environ.pop("LEDGER_WORKER_ORIGINS")))
-    work(sock, alive, ready, watch, bool(open_at_first), bool(metrics_for_all), conninfo, number, origins)
+    account = os.environ.pop("LEDGER_WORKER_ACCOUNT")
+    work(sock, alive, ready, watch, bool(open_at_first), bool(metrics_for_all), conninfo, number, origins, account)
 
 
 if __name__ == "__main__":

@@ -68,8 +68,10 @@ def folder() -> Iterator[Path]:
     path.chmod(0o755)
     yield path
     for left in path.rglob("postmaster.pid"):
-        with suppress(ProcessLookupError, ValueError):
-            os.kill(int(left.read_text().split()[0]), signal.SIGQUIT)
+        with suppress(OSError, ValueError, IndexError):
+            pid = int(left.read_text().split()[0])
+            if Path(os.readlink(f"/proc/{pid}/cwd")).is_relative_to(path):
+                os.kill(pid, signal.SIGQUIT)
     until(lambda: shutil.rmtree(path, ignore_errors=True) or not path.exists())
 
 
@@ -132,8 +134,9 @@ def test_keeps_everything_in_its_folder(folder: Path) -> None:
         os.umask(umask)
         assert used == str(data)
         assert {path.name for path in data.iterdir()} == {"pgdata", "run", "log", "lock", "start.lock"}
-        for path in (data, data / "pgdata", data / "run"):
-            assert stat.S_IMODE(path.stat().st_mode) == 0o700, path
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (data, *data.iterdir())}
+        ours = {"data": 0o700, "run": 0o700} if os.geteuid() else {"data": 0o711, "run": 0o710}
+        assert modes == {"pgdata": 0o700, "log": 0o700, "lock": 0o600, "start.lock": 0o600} | ours
     assert stat.S_IMODE((folder / "new").stat().st_mode) == 0o755
     assert (folder / "new").stat().st_uid == os.geteuid()
     assert before == [permissions(path) for path in (folder, *folder.parents)]
@@ -158,7 +161,7 @@ def test_takes_over_an_empty_folder(data: Path, names: list[str]) -> None:
     for name in names:
         (data / name).mkdir()
     with embedded.running(data):
-        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+        assert stat.S_IMODE(data.stat().st_mode) == (0o700 if os.geteuid() else 0o711)
     with embedded.running(data):
         assert ask(data, "select 1") == "1"
 
@@ -168,7 +171,7 @@ def test_server_is_set_up_as_documented(data: Path, version: int) -> None:
     with embedded.running(data, version):
         wanted = {
             "listen_addresses": "",
-            "unix_socket_permissions": "0700",
+            "unix_socket_permissions": "0700" if os.geteuid() else "0777",
             "port": "5432",
             "server_encoding": "UTF8",
             "lc_collate": "C",
@@ -302,6 +305,15 @@ def test_lets_further_roles_in_and_no_others(made: Path) -> None:
         assert ask(made, "select current_user", "one") == "one"
 
 
+def test_refuses_a_server_with_another_data_directory(folder: Path, made: Path, template: Path) -> None:
+    with embedded.running(template):
+        (made / "run").mkdir(exist_ok=True)
+        (made / "run" / ".s.PGSQL.5432").symlink_to(template / "run" / ".s.PGSQL.5432")
+        with pytest.raises(embedded.EmbeddedError, match=r"works in .*pgdata, and not in"), embedded.running(made):
+            pass
+        assert ask(template, "select 1") == "1"
+
+
 @as_root
 def test_another_user_can_neither_connect_nor_read(data: Path) -> None:
     nobody = {
@@ -343,7 +355,10 @@ def test_for_root_it_runs_as_a_user_of_its_own(made: Path, request: pytest.Fixtu
         account = pwd.getpwnam("_ledger")
         assert os.stat(f"/proc/{postmaster(made)}").st_uid == account.pw_uid
         assert account.pw_uid not in (0, pwd.getpwnam("nobody").pw_uid)
-        assert [name for name in made.rglob("*") if name.lstat().st_uid != account.pw_uid] == []
+        for name in ("pgdata", "run", "log"):
+            assert [path for path in (made / name).rglob("*") if path.lstat().st_uid != account.pw_uid] == []
+        ours = {path.name for path in (made, *made.iterdir()) if path.lstat().st_uid == 0}
+        assert ours == {"data", "lock", "start.lock"}
         status = Path(f"/proc/{postmaster(made)}/status").read_text()
         assert [line.split()[1:] for line in status.splitlines() if line.startswith("Groups:")] == [[]]
 
@@ -367,9 +382,7 @@ def test_makes_the_user_when_it_is_missing(data: Path, monkeypatch: pytest.Monke
 def test_processes_at_once_make_the_user_once() -> None:
     # Where two useradd run at once, the second replaces the first one's user.
     name = f"_ledger_at_once_{os.getpid()}"
-    ask = (
-        f"from api import embedded; embedded._ACCOUNT = {name!r}; input('ready\\n'); print(embedded._account().pw_uid)"
-    )
+    ask = f"from api import embedded; input('ready\\n'); print(embedded._account({name!r}).pw_uid)"
     asking = [
         subprocess.Popen([sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -403,18 +416,19 @@ def test_copies_programs_that_its_user_cannot_reach(folder: Path, data: Path, mo
         shutil.copytree(path, private / path.name, symlinks=True, ignore=shutil.ignore_patterns("pginstall"))
     monkeypatch.setattr(embedded, "binaries", lambda version: private / wheel.name / "pginstall18" / "bin")
     with embedded.running(data):
-        copy = data / "postgresql-18" / wheel.name / "pginstall18"
+        copy = data / "programs-18" / wheel.name / "pginstall18"
         assert os.readlink(f"/proc/{postmaster(data)}/exe") == str(copy / "bin" / "postgres")
         assert sorted(os.listdir(copy)) == ["bin", "lib", "share"]
+        assert [path for path in (data / "programs-18").rglob("*") if path.lstat().st_uid != 0] == []
         assert ask(data, "select 1") == "1"
-    made = (data / "postgresql-18").stat().st_ino
-    (data / "postgresql-18.new").mkdir()  # as a copy that was interrupted leaves it
+    made = (data / "programs-18").stat().st_ino
+    (data / "programs-18.new").mkdir()  # as a copy that was interrupted leaves it
     with embedded.running(data), embedded.running(data):
-        assert (data / "postgresql-18").stat().st_ino == made
+        assert (data / "programs-18").stat().st_ino == made
     monkeypatch.setattr(embedded.metadata, "version", lambda name: "next")
     with embedded.running(data):
-        assert (data / "postgresql-18" / "stamp").read_text() == "next"
-        assert (data / "postgresql-18").stat().st_ino != made
+        assert (data / "programs-18" / "stamp").read_text() == "next"
+        assert (data / "programs-18").stat().st_ino != made
         assert ask(data, "select 1") == "1"
         assert permissions(private)[0] == stat.S_IFDIR | 0o700
 
@@ -531,6 +545,44 @@ def test_a_stale_pid_file_does_no_harm(made: Path) -> None:
     shutil.chown(pid_file, made.stat().st_uid)
     with embedded.running(made):
         assert ask(made, "select 1") == "1"
+
+
+@pytest.mark.parametrize("revived", [False, True], ids=["started", "revived"])
+def test_a_stale_pid_file_that_names_a_strangers_process_harms_none(
+    made: Path, monkeypatch: pytest.MonkeyPatch, revived: bool
+) -> None:
+    """PostgreSQL itself goes by the number, does not start, and what to do is in the refusal."""
+    with embedded.running(made):
+        lines = (made / "pgdata" / "postmaster.pid").read_text().splitlines(keepends=True)
+    monkeypatch.setattr(embedded, "_PATIENCE", 5)
+    owner = made.stat().st_uid if os.geteuid() != 0 else pwd.getpwnam("_ledger").pw_uid
+    heard = "trap 'echo heard' HUP INT TERM QUIT; echo ready; while read -r _; do :; done"
+    with subprocess.Popen(
+        ["sh", "-c", heard], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=owner, cwd="/"
+    ) as stranger:
+        assert stranger.stdout.readline() == "ready\n"
+        pid_file = made / "pgdata" / "postmaster.pid"
+        pid_file.write_text("".join([f"{stranger.pid}\n", *lines[1:]]))
+        shutil.chown(pid_file, owner)
+        use = embedded.revive if revived else lambda data: embedded.running(data).__enter__()
+        with pytest.raises(embedded.EmbeddedError, match=r"postmaster.pid names a process that is no PostgreSQL"):
+            use(made)
+        assert stranger.communicate()[0] == ""
+        assert stranger.returncode == 0
+    pid_file.unlink()
+    with embedded.running(made):
+        assert ask(made, "select 1") == "1"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "-1\n", "0\n", "self\n", "../proc/self\n", "1 2\n", "999999999\n", "-"])
+def test_a_pid_file_may_hold_anything(made: Path, text: str) -> None:
+    pid_file = made / "pgdata" / "postmaster.pid"
+    pid_file.write_text(text)
+    shutil.chown(pid_file, (made / "pgdata").stat().st_uid)
+    server = embedded._server(made, 18)
+    assert not embedded._alive(server)
+    embedded._stop(server)
+    pid_file.unlink()
 
 
 def test_a_restart_finds_the_data(made: Path) -> None:

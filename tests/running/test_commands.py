@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from api import embedded, migrate
+from tests.conftest import Server
 from tests.running.commands import LEDGER, SETTINGS, command, done, environment, postmaster, refusal, serving
 from tests.support import Database, call, create, one
 
@@ -251,3 +253,93 @@ def test_the_service_cannot_do_what_the_administrator_can(urls: dict[str, str], 
     assert "LG" not in refusal("reset", "--yes", DATABASE_URL=urls["DATABASE_URL"])
     with database.connect(database.admin) as admin:
         assert one(admin, "select to_regclass('ledger.entries') is not null")[0]
+
+
+# the caller's environment
+
+
+def other_server(folder: Path) -> dict[str, str]:
+    """What a caller may have set for another server: each variable alone would lead a command astray, or fail it."""
+    (folder / "service.conf").write_text("[other]\nuser=nobody\ndbname=nothing\n")
+    return {
+        "PGHOST": "nowhere.invalid",
+        "PGHOSTADDR": "127.0.0.77",
+        "PGPORT": "1",
+        "PGUSER": "nobody",
+        "PGDATABASE": "postgres",
+        "PGPASSWORD": "secret",
+        "PGPASSFILE": "/nowhere",
+        "PGSERVICE": "other",
+        "PGSERVICEFILE": str(folder / "service.conf"),
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+        "PGREQUIREAUTH": "password",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGCHANNELBINDING": "require",
+        "PGGSSENCMODE": "require",
+        "PGSSLMODE": "verify-full",
+        "PGREQUIREPEER": "nobody",
+        "PGMINPROTOCOLVERSION": "nonsense",
+        "PGCONNECT_TIMEOUT": "nonsense",
+        "PGTZ": "Asia/Tokyo",
+        "PGAPPNAME": "somebody else",
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("url",),
+        ("migrate",),
+        ("seed",),
+        ("verify",),
+        ("key", "list"),
+        ("psql", "-XAtc", "create table made_here ()"),
+        ("reset", "--yes"),
+    ],
+    ids=lambda given: given[0],
+)
+def test_a_command_works_on_the_embedded_database_whatever_the_caller_has_set(
+    given: tuple[str, ...], data: Path, tmp_path: Path
+) -> None:
+    with embedded.running(data), socket.create_server(("127.0.0.77", 5432)) as other:
+        done(*given, LEDGER_DATA=data, **other_server(tmp_path))
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody asked the other one
+            other.accept()
+        done("psql", "-Xc", "drop table if exists made_here", LEDGER_DATA=data)
+
+
+def test_the_service_works_on_the_embedded_database_whatever_the_caller_has_set(data: Path, tmp_path: Path) -> None:
+    with serving(LEDGER_DATA=data, **other_server(tmp_path)) as service:
+        assert service.answers()
+        assert [group["name"] for group in service.ask("GET", "/api/groups")[1]["data"]] == GROUPS
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("url",),
+        ("migrate",),
+        ("seed",),
+        ("verify",),
+        ("key", "list"),
+        ("psql", "-c", ""),
+        ("reset", "--yes"),
+        ("serve",),
+    ],
+    ids=lambda given: given[0],
+)
+def test_no_command_works_on_a_server_with_another_data_directory(
+    given: tuple[str, ...], fresh: Path, database: Database, server: Server
+) -> None:
+    with database.connect() as service:
+        create(service, "ETH")
+    run = fresh / "run"
+    run.mkdir(exist_ok=True)
+    (run / ".s.PGSQL.5432").unlink(missing_ok=True)
+    (run / ".s.PGSQL.5432").symlink_to(server.data / "run" / ".s.PGSQL.5432")
+    assert f"works in {server.data / 'pgdata'}, and not in {fresh / 'pgdata'}" in refusal(*given, LEDGER_DATA=fresh)
+    assert groups(database) == ["ETH"]
+    with server.database("postgres").connect(embedded.ADMIN) as admin:
+        assert one(admin, "select count(*) from pg_database where datname = 'ledger'")[0] == 1
+    (run / ".s.PGSQL.5432").unlink()
