@@ -161,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
     load = commands.add_parser("seed", help="load the demo groups of seeds/, or a large data set")
     load.add_argument("--groups", type=positive, help="make this many groups …")
     load.add_argument("--participants", type=positive, help="… of this many participants each")
-    reset = commands.add_parser("reset", help="drop the schema with all its data, migrate, seed")
+    reset = commands.add_parser("reset", help="drop the schema with all its data and API keys, migrate, seed")
     reset.add_argument("--yes", action="store_true", help="do not ask")
     check = commands.add_parser("verify", help="prove that the books are right, or say where they are not")
     check.add_argument("group", metavar="GROUP", nargs="?", type=identifier, help="its id; all of them without it")
@@ -346,7 +346,7 @@ def run_seed(options: argparse.Namespace) -> None:
 def run_reset(options: argparse.Namespace) -> None:
     with database() as login:
         if not options.yes:
-            print(f"This drops every group, balance and entry of {described(login.admin)}, for good.")
+            print(f"This drops every group, balance, entry and API key of {described(login.admin)}, for good.")
             try:
                 answer = input("Type yes to go on: ")
             except EOFError:
@@ -356,6 +356,12 @@ def run_reset(options: argparse.Namespace) -> None:
         migrate.reset(login.admin)
         seed.seed(login.admin)
         print("the ledger is as new")
+        with psycopg.connect(login.admin, autocommit=True) as connection:
+            if migrate.had_keys(connection):
+                print(
+                    "its API keys are gone, and requests still need one: ledger key create NAME --scope admin",
+                    file=sys.stderr,
+                )
 
 
 def run_verify(options: argparse.Namespace) -> int:

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 # Chosen at random; the key of the advisory lock that one `ledger migrate` or `ledger reset` holds at a time.
 LOCK_KEY = 7_263_041_189_520_385
 
+# An empty table. It is there from a reset that dropped API keys until they are required again.
+KEYS_WERE_DROPPED = "public.ledger_keys_were_dropped"
+
 # How long another's lock is waited for while a session lives that may hold it, in seconds.
 LOCK_TIMEOUT = 60.0
 
@@ -65,19 +68,45 @@ def migrate(conninfo: str) -> list[str]:
                 "a migration did not get a lock in time and gave up, so as not to stall the service; it changed "
                 "nothing. Run it again at a quieter moment."
             ) from error
+        require_keys_again(backend.connection)
         return [migration.id for migration in pending]
 
 
 def reset(conninfo: str) -> None:
-    """Drop the schema with all that it holds, and apply every migration anew. Raises MigrationError, psycopg.Error."""
+    """Drop the schema with all that it holds, and apply every migration again.
+
+    If there were API keys, they are dropped, and still required. Raises MigrationError, psycopg.Error.
+    """
     with locked(conninfo) as backend:
         backend.ensure_internal_schema_updated()
         # One transaction: were it cut in two, a schema could be gone and its migrations still be noted as applied.
         with backend.connection.transaction():
+            if had_keys(backend.connection):
+                backend.execute(f"create table if not exists {KEYS_WERE_DROPPED} ()")
             backend.execute("drop schema if exists ledger cascade")
             for migration in shipped():
                 backend.unmark_one(migration)
     migrate(conninfo)
+
+
+def had_keys(connection: psycopg.Connection) -> bool:
+    """Return whether an API key has ever been made. Raises psycopg.Error."""
+    ((table,),) = connection.execute("select to_regclass('ledger.api_keys')")
+    if table is None:
+        return False
+    ((made,),) = connection.execute("select exists (select from ledger.api_keys)")
+    return bool(made)
+
+
+def require_keys_again(connection: psycopg.Connection) -> None:
+    """Require an API key, as before a reset: one that is revoked is enough for that. Raises psycopg.Error."""
+    with connection.transaction():
+        ((table,),) = connection.execute(f"select to_regclass('{KEYS_WERE_DROPPED}')")
+        if table is None:
+            return
+        ((key,),) = connection.execute("select id from ledger.create_api_key('keys dropped by ledger reset', 'read')")
+        connection.execute("select ledger.revoke_api_key(%s)", [key])
+        connection.execute(f"drop table {KEYS_WERE_DROPPED}")
 
 
 @contextmanager
@@ -142,13 +171,13 @@ def check_rights(session: psycopg.Connection) -> None:
         join pg_database as d on d.datname = current_database()
         where c.oid in (
             to_regclass('yoyo_lock'), to_regclass('_yoyo_log'), to_regclass('_yoyo_version'),
-            to_regclass('_yoyo_migration')
+            to_regclass('_yoyo_migration'), to_regclass(%s)
           )
           and not r.rolsuper
           and r.oid <> d.datdba
           and r.rolname <> current_user
         """,
-        {},
+        [KEYS_WERE_DROPPED],
     ).fetchall()
     if foreign:
         names = ", ".join(row[0] for row in foreign)

@@ -9,6 +9,13 @@ from api import embedded, migrate
 from tests.migrations.steps import NAMES, contents, fingerprint_of, locks, marked, put_data_in, python
 from tests.support import Database, refused
 
+DIE_BEFORE_MIGRATING = """
+import os, signal, sys
+from api import migrate
+
+migrate.migrate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+migrate.reset(sys.argv[1])
+"""
 DIE_WITHIN = """
 import os, signal, sys
 from api import migrate
@@ -28,9 +35,13 @@ def test_leaves_an_empty_ledger(conninfo):
     fresh, nothing = fingerprint_of(conninfo), contents(conninfo)
     put_data_in(conninfo)
     migrate.reset(conninfo)
-    emptied = contents(conninfo)
-    feeds, first_feeds = emptied.pop("feeds"), nothing.pop("feeds")
-    assert (fingerprint_of(conninfo), emptied) == (fresh, nothing)
+    left = contents(conninfo)
+    feeds, first_feeds = left.pop("feeds"), nothing.pop("feeds")
+    # There was an API key: a revoked one remains, so that one is still required.
+    (key,) = left.pop("api_keys")
+    assert key["revoked_at"] is not None
+    del left["api_keys_id_seq"], nothing["api_keys"], nothing["api_keys_id_seq"]
+    assert (fingerprint_of(conninfo), left) == (fresh, nothing)
     assert len(feeds) == len(first_feeds)
     assert (marked(conninfo), locks(conninfo)) == (NAMES, 0)
 
@@ -69,6 +80,25 @@ def test_works_before_the_first_migration_and_twice(conninfo):
     migrate.reset(conninfo)
     migrate.reset(conninfo)
     assert marked(conninfo) == NAMES
+
+
+def test_a_run_that_was_killed_after_the_drop_keeps_the_keys_required(conninfo):
+    migrate.migrate(conninfo)
+    put_data_in(conninfo)
+    run = python(DIE_BEFORE_MIGRATING, conninfo)
+    run.communicate(timeout=60)
+    assert run.returncode == -signal.SIGKILL
+    for again in (migrate.migrate, migrate.migrate, migrate.reset):
+        again(conninfo)
+        with psycopg.connect(conninfo) as admin:
+            assert admin.execute("select ledger.keys_required(), count(*) from ledger.api_keys").fetchone() == (True, 1)
+
+
+def test_never_requires_keys_where_there_were_none(conninfo):
+    migrate.migrate(conninfo)
+    migrate.reset(conninfo)
+    with psycopg.connect(conninfo) as admin:
+        assert admin.execute("select ledger.keys_required()").fetchone() == (False,)
 
 
 def test_drops_everything_or_nothing(conninfo, monkeypatch):

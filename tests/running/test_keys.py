@@ -112,6 +112,25 @@ def test_the_embedded_service_is_open_on_loopback_at_first(fresh: Path, host: st
         assert "until an API key is made" not in service.said()
 
 
+def test_a_reset_drops_the_keys_and_still_requires_one(fresh: Path) -> None:
+    done("reset", "--yes", LEDGER_DATA=fresh)
+    with serving(LEDGER_DATA=fresh) as service:
+        assert service.ask("GET", "/api/groups")[0] == 200  # there has never been a key
+    secret = done("key", "create", "shop", "--scope", "admin", LEDGER_DATA=fresh).strip()
+    asked = command("reset", said="yes\n", LEDGER_DATA=fresh)
+    assert "API key" in asked.stdout
+    assert "ledger key create" in asked.stderr
+    for _ in range(2):
+        with serving(LEDGER_DATA=fresh) as service:
+            assert service.ask("GET", "/api/groups")[0] == 401
+            assert service.ask("GET", "/api/groups", Authorization=f"Bearer {secret}")[0] == 401
+            new = done("key", "create", "shop", "--scope", "admin", LEDGER_DATA=fresh).strip()
+            assert service.ask("GET", "/api/groups", Authorization=f"Bearer {new}")[0] == 200
+        done("key", "revoke", new.split("_")[1], LEDGER_DATA=fresh)
+        done("reset", "--yes", LEDGER_DATA=fresh)
+        assert re.fullmatch(r"key 1: keys dropped by .*, revoked \S+ \S+\n", done("key", "list", LEDGER_DATA=fresh))
+
+
 def test_the_embedded_service_is_not_open_to_other_machines(fresh: Path) -> None:
     said = refusal("serve", "--host", "0.0.0.0", PORT=str(free_port()), LEDGER_DATA=fresh)
     assert "no API key" in said
