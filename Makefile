@@ -17,7 +17,7 @@ help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (PORT=5000 make run: elsewhere)
-	@exec env LOG=$${LOG:-faults} $(BIN)/ledger serve
+	@exec env LEDGER_LOG=$${LEDGER_LOG:-$${LOG:-faults}} $(BIN)/ledger serve
 
 test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)
 	@PG="$(PG)" $(BIN)/python -m pytest -n 2 --dist worksteal $(args)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import socket
@@ -19,11 +20,12 @@ from types import FrameType
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api import embedded, keys, migrate, seed
+from api import embedded, keys, migrate, seed, sessions
 from api.database import TIMEOUTS, StartError, check_at_start, is_away
 from api.origin import read_origins
 from api.routes import SCOPES
 from api.serve import Settings, listen, supervise
+from api.settings import FromEnvironment, find_certificates, naming, setting
 from api.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
 
 EPILOG = """\
@@ -38,7 +40,10 @@ settings:
   CORS_ORIGINS      the origins whose web pages may use it, with commas between them (none)
   DRAIN             seconds of a failing health check before a stop (0)
   DATABASE_WAIT     seconds that a database that is away is waited for at start (30)
+  each of them may begin with LEDGER_: LEDGER_PORT wins over PORT
 """
+
+UNKNOWN_PARAMETER = re.compile('invalid URI query parameter: "([A-Za-z0-9_-]+)"')
 
 COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "key", "url", "psql")
 
@@ -70,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "serve")
+    find_certificates()
     # Whatever is running is unwound, the embedded server's stop included.
     signal.signal(signal.SIGTERM, stop)
     try:
@@ -119,36 +125,35 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"ledger {version('ledger')}")
     commands = top.add_subparsers(dest="command", metavar="command")
     serve = commands.add_parser("serve", help="serve HTTP (the default)")
-    serve.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1", help="address to listen on")
-    serve.add_argument("--port", type=positive, default=os.environ.get("PORT") or 4000, help="port to listen on")
-    serve.add_argument("--workers", type=positive, default=os.environ.get("WORKERS") or 1, help="processes that answer")
+    serve.add_argument("--host", default=setting("HOST", "127.0.0.1"), help="address to listen on")
+    number = naming(positive)
+    serve.add_argument("--port", type=number, default=setting("PORT", "4000"), help="port to listen on")
+    serve.add_argument("--workers", type=number, default=setting("WORKERS", "1"), help="processes that answer")
     for option, choices, meaning in (
         ("log", LOGS, "a line for each request, or for faults alone"),
         ("metrics", READERS, "who may read them: those on this machine, or all"),
     ):
         # Not argparse's choices, which what the environment says need not be one of.
-        default = os.environ.get(option.upper()) or choices[0]
-        serve.add_argument(
-            f"--{option}", type=one_of(choices), default=default, metavar="|".join(choices), help=meaning
-        )
+        chosen, default = naming(one_of(choices)), setting(option.upper(), choices[0])
+        serve.add_argument(f"--{option}", type=chosen, default=default, metavar="|".join(choices), help=meaning)
     serve.add_argument(
         "--cors-origins",
-        type=origins,
-        default=os.environ.get("CORS_ORIGINS") or "",
+        type=naming(origins),
+        default=setting("CORS_ORIGINS", ""),
         metavar="ORIGIN,…",
         help="the origins whose web pages may use it",
     )
     serve.add_argument(
         "--drain",
-        type=seconds,
-        default=os.environ.get("DRAIN") or 0,
+        type=naming(seconds),
+        default=setting("DRAIN", "0"),
         metavar="SECONDS",
         help="how long the health check fails before a stop",
     )
     serve.add_argument(
         "--wait",
-        type=seconds,
-        default=os.environ.get("DATABASE_WAIT") or 30,
+        type=naming(seconds),
+        default=setting("DATABASE_WAIT", "30"),
         metavar="SECONDS",
         help="how long a database that is away is waited for",
     )
@@ -205,7 +210,7 @@ def origins(value: str) -> tuple[str, ...]:
     try:
         return read_origins(value)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error} (CORS_ORIGINS)") from None
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def identifier(value: str) -> int:
@@ -217,12 +222,13 @@ def identifier(value: str) -> int:
 @contextmanager
 def database(keep: bool = False) -> Iterator[Login]:
     """The database to work on; the embedded one runs for as long, or with `keep` longer."""
-    service, admin = os.environ.get("DATABASE_URL"), os.environ.get("LEDGER_ADMIN_URL")
+    service, admin = setting("DATABASE_URL", ""), os.environ.get("LEDGER_ADMIN_URL", "")
     if service or admin:
-        for name, value in (("DATABASE_URL", service), ("LEDGER_ADMIN_URL", admin)):
-            if value:
-                check_conninfo(name, value)
-        yield Login(service or "", admin or service or "", embedded=False)
+        if isinstance(service, FromEnvironment):
+            check_conninfo(service.variable, service)
+        if admin:
+            check_conninfo("LEDGER_ADMIN_URL", admin)
+        yield Login(service, admin or service, embedded=False)
         return
     # libpq reads each of them beside the address: PGHOSTADDR, for one, leads to another server.
     for name in [name for name in os.environ if name.startswith("PG")]:
@@ -243,7 +249,11 @@ def check_conninfo(name: str, value: str) -> None:
         raise Refusal(f"{name} must be a connection string that begins with postgresql://")
     try:
         conninfo_to_dict(value)
-    except psycopg.ProgrammingError:
+    except psycopg.ProgrammingError as error:
+        unknown = UNKNOWN_PARAMETER.search(str(error))
+        # Of a password that is not escaped, what follows its question mark is taken for parameters.
+        if unknown and "@" not in value.partition("?")[2]:
+            raise Refusal(f"{name} has the connection parameter {unknown[1]}, which libpq does not know") from None
         # libpq's words may quote the password.
         raise Refusal(
             f"{name} is no valid connection string. In postgresql://user:password@host:port/database a character other "
@@ -254,11 +264,14 @@ def check_conninfo(name: str, value: str) -> None:
 def apply_migrations(login: Login) -> list[str]:
     applied = migrate.migrate(login.admin)
     if login.embedded:
-        with psycopg.connect(login.admin, autocommit=True) as connection:
+        with sessions.connect(login.admin, "ledger: login") as connection:
             if connection.execute("select to_regrole(%s)", [embedded.SERVICE]).fetchone() == (None,):
                 connection.execute(f"create role {embedded.SERVICE} login in role ledger_api")
                 for name, value in TIMEOUTS.items():
                     connection.execute(f"alter role {embedded.SERVICE} set {name} = '{value}'")
+            for setting, undo in sessions.undocumented(connection, embedded.SERVICE).items():
+                print(f"ledger: warning: {setting} was set for the service's login; undoing it", file=sys.stderr)
+                connection.execute(undo.encode())
             # ledger.activity tells since when transactions are open, those of other roles too.
             connection.execute("grant pg_read_all_stats to ledger_owner")
     return applied
@@ -273,6 +286,8 @@ def run_serve(options: argparse.Namespace) -> None:
         else:
             wait_for(login.service, options.wait)
         found = check_at_start(login.service, any_login=options.insecure or login.embedded)
+        for warning in found.warnings:
+            print(f"ledger: warning: {warning}", file=sys.stderr)
         open_at_first = options.insecure or (login.embedded and is_loopback(sock))
         if not (found.keys_required or open_at_first):
             raise Refusal(
@@ -414,7 +429,7 @@ def run_key(options: argparse.Namespace) -> None:
     with database() as login:
         if login.embedded:
             apply_migrations(login)
-        with psycopg.connect(login.admin, autocommit=True, application_name="ledger key") as connection:
+        with sessions.connect(login.admin, "ledger key") as connection:
             if options.action == "create":
                 key, secret = keys.create(connection, options.name, options.scope, options.group)
                 print(f"made {key}; its secret is not shown again:", file=sys.stderr, flush=True)

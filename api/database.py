@@ -15,8 +15,10 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from api import sessions
 from api.errors import ConnectionLost, outcome_is_unknown
 from api.routes import ROUTES
+from api.sessions import FIND_THE_VANISHED, NEUTRAL, OWN, SHORTEST, WITHOUT_HASTE, undocumented
 
 CALL_CONNECTIONS = 8
 # Reads have connections of their own: calls that wait for one participant's lock hold all the others.
@@ -38,30 +40,57 @@ RETRY_PAUSE = 0.02  # seconds before a second attempt
 HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
 ACTIVITY_TIMEOUT = 1.0  # seconds; who scrapes gives up after some
 
-# Finds a server that vanished without a word, over TCP and unless the connection string says otherwise; as serve.py
-# does for clients. In seconds, but for the last, in milliseconds.
-FIND_THE_VANISHED = {
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
-}
-
 # Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
-# nothing was done. And every row is looked up: a session keeps its plans, also those from when the tables were so small
-# that reading them whole was quicker. An idle session waits for the next request: the server must not end it.
+# nothing was done.
 TIMEOUTS = {"lock_timeout": "5s", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
+# Every row is looked up: a session keeps its plans, also those from when the tables were so small that reading them
+# whole was quicker. An idle session waits for the next request: the server must not end it.
+FIXED = NEUTRAL | {"search_path": "", "enable_seqscan": "off", "idle_session_timeout": "0"}
+# What the login role sets for itself does not count, but for its time-outs: somebody who had taken it over could have
+# done it. A commit is on the disk before it is acknowledged; how far it is on a standby by then, the administrator
+# chooses for the server or the database.
 SETTINGS = """
-select set_config(d.name, d.value, false)
-from unnest(%(names)s::text[], %(values)s::text[]) as d (name, value)
-where current_setting(d.name) = '0'
-union all
-select set_config(s.name, s.value, false)
-from (values ('timezone', 'UTC'), ('enable_seqscan', 'off'), ('idle_session_timeout', '0')) as s (name, value)
+with found as materialized (
+  select s.name, s.setting, s.reset_val, s.boot_val, s.context, s.source in ('user', 'database user') as by_role
+  from pg_catalog.pg_settings as s
+), fixed (name, value) as (
+  select * from unnest(%(fixed)s::text[], %(fixed_values)s::text[])
+), chosen (name, value) as (
+  select * from fixed
+  union all
+  -- The role's or the database's own; `configure` has changed it since.
+  select f.name, case when f.reset_val::bigint < %(shortest)s then coalesce(t.value, '0') else f.reset_val end
+  from (select * from found where name = any(%(own)s) offset 0) as f
+  left join unnest(%(names)s::text[], %(values)s::text[]) as t (name, value) on t.name = f.name
+  union all
+  select f.name, 'on' from found as f where f.name = 'synchronous_commit' and (f.by_role or f.setting = 'off')
+  union all
+  select f.name, coalesce(f.boot_val, '')
+  from found as f
+  where f.by_role
+    -- Those of a transaction begin with each from the defaults.
+    and f.name not in (
+      'synchronous_commit', 'transaction_deferrable', 'transaction_isolation', 'transaction_read_only'
+    )
+    and f.name <> all(%(own)s)
+    and f.name not in (select x.name from fixed as x)
+)
+select pg_catalog.set_config(c.name, c.value, false)
+from chosen as c
+join found as f on f.name = c.name
+where f.context = 'user' or pg_catalog.current_setting('is_superuser') = 'on'
 """
 PROBE_SETTINGS = """
 select set_config('statement_timeout', '{milliseconds}', false), set_config('idle_session_timeout', '0', false)
 """
+CHOSEN = {
+    "names": [*TIMEOUTS],
+    "values": [*TIMEOUTS.values()],
+    "fixed": [*FIXED],
+    "fixed_values": [*FIXED.values()],
+    "own": [name for name in OWN if name not in FIXED],
+    "shortest": SHORTEST,
+}
 
 # Refusals of one attempt that another may pass. Nothing was done.
 TRANSIENT = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
@@ -276,7 +305,8 @@ class Database:
         return connection
 
     async def configure(self, connection: psycopg.AsyncConnection) -> None:
-        await connection.execute(SETTINGS, {"names": [*TIMEOUTS], "values": [*TIMEOUTS.values()]})
+        await connection.execute(WITHOUT_HASTE)
+        await connection.execute(SETTINGS, CHOSEN)
         self.reachable = True
 
     async def lose_sight(self, pool: AsyncConnectionPool) -> None:
@@ -397,10 +427,11 @@ def is_away(conninfo: str) -> bool:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found at start: the server's version, and whether an API key has ever been made."""
+    """What was found at start: the server's version, whether an API key has ever been made, and what to warn of."""
 
     version: str
     keys_required: bool
+    warnings: tuple[str, ...] = ()
 
 
 def check_at_start(conninfo: str, any_login: bool) -> Checked:
@@ -409,9 +440,7 @@ def check_at_start(conninfo: str, any_login: bool) -> Checked:
     Raises StartError.
     """
     try:
-        with psycopg.connect(
-            conninfo, autocommit=True, connect_timeout=CONNECT_TIMEOUT, client_encoding="utf8"
-        ) as connection:
+        with sessions.connect(conninfo, "ledger serve: check") as connection:
             if connection.info.server_version < 150000:
                 raise StartError("the database is older than PostgreSQL 15")
             missing = missing_functions(connection)
@@ -427,14 +456,52 @@ def check_at_start(conninfo: str, any_login: bool) -> Checked:
                         f"role {connection.info.user} may do more than call the functions: it {', '.join(rights)}. "
                         "Log in as a member of ledger_api and no more, or say --insecure."
                     )
+                if settings := undocumented(connection, connection.info.user):
+                    raise StartError(
+                        f"role {connection.info.user} has settings that its sessions must not have: "
+                        f"{', '.join(settings)}. Find out who made them: the login can do it itself. Then, as its "
+                        f"administrator, {'; '.join(settings.values())}. Or say --insecure."
+                    )
             (required,) = connection.execute("select k.keys_required from ledger.keys_required() as k").fetchone() or (
                 True,
             )
-            return Checked(connection.info.parameter_status("server_version") or "", required)
+            return Checked(
+                connection.info.parameter_status("server_version") or "", required, tuple(dangers(connection))
+            )
     except psycopg.OperationalError as error:
         where = conninfo_to_dict(conninfo)
         address = f"{where.get('host') or 'the local socket'}, database {where.get('dbname') or 'by default'}"
         raise StartError(f"cannot connect to the database at {address}: {str(error).strip()}") from error
+
+
+def dangers(connection: psycopg.Connection) -> list[str]:
+    """What the server is told that could lose or corrupt acknowledged writes, in words for its administrator.
+
+    Raises StartError where the ledger's own triggers do not run.
+    """
+    off = {
+        name
+        for (name,) in connection.execute(
+            """
+            select s.name from pg_catalog.pg_settings as s
+            where s.name in ('fsync', 'full_page_writes') and s.setting = 'off'
+              or s.name = 'synchronous_commit' and s.setting = 'off' and s.source not in ('user', 'database user')
+              or s.name = 'session_replication_role' and s.setting = 'replica'
+            """
+        ).fetchall()
+    }
+    if "session_replication_role" in off:
+        raise StartError(
+            "session_replication_role is replica for this login, so the triggers that keep the record as it is do not "
+            "run. Reset it where it is set: for the role, the database or the server."
+        )
+    lost = "a crash of the database's machine may lose or corrupt what was acknowledged"
+    meanings = {
+        "fsync": lost,
+        "full_page_writes": lost,
+        "synchronous_commit": "the service turns it on for its own sessions; what others commit may be lost in a crash",
+    }
+    return [f"{name} is off at the database's server: {meaning}" for name, meaning in meanings.items() if name in off]
 
 
 def missing_functions(connection: psycopg.Connection) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import psycopg
 
+from api import sessions
 from api.resources import RESOURCES
 
 SEEDS = RESOURCES / "seeds"
@@ -15,7 +16,7 @@ BATCH = 250
 
 def seed(conninfo: str) -> None:
     """Run every file of seeds/. Raises psycopg.Error."""
-    with psycopg.connect(conninfo, autocommit=True, application_name="ledger seed") as connection:
+    with sessions.connect(conninfo, "ledger seed") as connection:
         for file in sorted(SEEDS.glob("*.sql")):
             connection.execute(file.read_text().encode())
 
@@ -25,7 +26,7 @@ def seed_many(conninfo: str, groups: int, participants: int) -> Iterator[tuple[i
 
     Those that exist are left as they are, so a run that was interrupted is finished by the next. Raises psycopg.Error.
     """
-    with psycopg.connect(conninfo, autocommit=True, application_name="ledger seed") as connection:
+    with sessions.connect(conninfo, "ledger seed") as connection:
         existing = dict(pages(connection, "select name, id from ledger.list_groups(%s)", []))
         for number in range(1, groups + 1):
             name = f"Group {number}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from api import schema
+from api import schema, sessions
 
 RANGE_SECONDS = 1.0  # what a range may take; of one that takes longer the next has half the rows
 FIRST_SIZE = 1_000  # rows
@@ -99,7 +99,7 @@ def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
 
     Takes half of the time. What is committed in that time may be looked at or not. Raises VerifyError, psycopg.Error.
     """
-    with psycopg.connect(conninfo, autocommit=True, application_name="ledger verify") as connection:
+    with sessions.connect(conninfo, "ledger verify") as connection:
         if connection.execute("select to_regprocedure('ledger.verify_schema()')").fetchone() == (None,):
             raise VerifyError("the database is not migrated to this release. Run: ledger migrate")
         sizes: dict[str, int] = {}

@@ -8,7 +8,7 @@ import pytest
 from pytest_postgresql.executors import NoopExecutor
 
 from api import embedded
-from api.database import SETTINGS, TIMEOUTS
+from api.database import CHOSEN, SETTINGS
 from tests.conftest import Server, janitor
 from tests.support import Database, create, join, one
 
@@ -126,7 +126,7 @@ def test_a_plan_from_when_there_were_few_keys_looks_each_up_when_there_are_many(
             admin.execute(f"alter table ledger.{table} set (autovacuum_enabled = off)")
         group = create(admin, "ETH")
         alice, bob = join(admin, group, "alice"), join(admin, group, "bob")
-        session.execute(SETTINGS, {"names": [*TIMEOUTS], "values": [*TIMEOUTS.values()]})
+        session.execute(SETTINGS, CHOSEN)
 
         def share(call: int) -> None:
             keys = [f"{call}-{line}" for line in range(lines)]

@@ -43,7 +43,11 @@ SETTINGS = (
 
 def environment(**settings: str | Path) -> dict[str, str]:
     """The environment of a command: ours without settings of the ledger and of libpq, and with those that are given."""
-    ours = {name: value for name, value in os.environ.items() if name not in SETTINGS and not name.startswith("PG")}
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in SETTINGS and not name.startswith(("PG", "LEDGER_"))
+    }
     return ours | {name: str(value) for name, value in settings.items()}
 
 

@@ -68,6 +68,17 @@ def test_the_environment_says_where_and_how(database: Database) -> None:
         assert service.answers()
 
 
+def test_a_variable_of_the_ledgers_own_comes_before_one_that_others_set(database: Database) -> None:
+    others = {"HOST": "workstation", "PORT": "1", "WORKERS": "many", "LOG": "/var/log/build.log", "METRICS": "on"}
+    others |= {"DRAIN": "yes", "DATABASE_WAIT": "no", "DATABASE_URL": "sqlite:///other"}
+    ours = {"HOST": "127.0.0.9", "PORT": str(free_port()), "WORKERS": "1", "LOG": "faults", "METRICS": "all"}
+    ours |= {"DRAIN": "0", "DATABASE_WAIT": "0", "DATABASE_URL": database.url(database.service)}
+    settings = others | {f"LEDGER_{name}": value for name, value in ours.items()}
+    with serving("serve", "--insecure", **settings, CORS_ORIGINS="") as service:
+        assert (service.host, str(service.port)) == ("127.0.0.9", ours["PORT"])
+        assert len(service.workers) == 1
+
+
 def test_an_empty_setting_is_an_unset_one(database: Database) -> None:
     given = ["--port", str(free_port())]
     settings = {"HOST": "", "PORT": "", "WORKERS": "", "LEDGER_ADMIN_URL": ""}

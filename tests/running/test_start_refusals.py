@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
+import trustme
 
-from api import cli, embedded, migrate
+from api import cli, embedded, migrate, sessions
 from api.database import StartError, check_at_start
 from tests.conftest import VERSION, Server
-from tests.running.commands import LEDGER, Service, environment, free_port, refusal, serving
+from tests.running.commands import LEDGER, ROOT, Service, environment, free_port, refusal, serving
 from tests.support import Database
 
 LOGIN = "ledger_test_login"
@@ -68,7 +73,9 @@ def test_refuses_what_is_no_number(
     monkeypatch.setenv(option.upper(), value)
     with pytest.raises(SystemExit):
         cli.parser().parse_args(["serve"])
-    assert capsys.readouterr().err.count(f"argument --{option}: {value!r} is not a positive number") == 2
+    said = capsys.readouterr().err
+    for named in ("", f"{option.upper()}: "):
+        assert f"argument --{option}: {named}{value!r} is not a positive number" in said
 
 
 @pytest.mark.parametrize(
@@ -86,13 +93,76 @@ def test_refuses_what_is_no_choice(
     monkeypatch.setenv(option.upper(), value)
     with pytest.raises(SystemExit):
         cli.parser().parse_args(["serve"])
-    assert capsys.readouterr().err.count(f"argument --{option}: {value!r} is not ") == 2
+    monkeypatch.setenv(f"LEDGER_{option.upper()}", value)
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["serve"])
+    said = capsys.readouterr().err
+    for named in ("", f"{option.upper()}: ", f"LEDGER_{option.upper()}: "):
+        assert f"argument --{option}: {named}{value!r} is not " in said
 
 
 def test_a_usage_error_is_told_in_words() -> None:
     message = refusal(PORT="abc", LEDGER_DATA="/dev/null", status=2)
-    assert "ledger serve: error: argument --port: 'abc' is not a positive number" in message
+    assert "ledger serve: error: argument --port: PORT: 'abc' is not a positive number" in message
     assert "invalid choice: 'sevre'" in refusal("sevre", LEDGER_DATA="/dev/null", status=2)
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "LEDGER_DATABASE_URL", "LEDGER_ADMIN_URL"])
+def test_names_a_connection_parameter_that_there_is_not(variable: str) -> None:
+    url = "postgresql://user:hidden-word@localhost/books?sslmod=require"
+    message = refusal("migrate", **{variable: url})
+    assert f"{variable} has the connection parameter sslmod, which libpq does not know" in message
+    assert "hidden-word" not in message
+
+
+def test_names_no_part_of_a_password_that_is_not_escaped() -> None:
+    message = refusal("migrate", DATABASE_URL="postgresql://user:hid/d?den=word@somewhere/books")
+    assert "den" not in message.removeprefix("ledger: ").partition(". In ")[0]
+    assert "no valid connection string" in message
+
+
+@contextmanager
+def tls_server(certificate: trustme.LeafCert) -> Iterator[int]:
+    """The port of a server that agrees to TLS, as PostgreSQL does, and then says nothing more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["postgresql"])
+    certificate.configure_cert(context)
+
+    def serve() -> None:
+        while True:
+            with suppress(OSError), listening.accept()[0] as client:
+                client.recv(8)  # SSLRequest
+                client.sendall(b"S")
+                context.wrap_socket(client, server_side=True).close()
+            if listening.fileno() < 0:
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def test_sslrootcert_system_means_the_certificates_of_the_machine(tmp_path: Path) -> None:
+    ours, others = trustme.CA(), trustme.CA()
+    (tmp_path / "ours.pem").write_bytes(ours.cert_pem.bytes())
+    look = "import sys, psycopg; from pathlib import Path; from api import settings; "
+    look += "settings.BUNDLES = (Path(sys.argv[1]),); settings.ssl.get_default_verify_paths = lambda: settings.NONE; "
+    look += "settings.NONE = type('paths', (), {'cafile': None}); settings.find_certificates(); "
+    look += "psycopg.connect(sys.argv[2])"
+    said = {}
+    for name, authority in (("ours", ours), ("others", others)):
+        with tls_server(authority.issue_cert("localhost")) as port:
+            url = f"postgresql://u@localhost:{port}/books?sslmode=verify-full&sslrootcert=system&hostaddr=127.0.0.1"
+            command = [sys.executable, "-c", look, tmp_path / "ours.pem", url]
+            unset = {name: value for name, value in environment().items() if not name.startswith("SSL_CERT_")}
+            done = subprocess.run(command, env=unset, cwd=ROOT, capture_output=True, text=True, timeout=60)
+            said[name] = done.stderr
+    assert "certificate verify failed" in said["others"]
+    assert "certificate verify failed" not in said["ours"]
+    assert "server closed the connection" in said["ours"]
 
 
 def test_names_the_host_that_is_not_ours() -> None:
@@ -302,6 +372,35 @@ def test_the_embedded_login_may_have_more_rights(data: Path) -> None:
         admin.execute(f"grant ledger_reader to {embedded.SERVICE}")
         with serving(LEDGER_DATA=data) as service:
             assert service.answers()
+
+
+def test_refuses_settings_that_the_login_may_have_made_itself(make_login: Callable[..., str]) -> None:
+    conninfo = make_login(MEMBER, "alter role {login} set synchronous_commit = off") + "&password=hidden-word"
+    message = refusal("serve", PORT=str(free_port()), DATABASE_URL=conninfo)
+    assert "synchronous_commit=off" in message
+    assert f'alter role "{LOGIN}" reset "synchronous_commit"' in message
+    assert "hidden-word" not in message
+    with serving("serve", "--insecure", DATABASE_URL=conninfo) as service:
+        assert service.answers()
+        assert "warning: fsync is off" in service.said()
+
+
+def test_undoes_what_the_embedded_login_set_for_itself(fresh: Path) -> None:
+    with serving(LEDGER_DATA=fresh) as service:
+        assert service.answers()
+        with psycopg.connect(embedded.url(fresh, embedded.SERVICE), autocommit=True) as attacker:
+            for setting in (
+                "synchronous_commit = off",
+                "statement_timeout = '1ms'",
+                "local_preload_libraries = 'gone'",
+            ):
+                attacker.execute(f"alter role {embedded.SERVICE} set {setting}")
+            attacker.execute(f"alter role {embedded.SERVICE} in database ledger set default_transaction_read_only = on")
+    with serving(LEDGER_DATA=fresh) as service:
+        assert service.ask("POST", "/api/groups", {"name": "ETH"})[0] == 201
+        assert service.said().count("was set for the service's login") == 4
+        with psycopg.connect(embedded.url(fresh), autocommit=True) as admin:
+            assert [*sessions.undocumented(admin, embedded.SERVICE)] == []
 
 
 # The folder of the embedded server
