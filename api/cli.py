@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from ipaddress import ip_address
+from pathlib import Path
 from types import FrameType
 
 import psycopg
@@ -51,6 +52,7 @@ LOGS = ("requests", "faults")
 READERS = ("local", "all")
 MAX_SECONDS = 3600  # of DRAIN and DATABASE_WAIT
 
+MAX_PAUSE = 30  # seconds between two attempts to start an embedded server that has died
 PROGRESS_SECONDS = 2.0  # between two lines that say how far a verification is
 
 
@@ -77,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.insert(0, "serve")
     find_certificates()
     # Whatever is running is unwound, the embedded server's stop included.
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has SIGHUP
+            signal.signal(number, stop)
     try:
         sys.exit(run(given))
     except KeyboardInterrupt:
@@ -310,7 +314,9 @@ def run_serve(options: argparse.Namespace) -> None:
             options.cors_origins,
             account.pw_name if login.embedded and (account := embedded.web_account()) else "",
         )
-        supervise(sock, login.service, settings, announcement, revive_database if login.embedded else None)
+        supervise(
+            sock, login.service, settings, announcement, Revival(embedded.default_data()) if login.embedded else None
+        )
 
 
 def wait_for(conninfo: str, patience: int) -> None:
@@ -327,13 +333,38 @@ def is_loopback(sock: socket.socket) -> bool:
     return ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def revive_database() -> None:
-    """Start the embedded server again if it has died."""
-    try:
-        if embedded.revive(embedded.default_data()):
-            print("the database had died; it runs again", file=sys.stderr)
-    except embedded.EmbeddedError as error:
-        print(f"the database has died: {error}", file=sys.stderr)  # the next look tries again
+class Revival:
+    """Starts the embedded server again when it has died, and logs it. After a failure it pauses, longer each time."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.died = False
+        self.pause = 0  # seconds
+        self.pause_until = 0.0
+
+    def __call__(self) -> None:
+        """Look once, for some seconds at most."""
+        if time.monotonic() < self.pause_until:
+            return
+        try:
+            if embedded.revive(self.data):
+                if self.died:
+                    print("the database has died again", file=sys.stderr)
+                self.died = True
+        except embedded.EmbeddedError as error:
+            self.died = True
+            self.pause = min(2 * self.pause or 1, MAX_PAUSE)
+            self.pause_until = time.monotonic() + self.pause
+            print(
+                f"the database has died and was not started: {error} Trying again in {counted(self.pause, 'second')}.",
+                file=sys.stderr,
+                flush=True,
+            )
+            return
+        if self.died and not is_away(embedded.url(self.data)):
+            self.died = False
+            self.pause = 0
+            print("the database had died; it runs again", file=sys.stderr, flush=True)
 
 
 def run_migrate(options: argparse.Namespace) -> None:

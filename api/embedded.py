@@ -44,6 +44,8 @@ _ACCOUNT = "_ledger"
 _WEB_ACCOUNT = "_ledger_web"
 _MARK = "This folder holds the embedded PostgreSQL of ledger.\n"
 _PATIENCE = 120  # seconds to wait for a start (crash recovery included) or a stop (its checkpoint included)
+_STEP = 2  # seconds that reviving waits for a start
+_LEAVING = 10  # seconds that the end of a use waits for another process that starts the server, and will stop it
 _ADVICE = "If pgdata/postmaster.pid names a process that is no PostgreSQL, delete that file and start again."
 # Signal the server. A pid in a file outlives its process, and may be another's by now: the process is the server only
 # if it works in the data directory, as all of PostgreSQL's do. A zombie works nowhere. pg_ctl does not look.
@@ -167,18 +169,26 @@ def web_account() -> pwd.struct_passwd | None:
 
 
 def revive(data: Path, version: int = 18) -> bool:
-    """Start the server of `data` again if it has died on those who use it; whether it had. Raises EmbeddedError.
+    """Start the server of `data` again if it has died; return whether it had. Takes some seconds at most.
 
-    For one that is still going down, it raises, and can be tried again.
+    A server that was started may still be recovering. Raises EmbeddedError when none could be started now, also because
+    the old one has not quite ended or another process is starting it, and can be tried again.
     """
     data = Path(os.path.abspath(data))
     if _listens(data):
         return False
     with ExitStack() as stack:
-        server = _reachable(_server(data, version), version)
-        starting = _open_lock(server, "start.lock", stack)
-        with _locked(starting):
-            _start_or_join(server, (), starting)
+        try:
+            server = _reachable(_server(data, version), version)
+            starting = _open_lock(server, "start.lock", stack)
+            if not _try_lock(starting):
+                raise EmbeddedError("Another process is starting or stopping it.")
+            if _alive(server):
+                raise EmbeddedError("It does not listen, and has not ended.")
+            _launch(server, (ADMIN, SERVICE), _STEP)
+            _refusal(server, ADMIN)
+        except OSError as error:
+            raise EmbeddedError(f"Cannot use {data} for the embedded PostgreSQL: {error}.") from error
     return True
 
 
@@ -198,12 +208,14 @@ def _listens(data: Path) -> bool:
 def _leave(server: _Server, using: int, starting: int, process: int) -> None:
     if os.getpid() != process:  # a forked child shares the locks, and must not stop its parent's server
         return
-    with _locked(starting):
-        try:
-            fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    deadline = time.monotonic() + _LEAVING
+    while not _try_lock(starting):
+        if time.monotonic() > deadline:
             return
+        time.sleep(0.05)
+    if _try_lock(using):
         _stop(server)
+    fcntl.flock(starting, fcntl.LOCK_UN)
 
 
 def _check(data: Path) -> None:
@@ -392,7 +404,7 @@ def _start_or_join(server: _Server, roles: Sequence[str], starting: int) -> None
         if _alive(server):
             time.sleep(0.05)
         else:
-            _launch(server, mapped)
+            _launch(server, mapped, _PATIENCE)
     _admit(server, mapped)
 
 
@@ -419,7 +431,8 @@ def _initialise(server: _Server, starting: int) -> None:
     os.close(folder)
 
 
-def _launch(server: _Server, roles: Sequence[str]) -> None:
+def _launch(server: _Server, roles: Sequence[str], patience: int) -> None:
+    """Start the server and wait until it is ready, `patience` seconds at most. Raises EmbeddedError if it ends."""
     _make_folder_of_server(server, "log")
     # Others do not get to the socket, and the web workers' user does not see what else lies beside it.
     apart = server.web.pw_uid != server.account.pw_uid
@@ -430,7 +443,7 @@ def _launch(server: _Server, roles: Sequence[str]) -> None:
     if _INCLUDE not in _read(server, "pgdata/postgresql.conf").splitlines():
         _write(server, "pgdata/postgresql.conf", f"\n{_tuning()}{_INCLUDE}\n", append=True)
     _write(server, "log/start.log", "")
-    options = ["-D", "pgdata", "-w", "-t", str(_PATIENCE), "-l", "log/start.log"]
+    options = ["-D", "pgdata", "-w", "-t", str(patience), "-l", "log/start.log"]
     # A failure is none if another start, whose parent was killed, came first. The names are relative because pg_ctl
     # puts them between double quotes for a shell.
     if _run(server.account, server.data, [server.bin / "pg_ctl", "start", *options]).returncode and not _alive(server):
@@ -535,6 +548,14 @@ def _open_lock(server: _Server, name: str, stack: ExitStack) -> int:
         os.fchown(descriptor, 0, 0)
         os.fchmod(descriptor, 0o600)
     return descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

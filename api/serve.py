@@ -1,6 +1,7 @@
 """Processes: a supervisor that owns the listening socket, and workers that answer on it.
 
-The workers share nothing but the socket. One that dies is replaced. SIGTERM and SIGINT are for the supervisor alone:
+The workers share nothing but the socket. One that dies is replaced. As the first process of a container the supervisor
+also collects every orphan that ends there. SIGTERM, SIGINT and SIGHUP are for the supervisor alone:
 the workers do not hear them, because a service manager signals every process, and a second signal would cut a stop
 short. They stop when the supervisor's end of a pipe is closed, by it or by its death, and finish the requests in hand.
 Before, and for as long as it is told to, the supervisor has the health check fail while requests are still served.
@@ -33,6 +34,7 @@ BACKLOG = 1024
 GRACE = 20.0  # seconds that a worker gives the requests in hand: a wait for a connection and a call
 WATCH_INTERVAL = 1.0  # seconds
 READY_TIMEOUT = 30.0  # seconds from a worker's start until it answers
+STOP_TIMEOUT = 5.0  # the same while a signal to stop waits
 
 # Finds clients that vanished without a word: whose machine is silent, or takes nothing of what it is sent. Linux hands
 # the options of a listening socket on to its connections.
@@ -51,7 +53,7 @@ SEND_BUFFER = 256 << 10  # bytes
 # largest one that was, and a worker stays as large as its largest requests made it.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10), "MALLOC_TRIM_THRESHOLD_": str(4 << 20), "MALLOC_ARENA_MAX": "2"}
 
-STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 @dataclass(frozen=True)
@@ -106,14 +108,16 @@ def supervise(
     announcement: str,
     watch: Callable[[], None] | None = None,
 ) -> None:
-    """Run the workers until SIGTERM or SIGINT; then stop them and return. Raises StartError.
+    """Run the workers until SIGTERM, SIGINT or SIGHUP; then stop them and return. Raises StartError.
 
-    `watch` is called once a second. A second signal cuts the time short in which the health check fails.
+    SIGHUP that is ignored, as nohup has it, stays ignored. `watch` is called once a second, and has to return within
+    seconds. A second signal cuts the time short in which the health check fails.
     """
     append_to_files()
     allow_many_connections()
     # Signals wait until sigtimedwait takes them, so none is lost between two looks.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS | {signal.SIGCHLD})
+    stops = {number for number in STOP_SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops | {signal.SIGCHLD})
     alive, supervisor_alive = os.pipe()  # the workers stop at the end of it
     memory = metrics.share(settings.workers)
     ours = metrics.Metrics(memory, -1)
@@ -124,16 +128,15 @@ def supervise(
         return start(sock, alive, memory, conninfo, settings, number)
 
     stop_at: float | None = None
+    watch_at = time.monotonic() + WATCH_INTERVAL
     try:
         for number in range(settings.workers):
             running.append(start_worker(number))  # noqa: PERF401 - those that started are stopped
         print(announcement, flush=True)
         while stop_at is None or time.monotonic() < stop_at:
-            interval = WATCH_INTERVAL if stop_at is None else min(WATCH_INTERVAL, stop_at - time.monotonic())
-            received = signal.sigtimedwait(STOP_SIGNALS | {signal.SIGCHLD}, max(interval, 0))
-            if received is None and watch:
-                watch()
-            if received and received.si_signo in STOP_SIGNALS:
+            interval = min(watch_at, stop_at or watch_at) - time.monotonic()
+            received = signal.sigtimedwait(stops | {signal.SIGCHLD}, max(interval, 0))
+            if received and received.si_signo in stops:
                 if stop_at is not None:
                     return
                 stop_at = time.monotonic() + settings.drain
@@ -147,18 +150,37 @@ def supervise(
                         running[number] = start_worker(number)
                     except StartError as error:  # killed at its start, say: the others go on meanwhile
                         print(f"{error}; trying again", file=sys.stderr)
+            reap(running)
+            if time.monotonic() >= watch_at:
+                if watch:
+                    watch()
+                watch_at = time.monotonic() + WATCH_INTERVAL
     finally:
         sock.close()
         os.close(supervisor_alive)
+        deadline = time.monotonic() + GRACE + 5
         for worker in running:
             try:
-                worker.wait(GRACE + 5)
+                worker.wait(max(deadline - time.monotonic(), 0))
             except subprocess.TimeoutExpired:
                 worker.kill()
                 worker.wait()
         os.close(alive)
         os.close(memory)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS | {signal.SIGCHLD})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops | {signal.SIGCHLD})
+
+
+def reap(workers: list[subprocess.Popen[bytes]]) -> None:
+    """Collect the children that have ended and are no workers: orphans, which the first process of a container gets."""
+    pids = {worker.pid for worker in workers if worker.returncode is None}
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in pids:  # a worker's end is for Popen to see, at the next look
+            return
+        os.waitpid(ended.si_pid, 0)
 
 
 def append_to_files() -> None:
@@ -196,9 +218,13 @@ def start(
             start_new_session=True,
         )
         os.close(ready)
+        begun = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(is_ready, selectors.EVENT_READ)
-            if selector.select(READY_TIMEOUT) and os.read(is_ready, 1):
+            while not (answered := selector.select(WATCH_INTERVAL)):
+                if time.monotonic() - begun > (STOP_TIMEOUT if signal.sigpending() & STOP_SIGNALS else READY_TIMEOUT):
+                    break
+            if answered and os.read(is_ready, 1):
                 return worker
         worker.kill()
         worker.wait()
@@ -270,7 +296,7 @@ def work(
 
 def main() -> None:
     descriptor, alive, ready, memory, open_at_first, log_requests, metrics_for_all, number = map(int, sys.argv[1:])
-    # SIGTERM and SIGINT stay blocked, as the supervisor had them.
+    # SIGTERM, SIGINT and SIGHUP stay blocked, as the supervisor had them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     ours = metrics.Metrics(memory, number)
     ours.begin()
