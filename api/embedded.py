@@ -51,6 +51,8 @@ _ADVICE = "If pgdata/postmaster.pid names a process that is no PostgreSQL, delet
 # if it works in the data directory, as all of PostgreSQL's do. A zombie works nowhere. pg_ctl does not look.
 _SIGNAL = 'cd pgdata && read -r pid < postmaster.pid && [ "/proc/$pid/cwd" -ef . ] && kill "-$1" "$pid"'
 
+_IS_ZOMBIE = "read -r pid < pgdata/postmaster.pid && grep -q '^State:[[:space:]]*Z' \"/proc/$pid/status\""
+
 _HBA = "local all all peer map=ledger\n"
 _INCLUDE = "include 'ledger.conf'"
 # Paths are relative to pgdata, so that a folder that was moved works and no path needs quoting.
@@ -401,7 +403,7 @@ def _start_or_join(server: _Server, roles: Sequence[str], starting: int) -> None
             raise EmbeddedError(
                 f"The server in {server.data} does not answer: {refusal} {_ADVICE}\n{_last_words(server)}"
             )
-        if _alive(server):
+        if _alive(server) or _lingers(server):
             time.sleep(0.05)
         else:
             _launch(server, mapped, _PATIENCE)
@@ -478,6 +480,11 @@ def _stop(server: _Server) -> None:
 
 def _alive(server: _Server) -> bool:
     return _signal(server, "0")
+
+
+def _lingers(server: _Server) -> bool:
+    """Whether the server has ended and its parent has not noticed: PostgreSQL takes it for running until then."""
+    return _run(server.account, server.data, ["sh", "-c", _IS_ZOMBIE]).returncode == 0
 
 
 def _signal(server: _Server, name: str) -> bool:
