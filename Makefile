@@ -16,7 +16,7 @@ TO_LINT = $(filter-out $(foreach n,1 2 3 4 5 6,db/migrations/000$(n).%) %.rollba
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (PORT=5000 make run: elsewhere)
+run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (LEDGER_PORT=5000 make run: elsewhere)
 	@exec env LEDGER_LOG=$${LEDGER_LOG:-$${LOG:-faults}} $(BIN)/ledger serve
 
 test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)

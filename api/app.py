@@ -36,9 +36,9 @@ MAX_HEADER = 16_384  # bytes, Sanic's ceiling
 MAX_DRAINED = 64 << 20  # bytes
 # For a request to arrive whole: one of 1 MiB over a line of 300 kbit/s.
 REQUEST_TIMEOUT = 30  # seconds
-# Longer than the 60 seconds for which load balancers keep an idle connection: were it closed here first, a request
-# could meet the end of its connection.
-KEEP_ALIVE_TIMEOUT = 75  # seconds
+# Longer than the 130 seconds for which the load balancer of docs/operations.md keeps an idle connection, which is also
+# how long it waits for an answer: were it closed here first, a request could meet the end of its connection.
+KEEP_ALIVE_TIMEOUT = 150  # seconds
 # Longer than any call can take, its wait for a connection and its second attempt included.
 RESPONSE_TIMEOUT = 120  # seconds
 Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]

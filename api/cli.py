@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import shutil
 import signal
 import socket
@@ -10,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,14 +22,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api import embedded, keys, migrate, seed, sessions
 from api.database import TIMEOUTS, StartError, check_at_start, is_away
-from api.origin import read_origins
 from api.routes import SCOPES
 from api.serve import Settings, listen, supervise
-from api.settings import FromEnvironment, find_certificates, naming, setting
+from api.settings import Given, fault_of_conninfo, one_of, origins, positive, seconds, setting, source, trust_the_system
 from api.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
 
 EPILOG = """\
-settings:
+settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and then goes before the bare one:
   DATABASE_URL      the database to serve, postgresql://…; unset: an embedded PostgreSQL
   LEDGER_ADMIN_URL  what migrate, seed, reset, verify, key, url and psql log in with (DATABASE_URL)
   LEDGER_DATA       where the embedded PostgreSQL keeps its files
@@ -41,16 +39,12 @@ settings:
   CORS_ORIGINS      the origins whose web pages may use it, with commas between them (none)
   DRAIN             seconds of a failing health check before a stop (0)
   DATABASE_WAIT     seconds that a database that is away is waited for at start (30)
-  each of them may begin with LEDGER_: LEDGER_PORT wins over PORT
 """
-
-UNKNOWN_PARAMETER = re.compile('invalid URI query parameter: "([A-Za-z0-9_-]+)"')
 
 COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "key", "url", "psql")
 
 LOGS = ("requests", "faults")
 READERS = ("local", "all")
-MAX_SECONDS = 3600  # of DRAIN and DATABASE_WAIT
 
 MAX_PAUSE = 30  # seconds between two attempts to start an embedded server that has died
 PROGRESS_SECONDS = 2.0  # between two lines that say how far a verification is
@@ -74,10 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
+    trust_the_system()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "serve")
-    find_certificates()
     # Whatever is running is unwound, the embedded server's stop included.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has SIGHUP
@@ -130,33 +124,34 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="command")
     serve = commands.add_parser("serve", help="serve HTTP (the default)")
     serve.add_argument("--host", default=setting("HOST", "127.0.0.1"), help="address to listen on")
-    number = naming(positive)
-    serve.add_argument("--port", type=number, default=setting("PORT", "4000"), help="port to listen on")
-    serve.add_argument("--workers", type=number, default=setting("WORKERS", "1"), help="processes that answer")
+    serve.add_argument("--port", type=positive, default=setting("PORT", "4000"), help="port to listen on")
+    serve.add_argument("--workers", type=positive, default=setting("WORKERS", "1"), help="processes that answer")
     for option, choices, meaning in (
         ("log", LOGS, "a line for each request, or for faults alone"),
         ("metrics", READERS, "who may read them: those on this machine, or all"),
     ):
         # Not argparse's choices, which what the environment says need not be one of.
-        chosen, default = naming(one_of(choices)), setting(option.upper(), choices[0])
-        serve.add_argument(f"--{option}", type=chosen, default=default, metavar="|".join(choices), help=meaning)
+        default = setting(option.upper(), choices[0])
+        serve.add_argument(
+            f"--{option}", type=one_of(choices), default=default, metavar="|".join(choices), help=meaning
+        )
     serve.add_argument(
         "--cors-origins",
-        type=naming(origins),
-        default=setting("CORS_ORIGINS", ""),
+        type=origins,
+        default=setting("CORS_ORIGINS"),
         metavar="ORIGIN,…",
         help="the origins whose web pages may use it",
     )
     serve.add_argument(
         "--drain",
-        type=naming(seconds),
+        type=seconds,
         default=setting("DRAIN", "0"),
         metavar="SECONDS",
         help="how long the health check fails before a stop",
     )
     serve.add_argument(
         "--wait",
-        type=naming(seconds),
+        type=seconds,
         default=setting("DATABASE_WAIT", "30"),
         metavar="SECONDS",
         help="how long a database that is away is waited for",
@@ -189,34 +184,6 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def positive(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and 0 < int(value[:10]) <= 65535 * 1000):
-        raise argparse.ArgumentTypeError(f"{value!r} is not a positive number")
-    return int(value)
-
-
-def one_of(choices: Sequence[str]) -> Callable[[str], str]:
-    def chosen(value: str) -> str:
-        if value not in choices:
-            raise argparse.ArgumentTypeError(f"{value!r} is not {' or '.join(choices)}")
-        return value
-
-    return chosen
-
-
-def seconds(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and int(value[:10]) <= MAX_SECONDS):
-        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds from 0 to {MAX_SECONDS}")
-    return int(value)
-
-
-def origins(value: str) -> tuple[str, ...]:
-    try:
-        return read_origins(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def identifier(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 20 and 0 < int(value) < 2**63):
         raise argparse.ArgumentTypeError(f"{value!r} is not an id")
@@ -226,13 +193,12 @@ def identifier(value: str) -> int:
 @contextmanager
 def database(keep: bool = False) -> Iterator[Login]:
     """The database to work on; the embedded one runs for as long, or with `keep` longer."""
-    service, admin = setting("DATABASE_URL", ""), os.environ.get("LEDGER_ADMIN_URL", "")
+    service, admin = setting("DATABASE_URL"), os.environ.get("LEDGER_ADMIN_URL")
     if service or admin:
-        if isinstance(service, FromEnvironment):
-            check_conninfo(service.variable, service)
-        if admin:
-            check_conninfo("LEDGER_ADMIN_URL", admin)
-        yield Login(service, admin or service, embedded=False)
+        for name, value in (("DATABASE_URL", service), ("LEDGER_ADMIN_URL", admin)):
+            if value:
+                check_conninfo(value, name)
+        yield Login(service or "", admin or service or "", embedded=False)
         return
     # libpq reads each of them beside the address: PGHOSTADDR, for one, leads to another server.
     for name in [name for name in os.environ if name.startswith("PG")]:
@@ -248,21 +214,9 @@ def database(keep: bool = False) -> Iterator[Login]:
         yield login
 
 
-def check_conninfo(name: str, value: str) -> None:
-    if not value.startswith(("postgresql://", "postgres://")):
-        raise Refusal(f"{name} must be a connection string that begins with postgresql://")
-    try:
-        conninfo_to_dict(value)
-    except psycopg.ProgrammingError as error:
-        unknown = UNKNOWN_PARAMETER.search(str(error))
-        # Of a password that is not escaped, what follows its question mark is taken for parameters.
-        if unknown and "@" not in value.partition("?")[2]:
-            raise Refusal(f"{name} has the connection parameter {unknown[1]}, which libpq does not know") from None
-        # libpq's words may quote the password.
-        raise Refusal(
-            f"{name} is no valid connection string. In postgresql://user:password@host:port/database a character other "
-            "than a letter, a digit, - . _ or ~ is written as % and its two hexadecimal digits: @ is %40."
-        ) from None
+def check_conninfo(value: str, name: str) -> None:
+    if fault := fault_of_conninfo(value):
+        raise Refusal(f"{value.variable if isinstance(value, Given) else name} {fault}")
 
 
 def apply_migrations(login: Login) -> list[str]:
@@ -282,7 +236,7 @@ def apply_migrations(login: Login) -> list[str]:
 
 
 def run_serve(options: argparse.Namespace) -> None:
-    with listen(options.host, options.port) as sock, database() as login:
+    with listen_on(options.host, options.port) as sock, database() as login:
         if not login.service:
             raise Refusal("DATABASE_URL must say which database to serve")
         if login.embedded:
@@ -317,6 +271,15 @@ def run_serve(options: argparse.Namespace) -> None:
         supervise(
             sock, login.service, settings, announcement, Revival(embedded.default_data()) if login.embedded else None
         )
+
+
+def listen_on(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises StartError, which names the variables that the host and the port are from."""
+    try:
+        return listen(host, port)
+    except StartError as error:
+        chosen = setting("PORT")
+        raise StartError(f"{error}{source(host)}{source(chosen) if chosen == str(port) else ''}") from error
 
 
 def wait_for(conninfo: str, patience: int) -> None:
@@ -479,7 +442,7 @@ def run_url(options: argparse.Namespace) -> None:
 
 def run_psql(arguments: list[str]) -> int:
     with database() as login:
-        parts = conninfo_to_dict(login.admin)
+        parts = conninfo_to_dict(sessions.bounded(login.admin))
         environment = dict(os.environ)
         if password := parts.pop("password", None):
             environment["PGPASSWORD"] = str(password)  # on the command line everybody could read it

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import select
 import socket
 import traceback
@@ -420,9 +421,39 @@ def closed_while_idle(connection: psycopg.AsyncConnection) -> bool:
 
 
 def is_away(conninfo: str) -> bool:
-    """Whether there is no server that answers, or one that is still starting up."""
-    bounded = make_conninfo(conninfo, connect_timeout=CONNECT_TIMEOUT)
-    return psycopg.pq.PGconn.ping(bounded.encode()) in (psycopg.pq.Ping.REJECT, psycopg.pq.Ping.NO_RESPONSE)
+    """Whether there is no server that answers, or one that is still starting up; one that may come in time.
+
+    Where no patience helps, because a name is unknown or TLS fails, it is not: connecting says why.
+    """
+    ours = make_conninfo(conninfo, connect_timeout=CONNECT_TIMEOUT)
+    match psycopg.pq.PGconn.ping(ours.encode()):
+        case psycopg.pq.Ping.REJECT:
+            return True
+        case psycopg.pq.Ping.NO_RESPONSE:
+            try:
+                psycopg.connect(ours).close()
+            except psycopg.OperationalError as error:
+                return not is_permanent(error)
+    return False
+
+
+# What libpq and psycopg say, in English whatever the locale, of that which only a person can change.
+PERMANENT = re.compile(
+    rf"""
+    failed\ to\ resolve\ host\ .*\[Errno\ ({socket.EAI_NONAME}|{socket.EAI_NODATA})\]
+    | certificate | private\ key | does\ not\ support\ SSL | GSSAPI\ encryption
+    | SSL\ error:\ (?!unexpected\ eof)  # that one is a server that ends
+    | invalid\ port\ number
+    """,
+    re.VERBOSE,
+)
+
+
+def is_permanent(error: psycopg.OperationalError) -> bool:
+    """Whether none of the hosts can be reached until somebody changes the connection string or a certificate."""
+    # With several addresses: the last error, a heading, and one part for each.
+    first, *each = re.split(r"^- host: ", str(error), flags=re.MULTILINE)
+    return all(PERMANENT.search(part) for part in each or [first])
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def listen(host: str, port: int) -> socket.socket:
         # Python adds words of its own to what the system says of a port in use.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise StartError(
-            f"cannot listen on {host} port {port}: {reason}. HOST and PORT, or --host and --port, choose another."
+            f"cannot listen on {host} port {port}: {reason}. LEDGER_HOST and LEDGER_PORT, or --host and --port, choose "
+            "another."
         ) from error
     for (level, option), value in FIND_THE_VANISHED.items():
         sock.setsockopt(level, option, value)

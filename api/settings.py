@@ -1,72 +1,108 @@
-"""Settings from the environment. LEDGER_PORT wins over PORT, which shells and other programs set, too."""
+"""Settings from the environment: LEDGER_PORT goes before PORT, which shells and other programs set too."""
 
 import argparse
 import os
+import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-T = TypeVar("T")
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from api.origin import read_origins
 
 PREFIX = "LEDGER_"
+MAX_SECONDS = 3600  # of DRAIN and DATABASE_WAIT
 
-# Where systems keep the certificates that they trust: Debian, Red Hat, SUSE, Alpine and BSD.
-BUNDLES = tuple(
-    map(
-        Path,
-        (
-            "/etc/ssl/certs/ca-certificates.crt",
-            "/etc/pki/tls/certs/ca-bundle.crt",
-            "/etc/ssl/ca-bundle.pem",
-            "/etc/ssl/cert.pem",
-        ),
-    )
+# Where systems keep the certificates that they trust: Debian, Red Hat, SUSE, Alpine.
+BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
 )
 
 
-class FromEnvironment(str):
-    """A value that knows which variable it is from."""
+class Given(str):
+    """A value out of the environment, which knows its variable: an error names it."""
 
     variable: str
 
+    def __new__(cls, value: str, variable: str) -> "Given":
+        given = super().__new__(cls, value)
+        given.variable = variable
+        return given
 
-def setting(name: str, default: str) -> str:
-    """The value of a setting, as text: of the variable with the prefix, else of the one without, else the default.
 
-    A variable that is empty counts for nothing.
-    """
+def setting(name: str, default: str = "") -> str:
+    """The value of LEDGER_name, or else of name; one that is empty counts as unset."""
     for variable in (PREFIX + name, name):
-        if text := os.environ.get(variable):
-            value = FromEnvironment(text)
-            value.variable = variable
-            return value
+        if value := os.environ.get(variable):
+            return Given(value, variable)
     return default
 
 
-def naming(read: Callable[[str], T]) -> Callable[[str], T]:
-    """An argparse type whose refusal of a value from the environment names its variable."""
-
-    def read_naming(value: str) -> T:
-        try:
-            return read(value)
-        except argparse.ArgumentTypeError as error:
-            if isinstance(value, FromEnvironment):
-                raise argparse.ArgumentTypeError(f"{value.variable}: {error}") from None
-            raise
-
-    return read_naming
+def source(value: str) -> str:
+    """Where a value is from, to be put behind a message about it."""
+    return f" (from the variable {value.variable})" if isinstance(value, Given) else ""
 
 
-def find_certificates() -> None:
-    """Have sslrootcert=system mean the system's certificates.
+def positive(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and 0 < int(value[:10]) <= 65535 * 1000):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a positive number{source(value)}")
+    return int(value)
 
-    psycopg's wheel brings an OpenSSL that looks for them where it was built.
-    """
-    if "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ:
-        return
-    known = ssl.get_default_verify_paths().cafile
-    for bundle in (*([Path(known)] if known else []), *BUNDLES):
-        if bundle.is_file():
-            os.environ["SSL_CERT_FILE"] = str(bundle)
-            return
+
+def seconds(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value[:10]) <= MAX_SECONDS):
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of seconds from 0 to {MAX_SECONDS}{source(value)}")
+    return int(value)
+
+
+def one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    def chosen(value: str) -> str:
+        if value not in choices:
+            raise argparse.ArgumentTypeError(f"{value!r} is not {' or '.join(choices)}{source(value)}")
+        return value
+
+    return chosen
+
+
+def origins(value: str) -> tuple[str, ...]:
+    try:
+        return read_origins(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}{source(value)}") from None
+
+
+def fault_of_conninfo(value: str) -> str | None:
+    """What is wrong with a connection string, in words without its password; None when nothing is."""
+    if not value.startswith(("postgresql://", "postgres://")):
+        return "must be a connection string that begins with postgresql://"
+    try:
+        conninfo_to_dict(value)
+    except ProgrammingError as error:
+        # libpq's words may quote the password, so a name is repeated only where it cannot be a part of one: after a
+        # host, in a query that has no @ itself.
+        head, _, query = value.partition("?")
+        unknown = re.search(r'invalid URI query parameter: "(\w+)"', str(error))
+        if unknown and "@" not in query and ("@" in head or ":" not in head.partition("://")[2]):
+            return f"has a connection parameter that PostgreSQL does not know: {unknown[1]}"
+        return (
+            "is no valid connection string. In postgresql://user:password@host:port/database a character other than a "
+            "letter, a digit, - . _ or ~ is written as % and its two hexadecimal digits: @ is %40."
+        )
+    return None
+
+
+def trust_the_system() -> None:
+    """Have sslrootcert=system mean the system's certificates, which the wheel's OpenSSL looks for where none are."""
+    paths = ssl.get_default_verify_paths()
+    for variable, candidates, exists in (
+        ("SSL_CERT_FILE", (*BUNDLES, paths.openssl_cafile), os.path.isfile),
+        ("SSL_CERT_DIR", ("/etc/ssl/certs", paths.openssl_capath), os.path.isdir),
+    ):
+        found = next((candidate for candidate in candidates if exists(Path(candidate))), None)
+        if found and not os.environ.get(variable):
+            os.environ[variable] = found

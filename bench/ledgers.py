@@ -98,11 +98,12 @@ def seconds(process: psutil.Process) -> float:
 
 
 def environment(data: Path) -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if name not in IGNORED and not name.startswith("LEDGER_")}
-    return ours | {"LEDGER_DATA": str(data)}
+    return {name: value for name, value in os.environ.items() if name.removeprefix("LEDGER_") not in IGNORED} | {
+        "LEDGER_DATA": str(data)
+    }
 
 
-IGNORED = {"DATABASE_URL", "HOST", "PORT", "WORKERS", "LOG", "METRICS", "CORS_ORIGINS", "DRAIN", "DATABASE_WAIT"}
+IGNORED = {"DATABASE_URL", "ADMIN_URL", "HOST", "PORT", "WORKERS", "LOG", "METRICS", "DRAIN", "DATABASE_WAIT"}
 
 
 def free_port() -> int:

@@ -34,6 +34,12 @@ def block(language: str, containing: str) -> str:
     return found
 
 
+def number(pattern: str) -> int:
+    """The number that the pattern's group finds in the guide, which says it once."""
+    (found,) = re.findall(pattern.replace(" ", r"\s+"), GUIDE.read_text())
+    return int(found)
+
+
 @dataclass(frozen=True)
 class Site:
     """A folder with all hosts of a test. Each has its server's files in `main` and its socket in `run`."""

@@ -6,7 +6,12 @@ import ast
 import re
 from pathlib import Path
 
-from tests.operations.guide import BLOCK, GUIDE
+from api.app import KEEP_ALIVE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT
+from api.connection import ANSWER_TIMEOUT
+from api.database import CALL_TIMEOUT, HEALTH_TIMEOUT, WAIT_TIMEOUT
+from api.serve import GRACE
+from api.values import MAX_WAIT
+from tests.operations.guide import BLOCK, GUIDE, number
 from tests.running.commands import ROOT
 
 
@@ -37,3 +42,30 @@ def test_every_link_leads_somewhere() -> None:
         assert (GUIDE.parent / file).exists()
         assert not heading or heading in headings
     assert "(docs/operations.md)" in (ROOT / "README.md").read_text()
+
+
+def test_time_outs_along_the_way_fit_together() -> None:
+    """Whoever is nearer to the client waits longer, and the service never closes first what a proxy may use again."""
+    balancer = number(r"idle time-out (\d+) seconds")
+    read = number(r"proxy_read_timeout (\d+)s")
+    # Connections: the proxy's end closes them.
+    assert number(r"keepalive_timeout (\d+)s") < KEEP_ALIVE_TIMEOUT
+    assert balancer < KEEP_ALIVE_TIMEOUT
+    # Answers: the service gives up before those in front of it, and after any call and any wait for the feed.
+    assert min(balancer, read) > RESPONSE_TIMEOUT
+    assert MAX_WAIT + 4 * (WAIT_TIMEOUT + CALL_TIMEOUT) <= RESPONSE_TIMEOUT
+    assert min(balancer, read) > ANSWER_TIMEOUT
+    # Requests: nginx gives a pause of the client's up before the service gives up the request.
+    assert max(number(r"client_header_timeout (\d+)s"), number(r"client_body_timeout (\d+)s")) < REQUEST_TIMEOUT
+    # The text says what the code has.
+    assert number(r"gives an answer within (\d+) seconds") == RESPONSE_TIMEOUT
+    assert number(r"keeps an idle connection for (\d+)") == KEEP_ALIVE_TIMEOUT
+    assert f"An idle connection is kept for {KEEP_ALIVE_TIMEOUT} seconds" in (ROOT / "README.md").read_text()
+
+
+def test_a_stop_fits_what_the_balancer_is_told() -> None:
+    interval, patience = number(r"every (\d+) seconds, time-out"), number(r"time-out (\d+), two failures")
+    assert patience > HEALTH_TIMEOUT
+    assert number(r"`LEDGER_DRAIN=(\d+)`") > 2 * interval + patience
+    assert number(r"(\d+) seconds for requests in hand when") > GRACE
+    assert number(r"Keep `statement_timeout` below (\d+) seconds") == CALL_TIMEOUT

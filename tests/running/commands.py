@@ -41,13 +41,13 @@ SETTINGS = (
 )
 
 
+def is_setting(name: str) -> bool:
+    return name in SETTINGS or name.removeprefix("LEDGER_") in SETTINGS or name.startswith("PG")
+
+
 def environment(**settings: str | Path) -> dict[str, str]:
     """The environment of a command: ours without settings of the ledger and of libpq, and with those that are given."""
-    ours = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in SETTINGS and not name.startswith(("PG", "LEDGER_"))
-    }
+    ours = {name: value for name, value in os.environ.items() if not is_setting(name)}
     return ours | {name: str(value) for name, value in settings.items()}
 
 

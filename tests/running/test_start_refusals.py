@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
-import trustme
 
 from api import cli, embedded, migrate, sessions
 from api.database import StartError, check_at_start
+from api.settings import fault_of_conninfo
 from tests.conftest import VERSION, Server
-from tests.running.commands import LEDGER, ROOT, Service, environment, free_port, refusal, serving
+from tests.running.commands import LEDGER, Service, environment, free_port, refusal, serving
 from tests.support import Database
 
 LOGIN = "ledger_test_login"
@@ -74,8 +70,8 @@ def test_refuses_what_is_no_number(
     with pytest.raises(SystemExit):
         cli.parser().parse_args(["serve"])
     said = capsys.readouterr().err
-    for named in ("", f"{option.upper()}: "):
-        assert f"argument --{option}: {named}{value!r} is not a positive number" in said
+    assert said.count(f"argument --{option}: {value!r} is not a positive number") == 2
+    assert said.count(f"(from the variable {option.upper()})") == 1
 
 
 @pytest.mark.parametrize(
@@ -93,76 +89,61 @@ def test_refuses_what_is_no_choice(
     monkeypatch.setenv(option.upper(), value)
     with pytest.raises(SystemExit):
         cli.parser().parse_args(["serve"])
-    monkeypatch.setenv(f"LEDGER_{option.upper()}", value)
-    with pytest.raises(SystemExit):
-        cli.parser().parse_args(["serve"])
     said = capsys.readouterr().err
-    for named in ("", f"{option.upper()}: ", f"LEDGER_{option.upper()}: "):
-        assert f"argument --{option}: {named}{value!r} is not " in said
+    assert said.count(f"argument --{option}: {value!r} is not ") == 2
+    assert said.count(f"(from the variable {option.upper()})") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("HOST", "192.0.2.1"), ("PORT", "abc"), ("WORKERS", "0"), ("LOG", "x"), ("METRICS", "x"), ("DRAIN", "x")],
+)
+def test_a_variable_of_the_ledgers_own_goes_before_the_bare_one(variable: str, value: str) -> None:
+    good = {
+        "HOST": "127.0.0.1",
+        "PORT": str(free_port()),
+        "WORKERS": "1",
+        "LOG": "faults",
+        "METRICS": "all",
+        "DRAIN": "0",
+    }
+    prefixed = {f"LEDGER_{name}": good[name] for name in good}
+    url = {"DATABASE_URL": "mysql://somebody.else", "LEDGER_DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    wait = {"DATABASE_WAIT": "x", "LEDGER_DATABASE_WAIT": "0"}
+    # All bare names are another program's, and the service goes as far as to its database.
+    bad = {"HOST": "192.0.2.1", "PORT": "abc", "WORKERS": "0", "LOG": "x", "METRICS": "x", "DRAIN": "x"}
+    assert "cannot connect to the database at 127.0.0.1" in refusal("serve", **url, **wait, **bad, **prefixed)
+    message = refusal(
+        "serve", status=1 if variable == "HOST" else 2, **url, **wait, **prefixed | {f"LEDGER_{variable}": value}
+    )
+    assert f"(from the variable LEDGER_{variable})" in message
+
+
+def test_names_the_variable_of_a_bad_connection_string_and_port() -> None:
+    assert "LEDGER_DATABASE_URL must be" in refusal("serve", PORT=str(free_port()), LEDGER_DATABASE_URL="mysql://x")
+    assert "65536 is no port: choose one from 1 to 65535 (from the variable PORT)" in refusal("serve", PORT="65536")
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("postgresql://u:hidden-word@localhost/books?no_such_option=hidden-word", "no_such_option"),
+        ("postgresql://localhost/books?sslmod=require", "sslmod"),
+        ("postgresql://u:p@ss?hidden_word=x@localhost/books", None),
+        ("postgresql://u:pa?hidden_word=x", None),
+    ],
+)
+def test_names_the_connection_parameter_that_is_unknown(url: str, named: str | None) -> None:
+    fault = fault_of_conninfo(url)
+    assert fault
+    assert (f"does not know: {named}" in fault) == (named is not None)
+    assert "hidden" not in fault
 
 
 def test_a_usage_error_is_told_in_words() -> None:
     message = refusal(PORT="abc", LEDGER_DATA="/dev/null", status=2)
-    assert "ledger serve: error: argument --port: PORT: 'abc' is not a positive number" in message
+    assert "ledger serve: error: argument --port: 'abc' is not a positive number" in message
     assert "invalid choice: 'sevre'" in refusal("sevre", LEDGER_DATA="/dev/null", status=2)
-
-
-@pytest.mark.parametrize("variable", ["DATABASE_URL", "LEDGER_DATABASE_URL", "LEDGER_ADMIN_URL"])
-def test_names_a_connection_parameter_that_there_is_not(variable: str) -> None:
-    url = "postgresql://user:hidden-word@localhost/books?sslmod=require"
-    message = refusal("migrate", **{variable: url})
-    assert f"{variable} has the connection parameter sslmod, which libpq does not know" in message
-    assert "hidden-word" not in message
-
-
-def test_names_no_part_of_a_password_that_is_not_escaped() -> None:
-    message = refusal("migrate", DATABASE_URL="postgresql://user:hid/d?den=word@somewhere/books")
-    assert "den" not in message.removeprefix("ledger: ").partition(". In ")[0]
-    assert "no valid connection string" in message
-
-
-@contextmanager
-def tls_server(certificate: trustme.LeafCert) -> Iterator[int]:
-    """The port of a server that agrees to TLS, as PostgreSQL does, and then says nothing more."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_alpn_protocols(["postgresql"])
-    certificate.configure_cert(context)
-
-    def serve() -> None:
-        while True:
-            with suppress(OSError), listening.accept()[0] as client:
-                client.recv(8)  # SSLRequest
-                client.sendall(b"S")
-                context.wrap_socket(client, server_side=True).close()
-            if listening.fileno() < 0:
-                return
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
-
-
-def test_sslrootcert_system_means_the_certificates_of_the_machine(tmp_path: Path) -> None:
-    ours, others = trustme.CA(), trustme.CA()
-    (tmp_path / "ours.pem").write_bytes(ours.cert_pem.bytes())
-    look = "import sys, psycopg; from pathlib import Path; from api import settings; "
-    look += "settings.BUNDLES = (Path(sys.argv[1]),); settings.ssl.get_default_verify_paths = lambda: settings.NONE; "
-    look += "settings.NONE = type('paths', (), {'cafile': None}); settings.find_certificates(); "
-    look += "psycopg.connect(sys.argv[2])"
-    said = {}
-    for name, authority in (("ours", ours), ("others", others)):
-        with tls_server(authority.issue_cert("localhost")) as port:
-            url = f"postgresql://u@localhost:{port}/books?sslmode=verify-full&sslrootcert=system&hostaddr=127.0.0.1"
-            command = [sys.executable, "-c", look, tmp_path / "ours.pem", url]
-            unset = {name: value for name, value in environment().items() if not name.startswith("SSL_CERT_")}
-            done = subprocess.run(command, env=unset, cwd=ROOT, capture_output=True, text=True, timeout=60)
-            said[name] = done.stderr
-    assert "certificate verify failed" in said["others"]
-    assert "certificate verify failed" not in said["ours"]
-    assert "server closed the connection" in said["ours"]
 
 
 def test_names_the_host_that_is_not_ours() -> None:
