@@ -98,6 +98,11 @@ class _Server:
     account: pwd.struct_passwd  # the OS user that it runs as
     web: pwd.struct_passwd  # the OS user that the web workers run as
 
+    @property
+    def has_web_account(self) -> bool:
+        """Whether the web workers run as another user; only that one may then enter `run`."""
+        return self.web.pw_uid != self.account.pw_uid
+
 
 def _server(data: Path, version: int) -> _Server:
     """The server of a folder, with the accounts that it needs. Raises EmbeddedError."""
@@ -408,6 +413,7 @@ def _start_or_join(server: _Server, roles: Sequence[str], starting: int) -> None
         else:
             _launch(server, mapped, _PATIENCE)
     _admit(server, mapped)
+    _open_socket(server)
 
 
 def _initialise(server: _Server, starting: int) -> None:
@@ -436,12 +442,10 @@ def _initialise(server: _Server, starting: int) -> None:
 def _launch(server: _Server, roles: Sequence[str], patience: int) -> None:
     """Start the server and wait until it is ready, `patience` seconds at most. Raises EmbeddedError if it ends."""
     _make_folder_of_server(server, "log")
-    # Others do not get to the socket, and the web workers' user does not see what else lies beside it.
-    apart = server.web.pw_uid != server.account.pw_uid
-    _make_folder_of_server(server, "run", *((server.web.pw_gid, 0o710) if apart else ()))
+    _make_folder_of_server(server, "run", *((server.web.pw_gid, 0o710) if server.has_web_account else ()))
     _write(server, "pgdata/pg_hba.conf", _HBA)
     _write(server, "pgdata/pg_ident.conf", _map(server, roles))
-    _write(server, "pgdata/ledger.conf", _SETTINGS.format(socket_mode=0o777 if apart else 0o700))
+    _write(server, "pgdata/ledger.conf", _SETTINGS.format(socket_mode=0o777 if server.has_web_account else 0o700))
     if _INCLUDE not in _read(server, "pgdata/postgresql.conf").splitlines():
         _write(server, "pgdata/postgresql.conf", f"\n{_tuning()}{_INCLUDE}\n", append=True)
     _write(server, "log/start.log", "")
@@ -511,6 +515,13 @@ def _admit(server: _Server, roles: Sequence[str]) -> None:
                 raise EmbeddedError(f"The server in {server.data} does not admit the role {role}: {refusal}")
             _signal(server, "HUP")
             time.sleep(0.02)
+
+
+def _open_socket(server: _Server) -> None:
+    """Let the web workers reach the socket of a server that an earlier release started for one account."""
+    if server.has_web_account:
+        _make_folder_of_server(server, "run", server.web.pw_gid, 0o710)
+        _must(server, ["chmod", "0777", "run/.s.PGSQL.5432"], "Opening the socket to the web workers")
 
 
 def _refusal(server: _Server, role: str) -> str:

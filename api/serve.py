@@ -204,7 +204,7 @@ def start(
             # -P: an `api` in the working directory is not ours.
             [sys.executable, "-P", "-m", "api.serve", *(str(int(number)) for number in numbers)],
             # The connection string may hold a password, which the command line would show to everybody.
-            env=os.environ
+            env=privileges.environment(os.environ, settings.account)
             | MALLOC
             | {
                 "LEDGER_WORKER_DATABASE": conninfo,

@@ -112,7 +112,7 @@ class Site:
 
 def as_server_user(command: Sequence[str | Path], cwd: Path, settings: dict[str, str]) -> str:
     """Run a command to its end as the user that PostgreSQL runs as: for root, another than ourselves."""
-    account = embedded._account()
+    account = embedded._account(embedded._ACCOUNT)
     user = (account.pw_uid, account.pw_gid) if os.geteuid() == 0 else (None, None)
     return ended(command, cwd=cwd, env={"LC_ALL": "C"} | settings, user=user[0], group=user[1])
 
@@ -164,7 +164,7 @@ def initialise(site: Site, host: str = "db") -> None:
 @contextmanager
 def sited(folder: Path, version: int) -> Iterator[Site]:
     """A site in a folder that belongs to the server's user; its servers are stopped in the end."""
-    account = embedded._account()
+    account = embedded._account(embedded._ACCOUNT)
     folder.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
         os.chown(folder, account.pw_uid, account.pw_gid)

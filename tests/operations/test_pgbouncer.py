@@ -43,7 +43,7 @@ def pooled(site: Site, mode: str = "session", connections: int = 40) -> Iterator
     )
     settings = settings.replace("pool_mode = session", f"pool_mode = {mode}").replace("= 40", f"= {connections}")
     (folder / "pgbouncer.ini").write_text(settings)
-    account = embedded._account()
+    account = embedded._account(embedded._ACCOUNT)
     user = (account.pw_uid, account.pw_gid) if os.geteuid() == 0 else (None, None)
     if os.geteuid() == 0:
         os.chown(folder / "pgbouncer.ini", *user)

@@ -17,7 +17,7 @@ import pytest
 
 from api import embedded
 from tests.running.commands import ROOT, Service, command, done, refusal, serving
-from tests.support import until
+from tests.support import Database, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -210,6 +210,19 @@ def test_a_folder_of_an_earlier_release_is_taken_over(fresh: Path) -> None:
     assert "0 faults" in done("verify", LEDGER_DATA=fresh) or "nothing" in done("verify", LEDGER_DATA=fresh)
 
 
+def test_a_server_that_an_earlier_release_started_is_joined(fresh: Path) -> None:
+    with embedded.running(fresh):
+        (fresh / "run" / ".s.PGSQL.5432").chmod(0o700)
+        (fresh / "run").chmod(0o700)
+        ident = fresh / "pgdata" / "pg_ident.conf"
+        ident.write_text("".join(line for line in ident.read_text().splitlines(True) if WEB not in line))
+        with psycopg.connect(embedded.url(fresh), autocommit=True) as admin:
+            admin.execute("select pg_reload_conf()")
+        of_an_earlier_release(fresh)
+        with serving(LEDGER_DATA=fresh) as service:
+            assert service.ask("GET", "/api/groups") == (200, {"data": []})
+
+
 @pytest.mark.parametrize("plant", [link, second_name, pipe])
 @pytest.mark.parametrize("name", ["lock", "start.lock"])
 def test_what_lies_in_the_place_of_a_lock_is_neither_written_nor_given_away(
@@ -279,3 +292,16 @@ def test_programs_in_a_folder_of_roots_alone_serve_as_well(fresh: Path, tmp_path
         assert "UndefinedFunction" in service.said()
         service.errors.truncate(0)
         assert (fresh / "programs-18").stat().st_uid == 0
+
+
+def test_a_worker_gets_no_variable_of_roots(data: Path) -> None:
+    with serving(LEDGER_DATA=data, CLOUD_SECRET="hidden-word") as service:
+        (worker,) = service.workers
+        assert b"hidden-word" not in Path(f"/proc/{worker}/environ").read_bytes()
+
+
+def test_a_worker_does_not_get_the_administrators_login(database: Database) -> None:
+    admin = database.url(database.admin) + "&password=hidden-word"
+    with serving(DATABASE_URL=database.url(database.service), LEDGER_ADMIN_URL=admin) as service:
+        (worker,) = service.workers
+        assert b"hidden-word" not in Path(f"/proc/{worker}/environ").read_bytes()

@@ -63,7 +63,7 @@ def tls() -> Iterator[Tls]:
             ended(["openssl", "req", *request, *alternative], cwd=site.folder, env=environment())
             signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-copy_extensions", "copy", "-out", "server.pem"]
             ended(["openssl", "x509", "-req", "-in", "server.csr", *signed], cwd=site.folder, env=environment())
-            account = embedded._account()
+            account = embedded._account(embedded._ACCOUNT)
             for name in ("server.key", "server.pem"):
                 shutil.chown(site.folder / name, account.pw_uid, account.pw_gid)
                 (site.folder / name).chmod(0o600)
