@@ -5,6 +5,8 @@ call.py       from a request to one function call to JSON
 errors.py     from a refusal to the one error shape
 openapi.py    the OpenAPI description of it all, with schemas.py and examples.py
 docs.py       the pages that show it
+settings.py   settings from the environment
+sessions.py   settings of PostgreSQL's that sessions have from nobody else
 database.py   connections to PostgreSQL
 app.py        the Sanic application
 serve.py      processes: one supervisor, WORKERS workers

@@ -508,6 +508,7 @@ def _admit(server: _Server, roles: Sequence[str]) -> None:
     lines = dict.fromkeys(_read(server, "pgdata/pg_ident.conf").splitlines(keepends=True))
     if missing := [line for line in _map(server, roles).splitlines(keepends=True) if line not in lines]:
         _write(server, "pgdata/pg_ident.conf", "".join([*lines, *missing]))
+        _signal(server, "HUP")
     deadline = time.monotonic() + _PATIENCE
     for role in roles:
         while "authentication failed" in (refusal := _refusal(server, role)):

@@ -164,11 +164,10 @@ def initialise(site: Site, host: str = "db") -> None:
 @contextmanager
 def sited(folder: Path, version: int) -> Iterator[Site]:
     """A site in a folder that belongs to the server's user; its servers are stopped in the end."""
-    account = embedded._account(embedded._ACCOUNT)
+    server = embedded._server(folder, version)
     folder.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    server = embedded._Server(folder, embedded.binaries(version), account)
+        os.chown(folder, server.account.pw_uid, server.account.pw_gid)
     site = Site(folder, version, embedded._reachable(server, version).bin)
     try:
         yield site

@@ -32,8 +32,7 @@ def older(ground: Path) -> Iterator[Site]:
 
 def newer(site: Site) -> Site:
     """The same hosts with the programs of PostgreSQL 18."""
-    account = embedded._account(embedded._ACCOUNT)
-    server = embedded._Server(site.folder, embedded.binaries(18), account)
+    server = embedded._server(site.folder, 18)
     return Site(site.folder, 18, embedded._reachable(server, 18).bin)
 
 
