@@ -46,6 +46,7 @@ COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "key", "url", "psql")
 LOGS = ("requests", "faults")
 READERS = ("local", "all")
 
+CLEAR_LOG_SECONDS = 60
 MAX_PAUSE = 30  # seconds between two attempts to start an embedded server that has died
 PROGRESS_SECONDS = 2.0  # between two lines that say how far a verification is
 
@@ -230,9 +231,32 @@ def apply_migrations(login: Login) -> list[str]:
             for setting, undo in sessions.undocumented(connection, embedded.SERVICE).items():
                 print(f"ledger: warning: {setting} was set for the service's login; undoing it", file=sys.stderr)
                 connection.execute(undo.encode())
+            keep_refusals_out_of_log(connection)
             # ledger.activity tells since when transactions are open, those of other roles too.
             connection.execute("grant pg_read_all_stats to ledger_owner")
     return applied
+
+
+def keep_refusals_out_of_log(connection: psycopg.Connection) -> None:
+    """Have the server not log the service's errors, unless its role has a setting of its own for that.
+
+    A refusal would log balances and names, with its DETAIL, its CONTEXT and the statement. The service itself logs an
+    error that is no refusal. In log_min_messages LOG is above ERROR, so lines about slow statements or waits are kept.
+    """
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", [migrate.LOCK_KEY])  # two starts at once
+        ((own,),) = connection.execute(
+            """
+            select exists (
+              select from pg_db_role_setting as s
+              cross join unnest(s.setconfig) as c (setting)
+              where s.setrole = to_regrole(%s) and c.setting like 'log_min_messages=%%'
+            )
+            """,
+            [embedded.SERVICE],
+        )
+        if not own:
+            connection.execute(f"alter role {embedded.SERVICE} set log_min_messages = log")
 
 
 def run_serve(options: argparse.Namespace) -> None:
@@ -297,16 +321,26 @@ def is_loopback(sock: socket.socket) -> bool:
 
 
 class Revival:
-    """Starts the embedded server again when it has died, and logs it. After a failure it pauses, longer each time."""
+    """Starts the embedded server again when it has died, and logs it. After a failure it pauses, longer each time.
+
+    Clears its log as well.
+    """
 
     def __init__(self, data: Path) -> None:
         self.data = data
         self.died = False
         self.pause = 0  # seconds
         self.pause_until = 0.0
+        self.clear_log_at = 0.0
 
     def __call__(self) -> None:
         """Look once, for some seconds at most."""
+        if time.monotonic() >= self.clear_log_at:
+            self.clear_log_at = time.monotonic() + CLEAR_LOG_SECONDS
+            try:
+                embedded.clear_log(self.data)
+            except embedded.EmbeddedError as error:
+                print(error, file=sys.stderr, flush=True)
         if time.monotonic() < self.pause_until:
             return
         try:
@@ -444,6 +478,8 @@ def run_psql(arguments: list[str]) -> int:
     with database() as login:
         parts = conninfo_to_dict(sessions.bounded(login.admin))
         environment = dict(os.environ)
+        if login.embedded:
+            environment["PGOPTIONS"] = "-c log_min_messages=log"  # psql shows the refusals, with balances and names
         if password := parts.pop("password", None):
             environment["PGPASSWORD"] = str(password)  # on the command line everybody could read it
         program = shutil.which("psql") or str(embedded.binaries() / "psql")

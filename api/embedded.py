@@ -3,7 +3,7 @@
     LEDGER_DATA/           0700; nothing outside it is chmodded or chowned
       pgdata/              0700, the cluster (`pgdata.new` while it is being initialised)
       run/                 0700, the socket; there is no TCP
-      log/                 0700, what the server says: one file a weekday, and start.log until it logs by itself
+      log/                 0700, the server's log: the newest files, and start.log until the logging collector runs
       lock, start.lock     who uses the server; who is starting or stopping it
       programs-18/         a copy of PostgreSQL, only where the server's user cannot reach the installed one
 
@@ -44,6 +44,7 @@ _ACCOUNT = "_ledger"
 _WEB_ACCOUNT = "_ledger_web"
 _MARK = "This folder holds the embedded PostgreSQL of ledger.\n"
 _PATIENCE = 120  # seconds to wait for a start (crash recovery included) or a stop (its checkpoint included)
+_LOGS = 10  # files of the log that are kept; each has 10 MB, and a day, at most
 _STEP = 2  # seconds that reviving waits for a start
 _LEAVING = 10  # seconds that the end of a use waits for another process that starts the server, and will stop it
 _ADVICE = "If pgdata/postmaster.pid names a process that is no PostgreSQL, delete that file and start again."
@@ -67,11 +68,10 @@ synchronous_commit = on
 logging_collector = on
 log_destination = 'stderr'
 log_directory = '../log'
-log_filename = 'postgresql-%a.log'
+log_filename = 'postgresql-%Y-%m-%d-%H%M%S.log'
 log_file_mode = 0600
 log_rotation_age = 1d
-log_rotation_size = 0
-log_truncate_on_rotation = on
+log_rotation_size = 10MB
 log_line_prefix = '%m [%p] user=%u app=%a '
 """
 
@@ -197,6 +197,21 @@ def revive(data: Path, version: int = 18) -> bool:
         except OSError as error:
             raise EmbeddedError(f"Cannot use {data} for the embedded PostgreSQL: {error}.") from error
     return True
+
+
+def clear_log(data: Path, version: int = 18) -> None:
+    """Remove all but the newest files of the log. Raises EmbeddedError."""
+    try:
+        _clear_log(_server(data, version))
+    except OSError as error:
+        raise EmbeddedError(f"Cannot clear the log in {data}: {error}.") from error
+
+
+def _clear_log(server: _Server) -> None:
+    old = (
+        f'ls -t log | grep "^postgresql-.*[.]log$" | tail -n +{_LOGS + 1} | while read -r f; do rm -f -- "log/$f"; done'
+    )
+    _must(server, ["sh", "-c", old], "Clearing the log")
 
 
 def _listens(data: Path) -> bool:
@@ -448,6 +463,9 @@ def _launch(server: _Server, roles: Sequence[str], patience: int) -> None:
     _write(server, "pgdata/ledger.conf", _SETTINGS.format(socket_mode=0o777 if server.has_web_account else 0o700))
     if _INCLUDE not in _read(server, "pgdata/postgresql.conf").splitlines():
         _write(server, "pgdata/postgresql.conf", f"\n{_tuning()}{_INCLUDE}\n", append=True)
+    for old_copy in server.data.glob("postgresql-*"):  # of an earlier release, and its server's user owned it
+        shutil.rmtree(old_copy, ignore_errors=True)
+    _clear_log(server)
     _write(server, "log/start.log", "")
     options = ["-D", "pgdata", "-w", "-t", str(patience), "-l", "log/start.log"]
     # A failure is none if another start, whose parent was killed, came first. The names are relative because pg_ctl

@@ -179,8 +179,8 @@ def test_server_is_set_up_as_documented(data: Path, version: int) -> None:
             "fsync": "on",
             "synchronous_commit": "on",
             "logging_collector": "on",
-            "log_truncate_on_rotation": "on",
-            "log_filename": "postgresql-%a.log",
+            "log_rotation_size": "10MB",
+            "log_filename": "postgresql-%Y-%m-%d-%H%M%S.log",
         }
         if version > 15:  # a variable no longer; the catalog says it in every version
             del wanted["lc_collate"]
@@ -193,7 +193,32 @@ def test_server_is_set_up_as_documented(data: Path, version: int) -> None:
         with psycopg.connect(embedded.url(data) + "&application_name=somebody", autocommit=True) as connection:
             connection.execute("do $$ begin raise log 'hear me'; end $$")
         wanted_line = "user=postgres app=somebody LOG:  hear me"  # written by another process, so it may take a moment
-        until(lambda: any(wanted_line in path.read_text() for path in (data / "log").glob("postgresql-???.log")))
+        until(lambda: any(wanted_line in path.read_text() for path in (data / "log").glob("postgresql-*.log")))
+
+
+def test_keeps_the_newest_files_of_the_log(made: Path) -> None:
+    log = made / "log"
+    log.mkdir(exist_ok=True)
+    for number in range(14):
+        path = log / f"postgresql-{'Mon' if number == 5 else number}.log"
+        path.write_text("old")
+        os.utime(path, (1000 + number, 1000 + number))
+    (log / "start.log").write_text("old")
+    (log / "notes").write_text("mine")
+    for path in (log, *log.iterdir()):
+        shutil.chown(path, (made / "pgdata").stat().st_uid)
+    with embedded.running(made):
+        until(lambda: len(list(log.glob("postgresql-*.log"))) == embedded._LOGS + 1)  # with the one that is written now
+        embedded.clear_log(made)
+        left = {path.name for path in log.glob("postgresql-*.log")}
+        assert len(left) == embedded._LOGS
+        # Beside the one that is written now, and another one where the start fell on the end of a second.
+        assert {f"postgresql-{number}.log" for number in range(7, 14)} < left
+        assert (log / "start.log").exists()
+        assert (log / "notes").read_text() == "mine"
+        with psycopg.connect(embedded.url(made), autocommit=True) as admin:
+            admin.execute("do $$ begin raise log 'hear me'; end $$")
+        until(lambda: any("hear me" in (log / name).read_text() for name in left))
 
 
 def test_initialises_again_after_being_killed_in_initdb(data: Path) -> None:
@@ -279,13 +304,18 @@ def test_refuses_a_path_too_long_for_a_socket(folder: Path) -> None:
 def test_refuses_data_of_another_version(data: Path) -> None:
     with embedded.running(data, 16):
         pass
-    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+
+    def times() -> dict[Path, int]:
+        # The log is written to its end by a process that may end a moment later.
+        return {path: path.stat().st_mtime_ns for path in data.rglob("*") if "log" not in path.parts}
+
+    before = times()
     with (
         pytest.raises(embedded.EmbeddedError, match=r"PostgreSQL 16.*PostgreSQL 18.*pg_upgrade"),
         embedded.running(data),
     ):
         pass
-    assert before == {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    assert before == times()
 
 
 # Who may use it

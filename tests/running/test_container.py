@@ -160,6 +160,7 @@ def test_pauses_longer_after_each_revival_that_failed(
 
     monkeypatch.setattr(cli.time, "monotonic", lambda: now)
     monkeypatch.setattr(cli.embedded, "revive", revive)
+    monkeypatch.setattr(cli.embedded, "clear_log", lambda data: None)
     monkeypatch.setattr(cli, "is_away", lambda conninfo: False)
     look = cli.Revival(Path("/nowhere"))
     while now < 200:

@@ -11,7 +11,7 @@ import pytest
 
 from api import embedded
 from tests.running.commands import command, done, free_port, refusal, serving
-from tests.support import Database, create, one
+from tests.support import Database, create, one, until
 
 SECRET = r"ledger_{}_[0-9a-f]{{64}}"
 
@@ -139,6 +139,52 @@ def test_the_embedded_service_is_not_open_to_other_machines(fresh: Path) -> None
     done("key", "create", "shop", "--scope", "read", LEDGER_DATA=fresh)
     with serving("--host", "0.0.0.0", LEDGER_DATA=fresh) as service:
         assert service.ask("GET", "/api/groups")[0] == 401
+
+
+def test_refusals_are_not_in_the_embedded_servers_log(fresh: Path) -> None:
+    def log() -> str:
+        return "".join(path.read_text() for path in (fresh / "log").glob("postgresql-*.log"))
+
+    with serving(LEDGER_DATA=fresh) as service:
+        assert service.ask("POST", "/api/groups", {"name": "ETH"})[0] == 201
+        assert (
+            service.ask("POST", "/api/groups/1/participants", {"username": "seldom-name", "amount": 777000777})[0]
+            == 201
+        )
+        assert service.ask("POST", "/api/groups/1/participants", {"username": "other", "amount": 1})[0] == 201
+        body = {"from": 1, "to": 2, "amount": 777000778}
+        assert service.ask("POST", "/api/groups/1/transfer", body)[0] == 403
+        assert service.ask("POST", "/api/groups/1/transfers", {"transfers": [body]})[0] == 403
+        assert service.ask("POST", "/api/groups/1/participants", {"username": "seldom-name", "amount": 0})[0] in (
+            409,
+            422,
+        )
+        with psycopg.connect(embedded.url(fresh, embedded.SERVICE), autocommit=True) as login:
+            for statement in ("select ledger.transfer(1, 1, 2, 777000778)", "set log_min_messages = debug1"):
+                with pytest.raises(psycopg.Error):
+                    login.execute(statement)
+            login.execute("do $$ begin raise log 'an operator sees this'; end $$")
+        assert command("psql", "-c", "select ledger.transfer(1, 1, 2, 777000778)", LEDGER_DATA=fresh).returncode == 1
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(embedded.url(fresh, embedded.SERVICE, "no_such_database"))
+        with psycopg.connect(embedded.url(fresh), autocommit=True) as admin, pytest.raises(psycopg.Error):
+            admin.execute("select 'the last word' / 0")
+        until(lambda: "the last word" in log(), "the log")
+    written = log()
+    assert "an operator sees this" in written
+    assert "no_such_database" in written
+    assert not [word for word in ("777000777", "777000778", "seldom-name") if word in written], written
+
+
+def test_a_ledger_of_the_release_before_keeps_refusals_out_of_the_log_too(fresh: Path) -> None:
+    question = f"select setconfig::text from pg_db_role_setting where setrole = '{embedded.SERVICE}'::regrole"
+    done("migrate", LEDGER_DATA=fresh)
+    done("psql", "-c", f"alter role {embedded.SERVICE} reset log_min_messages", LEDGER_DATA=fresh)
+    done("migrate", LEDGER_DATA=fresh)
+    assert "log_min_messages=log" in done("psql", "-XAtc", question, LEDGER_DATA=fresh)
+    done("psql", "-c", f"alter role {embedded.SERVICE} set log_min_messages = error", LEDGER_DATA=fresh)
+    done("migrate", LEDGER_DATA=fresh)
+    assert "log_min_messages=error" in done("psql", "-XAtc", question, LEDGER_DATA=fresh)
 
 
 def test_the_embedded_login_has_time_outs_and_makes_no_temporary_tables(fresh: Path) -> None:
