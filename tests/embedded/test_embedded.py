@@ -451,14 +451,14 @@ def test_copies_programs_that_its_user_cannot_reach(folder: Path, data: Path, mo
         assert sorted(os.listdir(copy)) == ["bin", "lib", "share"]
         assert [path for path in (data / "programs-18").rglob("*") if path.lstat().st_uid != 0] == []
         assert ask(data, "select 1") == "1"
-    made = (data / "programs-18").stat().st_ino
+    made = (data / "programs-18").stat().st_ctime_ns
     (data / "programs-18.new").mkdir()  # as a copy that was interrupted leaves it
     with embedded.running(data), embedded.running(data):
-        assert (data / "programs-18").stat().st_ino == made
+        assert (data / "programs-18").stat().st_ctime_ns == made
     monkeypatch.setattr(embedded.metadata, "version", lambda name: "next")
     with embedded.running(data):
         assert (data / "programs-18" / "stamp").read_text() == "next"
-        assert (data / "programs-18").stat().st_ino != made
+        assert (data / "programs-18").stat().st_ctime_ns != made
         assert ask(data, "select 1") == "1"
         assert permissions(private)[0] == stat.S_IFDIR | 0o700
 

@@ -18,8 +18,10 @@ from tests.conftest import Server
 from tests.http.client import Service, problem, serving
 from tests.support import Database, one, until
 
-SESSIONS = "select pid from pg_stat_activity where application_name like 'ledger serve%' order by pid"
-HEALTH = "select pid from pg_stat_activity where application_name = 'ledger serve 0 health'"
+# Another service may be on another database of the server.
+OURS = "from pg_stat_activity where datname = current_database() and application_name"
+SESSIONS = f"select pid {OURS} like 'ledger serve%' order by pid"
+HEALTH = f"select pid {OURS} = 'ledger serve 0 health'"
 
 
 @contextmanager

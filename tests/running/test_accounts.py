@@ -165,12 +165,12 @@ def planted(path: Path, target: Path) -> None:
         "pgdata/ledger.conf",
         "pgdata/postmaster.pid",
         "log/start.log",
-        "log/postgresql-Fri.log",
+        "log/postgresql-2026-11-27-000000.log",
     ],
 )
 def test_root_reads_and_writes_through_no_link_of_the_servers_account(fresh: Path, secret: Path, name: str) -> None:
     planted(fresh / name, secret)
-    answer = command("url", LEDGER_DATA=fresh)
+    answer = command("migrate", LEDGER_DATA=fresh)
     assert "only for root" not in answer.stdout + answer.stderr
     if name == "pgdata/postmaster.pid":
         (fresh / name).unlink()

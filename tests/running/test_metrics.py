@@ -166,7 +166,7 @@ def test_no_client_makes_a_new_label(database: Database) -> None:
         samples = scraped(service)
         found = [dict(labels) for (name, *labels) in samples if name == REQUESTS]
         assert {labels["route"] for labels in found} == {
-            *("other", "/api/health", LIST, "/api/groups/<id>", "/api/groups/<group_id>/participants/<id>")
+            *("other", "/api/health", "/api/docs", LIST, "/api/groups/<id>", "/api/groups/<group_id>/participants/<id>")
         } - ({"/api/health"} if not answered(samples, route="/api/health") else set())
         assert {labels["method"] for labels in found} <= set(METHODS)
         assert {labels["status"] for labels in found} <= set(map(str, STATUSES))
