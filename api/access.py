@@ -91,7 +91,9 @@ class Access:
         if not given and not await self.is_required(route):
             self.origins.refuse_foreign(request)
             return self.open_until
-        principal, until = await self.look_up(route, given[0]) if len(given) == 1 else (None, 0.0)
+        principal, until = None, 0.0
+        if len(given) == 1:
+            principal, until = self.recall(given[0]) or await self.look_up(route, given[0])
         if principal is None:
             raise refusal(known=bool(given))
         request.principal = principal.label
@@ -111,6 +113,11 @@ class Access:
         if not self.required and monotonic() >= self.open_until:
             self.required, self.open_until = await self.ask(route, self.requirement, None)
         return self.required
+
+    def recall(self, header: str) -> Answer[Principal] | None:
+        """What a worker goes by for the key of a header, where it need not ask."""
+        remembered = self.remembered.get(header[7:]) if header.startswith("Bearer ") else None
+        return remembered if remembered is not None and monotonic() < remembered[1] else None
 
     async def look_up(self, route: Route, header: str) -> Answer[Principal | None]:
         """Whom a header's key stands for; None where it is none that is good."""

@@ -14,11 +14,12 @@ from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 
 from api.access import Access
+from api.answers import SharedAnswer
 from api.arguments import read_arguments
 from api.batching import SharedCalls
 from api.bodies import Turns, drop_body
 from api.call import prefers_strings, render, statement
-from api.connection import SharedAnswer, most_connections
+from api.connection import most_connections
 from api.database import Database, Values
 from api.docs import Page, pages
 from api.errors import Problem, from_database, from_framework

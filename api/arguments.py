@@ -45,9 +45,10 @@ async def read_arguments(route: Route, request: WatchedRequest, turns: Turns, pa
     """
     values: Values = {}
     errors: Errors = {}
-    connection = cast("Connection", cast("Http", request.stream).protocol)
+    stream = cast("Http", request.stream)
+    connection = cast("Connection", stream.protocol)
     try:
-        body = await read_body(route, request)
+        body = await read_body(route, stream) if stream.request_body else b""
         # Some clients send null for no body.
         if route.body and (route.needs_body or (body and body.strip(b" \t\r\n") != b"null")):
             read_members(route, await parse(route, request, turns, body), parts, values, errors)

@@ -47,6 +47,7 @@ class SharedCalls:
         self.route = route
         self.database = database
         self.metrics = metrics
+        self.alone = [argument.parameter for argument in route.query]  # what a shared call cannot have
         self.calls = 0
         self.statement = statement(route)
         self.waiting: deque[Waiting] = deque()
@@ -57,8 +58,9 @@ class SharedCalls:
 
         Raises psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, ConnectionLost.
         """
-        if any(parameters[argument.parameter] is not None for argument in self.route.query):
-            return None
+        for name in self.alone:
+            if parameters[name] is not None:
+                return None
         if len(self.waiting) >= MAX_WAITING:
             raise TooManyRequests(f"{MAX_WAITING} requests are waiting")
         request = Waiting(parameters, strings, trace, asyncio.get_running_loop().create_future())

@@ -93,9 +93,9 @@ def refuse_many_bytes(stream: Http, most: int) -> None:
         raise Problem("body_too_large", f"a body may have {most} bytes")
 
 
-async def read_body(route: Route, request: WatchedRequest) -> bytes | bytearray:
-    """The request's body. Raises Problem `body_too_large` for what the server then reads to its end and drops."""
-    stream = cast("Http", request.stream)
+async def read_body(route: Route, stream: Http) -> bytes | bytearray:
+    """A request's body. Raises Problem `body_too_large` for what the server then reads to its end and drops."""
+    connection = cast("Connection", stream.protocol)
     most = MAX_MARKS_OF_LISTS if route.lines else MAX_MARKS
     body: bytes | bytearray = b""
     counted = marks = 0
@@ -108,7 +108,7 @@ async def read_body(route: Route, request: WatchedRequest) -> bytes | bytearray:
                 if isinstance(body, bytes):
                     body = bytearray(body)
                 body += chunk
-            cast("Connection", stream.protocol).hold_body(len(body))
+            connection.hold_body(len(body))
             if len(body) > most:
                 marks += number_of_marks(body[counted:])
                 counted = len(body)
@@ -135,7 +135,7 @@ async def decode(route: Route, request: WatchedRequest, turns: Turns, body: byte
         await turns.take(request, len(body))
     try:
         if len(body) <= LARGE:
-            return await decode_value(route, body)
+            return await decode_value(route, body) if route.lines else DECODER.decode(body.decode("utf-8"))
         async with turns.decoding:
             await asyncio.sleep(0)
             return await decode_value(route, body)

@@ -4,38 +4,15 @@ PostgreSQL writes the JSON and its bytes pass through: no amount becomes a Pytho
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import cast
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from sanic import HTTPResponse, Request
-from sanic.compat import Header
 
-from api.connection import Answer
+from api.answers import Success
 from api.preferences import prefers
 from api.routes import AMOUNTS, Argument, Route, Shape
 from api.values import MAX_LIMIT, sql_type
-
-
-class Success(Answer):
-    """An answer whose headers are made of numbers, paths and words of ours: nothing in them can end a line.
-
-    Sanic looks for that in each of them, and keeps them where one may be given twice, which takes as long as reading
-    the request.
-    """
-
-    def __init__(self, body: bytes, status: int, headers: dict[str, str], content_type: str | None = None) -> None:
-        super().__init__(body, status, content_type=content_type)
-        self.headers = cast("Header", headers)
-
-    @property
-    def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
-        if self.content_type:
-            self.headers["content-type"] = self.content_type
-        lines = "\r\n".join([f"{name}: {value}" for name, value in self.headers.items()]).encode("ascii")
-        name, _, rest = lines.partition(b": ")
-        # What stands before the first colon, and all that comes after it: Sanic puts the colon back.
-        yield name, rest
 
 
 def statement(route: Route, amounts_as_strings: bool) -> str:

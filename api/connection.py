@@ -9,11 +9,10 @@ read, are bounded for all connections of a worker together.
 import resource
 from asyncio import TimerHandle
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
-from sanic import HTTPResponse
-from sanic.exceptions import RequestCancelled, RequestTimeout
-from sanic.http import Http, Stage
+from sanic.exceptions import RequestTimeout
+from sanic.http import Stage
 from sanic.server import HttpProtocol
 
 from api.errors import Problem
@@ -25,41 +24,10 @@ ANSWER_TIMEOUT = 60.0  # seconds
 # Connections of a worker; one more is refused. So many idle ones take 130 MB.
 MAX_CONNECTIONS = 16_384
 OTHER_FILES = 128  # that a worker may have open beside its clients' connections
-# Bytes of an answer that are handed over at a time, and again as its client reads them.
-SLICE = 64 << 10
 # Bytes of a request that count for nothing, as an ordinary one is not longer.
 SMALL = 4 << 10
 MAX_UNFINISHED = 48 << 20  # bytes of requests that are not whole
 MAX_UNREAD = 48 << 20  # bytes of answers that are not read
-
-
-class Answer(HTTPResponse):
-    """An answer that is handed over slice by slice, as its client reads it."""
-
-    shared = False  # whether all clients get the same body, so that one which is not read takes no memory of its own
-
-    async def send(self, data: Any = None, end_stream: bool | None = None) -> None:
-        body = self.body
-        if data is not None or body is None or len(body) <= SLICE:
-            await super().send(data, end_stream)
-            return
-        self.headers["content-length"] = str(len(body))
-        connection = cast("Connection", cast("Http", self.stream).protocol)
-        rest = memoryview(body)
-        try:
-            while rest:
-                await super().send(cast("Any", rest[:SLICE]), len(rest) <= SLICE)
-                rest = rest[SLICE:]
-        except RequestCancelled:
-            cast("Any", self.stream).response_func = None  # the client has gone: what follows goes nowhere
-            raise
-        connection.answered()
-
-
-class SharedAnswer(Answer):
-    """An answer with the same body for all clients."""
-
-    shared = True
 
 
 class Connection(HttpProtocol):
@@ -95,7 +63,8 @@ class Connection(HttpProtocol):
         super().data_received(data)
         if self.is_amid_a_request():
             self._time = began
-        self.hold_unfinished()
+        if UNFINISHED.held or len(self.recv_buffer) > SMALL:
+            self.hold_unfinished()
 
     def is_amid_a_request(self) -> bool:
         """Whether what arrives belongs to a request that has begun, or to one that was refused before it was whole."""
@@ -103,8 +72,9 @@ class Connection(HttpProtocol):
 
     def hold_body(self, size: int) -> None:
         """Note that so many bytes of the body are read and kept."""
-        self.body_size = size
-        self.hold_unfinished()
+        if size > SMALL or self.body_size or UNFINISHED.held:
+            self.body_size = size
+            self.hold_unfinished()
 
     def hold_unfinished(self) -> None:
         size = self.unfinished_bytes()

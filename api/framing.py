@@ -1,4 +1,4 @@
-"""Requests as RFC 9112 frames them.
+"""Requests and answers as RFC 9112 frames them.
 
 Sanic's own parser accepts much that a proxy may read differently, which lets a client smuggle a request past the proxy.
 Here a request that does not have exactly the RFC's form is refused with 400, and its connection is closed.
@@ -6,6 +6,7 @@ Here a request that does not have exactly the RFC's form is refused with 400, an
 
 import re
 from asyncio import CancelledError
+from functools import lru_cache
 from typing import Any, NoReturn, cast
 
 from sanic.compat import Header
@@ -15,12 +16,11 @@ from sanic.http.http1 import HTTP_CONTINUE
 from sanic.models.protocol_types import TransportProtocol
 from sanic.server.protocols.http_protocol import HttpProtocol
 
+from api.answers import Success
+
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-FIELD = TOKEN + rb":[\t -~\x80-\xff]*+"
-HEAD = re.compile(TOKEN + rb" [!-~]++ HTTP/1\.[01](?:\r\n" + FIELD + rb")*+")
-# The fields of a head that is well-formed: their names and values, without the white space around them.
-FIELDS = re.compile(r"([^:\r\n]++):[ \t]*+((?:[^\r]*[^\r \t])?)")
-TRAILER = re.compile(FIELD + rb"\r\n")
+REQUEST_LINE = re.compile(TOKEN + rb" [!-~]++ HTTP/1\.[01]")
+FIELD = re.compile(rb"(" + TOKEN + rb"):([\t -~\x80-\xff]*+)")
 QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*+"'
 EXTENSION = rb"[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN + rb"|" + QUOTED + rb"))?"
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})(?:" + EXTENSION + rb")*\r\n")
@@ -32,11 +32,17 @@ LENGTH = re.compile("[0-9]{1,18}")
 # CR, a NUL.
 HOPELESS = re.compile(rb"\A[^!#$%&'*+\-.^_`|~0-9A-Za-z]|(?<!\r)\n|\x00")
 
+MALFORMED = "this is no request of HTTP/1.1 (RFC 9112)"
+
 MAX_CHUNK_LINE = 1024  # bytes, extensions included
+
+# The fields that say where a request ends and how the connection goes on.
+FRAMING = frozenset({"host", "connection", "expect", "transfer-encoding", "content-length"})
+REMEMBERED_FIELDS = 512  # a client sends most of its fields again with each request
 
 
 class StrictHttp(Http):
-    """Reads requests strictly; answers are Sanic's.
+    """Reads requests strictly, and writes the head of a Success; other answers are Sanic's.
 
     No request changes the protocol of its connection: `Upgrade` and CONNECT are ignored and refused like any field and
     any method. Sanic would stop counting the time of a request with `Upgrade: websocket`.
@@ -46,6 +52,7 @@ class StrictHttp(Http):
 
     amid_chunks: bool  # whether the CRLF of a chunk's data is due
     recv_buffer: bytearray
+    response_func: Any
     request_body: Any  # "chunked", or whether there is more of it
     request_bytes: Any  # of the body: as many as the head said, or those of the chunks so far
     request_bytes_left: Any
@@ -57,18 +64,21 @@ class StrictHttp(Http):
     async def http1_request_header(self) -> None:
         """Read the next request up to its body. Raises SanicException for what is no request, or too large."""
         try:
-            end = await self.find_end_of_head()
+            end = self.recv_buffer.find(b"\r\n\r\n", 1)
+            if not 0 < end < self.HEADER_MAX_SIZE or self.recv_buffer.startswith(b"\r"):
+                end = await self.find_end_of_head()
         except CancelledError:
             # Sanic takes one for there.
             self.create_empty_request()
             raise
         head = bytes(self.recv_buffer[:end])
-        if HEAD.fullmatch(head) is None:
-            refuse("this is no request of HTTP/1.1 (RFC 9112)")
-        line, _, fields = head.decode(errors="surrogateescape").partition("\r\n")
-        method, target, version = line.split(" ")
-        headers = Header(FIELDS.findall(fields))
-        length = self.frame(version, headers)
+        line, *lines = head.split(b"\r\n")
+        if REQUEST_LINE.fullmatch(line) is None:
+            refuse(MALFORMED)
+        method, target, version = line.decode("ascii").split(" ")
+        fields = [*map(read_field, lines)]
+        headers = Header(fields)
+        length = self.frame(version, fields)
         if not target.startswith("/"):
             target = in_origin_form(method, target, headers)
         self.url = target
@@ -96,7 +106,7 @@ class StrictHttp(Http):
     async def find_end_of_head(self) -> int:
         """Wait for a whole head; where in the buffer its empty line begins."""
         buffer = self.recv_buffer
-        if buffer[:1] == b"\r":
+        if buffer.startswith(b"\r"):
             # One empty line before a request is left out (RFC 9112, 2.2); some clients end a body with it.
             while len(buffer) < 2:
                 await self._receive_more()
@@ -110,37 +120,39 @@ class StrictHttp(Http):
         begin = 0
         while (end := buffer.find(b"\r\n\r\n", begin)) < 0 and len(buffer) < self.HEADER_MAX_SIZE:
             if HOPELESS.search(buffer, begin):
-                refuse("this is no request of HTTP/1.1 (RFC 9112)")
+                refuse(MALFORMED)
             begin = max(0, len(buffer) - 3)
             await self._receive_more()
         if not 0 <= end < self.HEADER_MAX_SIZE:
             raise PayloadTooLarge("Request header exceeds the size limit")
         return end
 
-    def frame(self, version: str, headers: Header) -> int | None:
+    def frame(self, version: str, fields: list[tuple[str, str]]) -> int | None:
         """Note how the connection goes on; how many bytes the body has, None for a chunked one.
 
         Raises BadRequest for fields that contradict each other or are not defined, ExpectationFailed for an `Expect` of
         something else than `100-continue`.
         """
         is_new = version == "HTTP/1.1"
-        hosts = headers.getall("host", ())
+        given: dict[str, list[str]] = {}
+        for name, value in fields:
+            if name in FRAMING:
+                given.setdefault(name, []).append(value)
+        hosts = given.get("host", ())
         if len(hosts) > 1 or (is_new and not hosts):
             refuse("Host must be given once")
-        if hosts and HOST.fullmatch(hosts[0]) is None:
-            refuse("Host is no host")
-        options = headers.getall("connection", None)
+        options = given.get("connection")
         if options is None:
             self.keep_alive = is_new
         else:
             wanted = {option.strip(" \t").lower() for option in ",".join(options).split(",")}
             self.keep_alive = "close" not in wanted and (is_new or "keep-alive" in wanted)
-        expected = headers.getall("expect", None)
+        expected = given.get("expect")
         if expected and is_new:
             if [each.lower() for each in expected] != ["100-continue"]:
                 raise ExpectationFailed(f"Unknown Expect: {', '.join(expected)}")
             self.expecting_continue = True
-        codings, lengths = headers.getall("transfer-encoding", None), headers.getall("content-length", None)
+        codings, lengths = given.get("transfer-encoding"), given.get("content-length")
         if codings is not None:
             if lengths is not None:
                 refuse("Transfer-Encoding and Content-Length exclude each other")
@@ -194,7 +206,7 @@ class StrictHttp(Http):
         left = self.HEADER_MAX_SIZE
         while not size and (line := await self.read_line(left)) != b"\r\n":
             left -= len(line)
-            if TRAILER.fullmatch(line) is None:
+            if not line.endswith(b"\r\n") or FIELD.fullmatch(line[:-2]) is None:
                 self.refuse_body()
 
     async def read_line(self, most: int = MAX_CHUNK_LINE) -> bytes:
@@ -210,11 +222,36 @@ class StrictHttp(Http):
         del buffer[: end + 1]
         return line
 
+    async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
+        """Send the head of an answer, with the body or the first slice of it."""
+        answer = self.response
+        if not isinstance(answer, Success) or not answer.body or self.head_only or self.expecting_continue:
+            await super().http1_response_header(data, end_stream)
+            return
+        begin = data or answer.body
+        self.response_bytes_left = len(answer.body) - len(begin)
+        self.response_func = self.http1_response_normal if self.response_bytes_left else None
+        await self._send(answer.head(self.keep_alive) + begin)
+        self.stage = Stage.RESPONSE if self.response_bytes_left else Stage.IDLE
+
     def refuse_body(self) -> NoReturn:
         """Read nothing more of a body: where it ends is not known."""
         self.keep_alive = False
         self.request_body = None
         refuse("the body is not chunked as RFC 9112 says")
+
+
+@lru_cache(REMEMBERED_FIELDS)
+def read_field(line: bytes) -> tuple[str, str]:
+    """The name, in small letters, and the value of a line of the head. Raises BadRequest."""
+    match = FIELD.fullmatch(line)
+    if match is None:
+        refuse(MALFORMED)
+    name = match[1].decode("ascii").lower()
+    value = match[2].decode(errors="surrogateescape").strip(" \t")
+    if name == "host" and HOST.fullmatch(value) is None:
+        refuse("Host is no host")
+    return name, value
 
 
 def refuse(reason: str) -> NoReturn:

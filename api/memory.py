@@ -36,7 +36,7 @@ class Budget:
             self.total -= self.held.pop(connection, 0)
 
     def make_room(self) -> None:
-        self.held = {connection: self.measure(connection) for connection in self.held}
+        self.held = {connection: size for connection in self.held if (size := self.measure(connection))}
         self.total = sum(self.held.values())
         for connection in [*self.held]:
             if self.total <= self.limit * 3 // 4 or len(self.held) == 1:

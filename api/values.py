@@ -25,6 +25,8 @@ MAX_NUMBER = 4096  # digits, and exponent, of a number in metadata, which may ha
 MAX_METADATA = 4 * 4096
 MAX_DEPTH = 256  # of metadata's lists and objects
 
+# How almost every id and amount is spelled: without zeros in front, and far below every bound.
+ORDINARY = re.compile("[1-9][0-9]{0,17}")
 HEX_QUANTITY = re.compile("0x[0-9a-fA-F]+")
 MAX_HEX_DIGITS = 64  # of 2^256 - 1
 EXPONENT = re.compile("[eE][+-]?0*([0-9]*)")
@@ -129,6 +131,8 @@ def number_of_zeros(number: Number) -> int:
 
 
 def id_fault(value: object) -> str | None:
+    if isinstance(value, str) and ORDINARY.fullmatch(value):
+        return None
     digits = digits_of(value)
     if digits is None or digits == "":
         return "must be given" if value is MISSING or value is None else "must be a positive integer"
@@ -155,12 +159,16 @@ def wait_fault(value: object) -> str | None:
 
 
 def read_id(value: object) -> Reading:
+    if isinstance(value, str) and ORDINARY.fullmatch(value):
+        return right(value)
     found = id_fault(value)
     return wrong(found) if found else right(significant(str(value)))
 
 
 def read_amount(value: object) -> Reading:
     """An amount in decimal digits, or as a hex quantity (Ethereum's JSON-RPC, "0x1f")."""
+    if isinstance(value, str) and ORDINARY.fullmatch(value):
+        return right(value)
     if value is MISSING or value is None:
         return wrong("must be given")
     digits = digits_of(value)

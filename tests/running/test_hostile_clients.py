@@ -15,7 +15,7 @@ from bench.hostile import ATTACKS, MIB, under_attack
 from bench.ledgers import Ledger, served, workspace
 from bench.load import Group
 from tests.running.commands import serving
-from tests.support import Database
+from tests.support import Database, until
 
 MOST_PRIVATE = 300 * MIB  # bytes
 
@@ -42,7 +42,8 @@ def test_another_client_is_served_beside_a_hostile_one(kind: str, ledger: Ledger
 def test_the_memory_of_large_requests_is_given_back(ledger: Ledger, groups: list[Group]) -> None:
     for kind in ("15 MiB of lines of emoji", "15 MiB of ones instead of lines"):
         under_attack(ledger, groups, kind, seconds=1, before=1)
-    assert ledger.worker.memory_info().rss < 150 * MIB
+    # What its clients had begun when they were stopped is still being read and decoded.
+    until(lambda: ledger.worker.memory_info().rss < 100 * MIB, "a worker of less than 100 MiB")
 
 
 FEW = """
@@ -85,7 +86,7 @@ def test_a_connection_too_many_is_refused_and_the_others_are_served(port: int) -
 
 
 def read_so_far(client: socket.socket) -> None:
-    """Return when the service has read what others sent: each turn of its loop reads some of what waits, and answers."""
+    """Return when the service has read what others sent: each turn of its loop reads some of it, and answers."""
     for _ in range(20):
         client.sendall(LIVE)
         assert client.recv(65536).startswith(b"HTTP/1.1 200")

@@ -1,0 +1,74 @@
+"""Answers: what is sent in pieces, and what is written without Sanic's looking at each header."""
+
+from collections.abc import Coroutine
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
+
+from sanic import HTTPResponse
+from sanic.compat import Header
+from sanic.exceptions import RequestCancelled
+from sanic.headers import format_http1_response
+
+if TYPE_CHECKING:
+    from sanic.http import Http
+
+    from api.connection import Connection
+
+# Bytes of an answer that are handed over at a time, and again as its client reads them.
+SLICE = 64 << 10
+
+
+class Answer(HTTPResponse):
+    """An answer that is handed over slice by slice, as its client reads it."""
+
+    shared = False  # whether all clients get the same body, so that one which is not read takes no memory of its own
+
+    def send(self, data: Any = None, end_stream: bool | None = None) -> Coroutine[Any, Any, None]:
+        if data is None and self.body is not None and len(self.body) > SLICE:
+            return self.send_slices(self.body)
+        return super().send(data, end_stream)
+
+    async def send_slices(self, body: bytes) -> None:
+        self.headers["content-length"] = str(len(body))
+        connection = cast("Connection", cast("Http", self.stream).protocol)
+        rest = memoryview(body)
+        try:
+            while rest:
+                await super().send(cast("Any", rest[:SLICE]), len(rest) <= SLICE)
+                rest = rest[SLICE:]
+        except RequestCancelled:
+            cast("Any", self.stream).response_func = None  # the client has gone: what follows goes nowhere
+            raise
+        connection.answered()
+
+
+class SharedAnswer(Answer):
+    """An answer with the same body for all clients."""
+
+    shared = True
+
+
+class Success(Answer):
+    """An answer whose headers are made of numbers, paths and words of ours: nothing in them can end a line.
+
+    Sanic looks for that in each of them, and keeps them where one may be given twice, which takes as long as reading
+    the request.
+    """
+
+    def __init__(self, body: bytes, status: int, headers: dict[str, str], content_type: str | None = None) -> None:
+        super().__init__(body, status, content_type=content_type)
+        self.headers = cast("Header", headers)
+
+    def head(self, keep_alive: bool) -> bytes:
+        """What is sent before the body, which is not empty."""
+        self.headers["content-length"] = str(len(self.body or b""))
+        fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        connection = "keep-alive" if keep_alive else "close"
+        return (
+            f"{status_line(self.status)}{fields}connection: {connection}\r\ncontent-type: {self.content_type}\r\n\r\n"
+        ).encode("ascii")
+
+
+@cache
+def status_line(status: int) -> str:
+    return format_http1_response(status, ()).decode().removesuffix("\r\n")
