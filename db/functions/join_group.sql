@@ -44,15 +44,16 @@ begin
     perform refuse_unknown_group(group_id);
   end if;
 
-  -- A username from before usernames were composed counts, too.
+  -- A username from before usernames were composed counts, too; one of ASCII has one spelling.
   insert into participants (group_id, username, amount)
   select
     join_group.group_id,
     normalize(join_group.username, NFC),
     join_group.amount
-  where participant_named(
-    join_group.group_id, array_remove(spellings(join_group.username), normalize(join_group.username, NFC))
-  ) is null
+  where octet_length(join_group.username) = char_length(join_group.username)
+    or participant_named(
+      join_group.group_id, array_remove(spellings(join_group.username), normalize(join_group.username, NFC))
+    ) is null
   on conflict do nothing
   returning participants.username, participants.id, participants.group_id, participants.amount
   into joined.username, joined.id, joined.group_id, joined.amount;

@@ -5,6 +5,8 @@ create or replace function ledger.metadata_fault(
 language sql immutable parallel safe
 as $$
   select case
+    when metadata_fault.metadata is null
+    then null
     when jsonb_typeof(metadata_fault.metadata) <> 'object'
     then 'must be an object'
     -- Only zeros and numbers with an exponent can be much longer as text than they were given: 0e-4096, 1e4096.

@@ -8,6 +8,9 @@ as $$
   select case
     when name_fault.name is null
     then 'must be given'
+    -- Most names are of ASCII alone.
+    when octet_length(name_fault.name) <= 255 and name_fault.name collate "C" ~ '^[ -~]*[!-~][ -~]*$'
+    then null
     -- No character in NFC stands for more than four others, so what is much longer need not be normalized.
     when char_length(name_fault.name) > 4 * 255
     then 'must have at most 255 characters'

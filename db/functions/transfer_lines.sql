@@ -5,12 +5,10 @@ create or replace function ledger.transfer_lines(
 language plpgsql immutable
 as $$
 declare
-  -- Most lists give ids and amounts as strings, which take less to read.
-  strings boolean := not transfers @? '$[*] ? (@.from.type() != "string" || @.to.type() != "string" || @.amount.type() != "string")';
-  lines   ledger.transfer_lines;
-  valid   boolean;
-  fields  text[];
-  faults  text[];
+  lines  ledger.transfer_lines;
+  valid  boolean;
+  fields text[];
+  faults text[];
 begin
   select
     bool_and((
@@ -28,20 +26,39 @@ begin
     lines.amounts,
     lines.metadatas
   from (
+    -- 1e131071 is stored in a few bytes and written in 131,072, so numbers are not written out.
     select
       t.line,
       t.item,
-      ledger.spelled_id(t.from_id) as from_id,
-      ledger.spelled_id(t.to_id) as to_id,
-      ledger.spelled_amount(t.amount) as amount,
+      case
+        when t.from_number is null
+        then ledger.spelled_id(t.from_text)
+        when t.from_number between 1 and 9223372036854775807 and scale(t.from_number) = 0
+        then t.from_number::bigint
+      end as from_id,
+      case
+        when t.to_number is null
+        then ledger.spelled_id(t.to_text)
+        when t.to_number between 1 and 9223372036854775807 and scale(t.to_number) = 0
+        then t.to_number::bigint
+      end as to_id,
+      case
+        when t.amount_number is null
+        then ledger.spelled_amount(t.amount_text)
+        when t.amount_number between 0 and 1e78 and scale(t.amount_number) = 0
+        then t.amount_number
+      end as amount,
       t.metadata
     from (
       select
         i.line,
         case when jsonb_typeof(i.item) = 'object' then i.item else '{"": ""}' end as item,
-        case when strings then i.item ->> 'from' else ledger.spelled_json(i.item -> 'from') end as from_id,
-        case when strings then i.item ->> 'to' else ledger.spelled_json(i.item -> 'to') end as to_id,
-        case when strings then i.item ->> 'amount' else ledger.spelled_json(i.item -> 'amount') end as amount,
+        case when jsonb_typeof(i.item -> 'from') = 'string' then i.item ->> 'from' end as from_text,
+        case when jsonb_typeof(i.item -> 'from') = 'number' then (i.item -> 'from')::numeric end as from_number,
+        case when jsonb_typeof(i.item -> 'to') = 'string' then i.item ->> 'to' end as to_text,
+        case when jsonb_typeof(i.item -> 'to') = 'number' then (i.item -> 'to')::numeric end as to_number,
+        case when jsonb_typeof(i.item -> 'amount') = 'string' then i.item ->> 'amount' end as amount_text,
+        case when jsonb_typeof(i.item -> 'amount') = 'number' then (i.item -> 'amount')::numeric end as amount_number,
         nullif(i.item -> 'metadata', 'null') as metadata
       from jsonb_array_elements(transfer_lines.transfers) with ordinality as i (item, line)
       -- Each value is read once, and not once for each place that asks for it.

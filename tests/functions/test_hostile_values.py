@@ -4,6 +4,7 @@ jsonb keeps 1e4096 in a few bytes and writes 4,097 digits. What a refusal costs 
 process has held.
 """
 
+import json
 from pathlib import Path
 
 import psycopg
@@ -105,6 +106,49 @@ def test_a_shared_call_leaves_them_aside(database, people, bomb):
 def test_a_number_of_a_line_is_written_out_only_where_it_may_be_an_amount(ledger, value, spelled):
     with behind(ledger):
         assert one(ledger, "select ledger.spelled_json(%s)", [value]) == (spelled,)
+
+
+@pytest.mark.parametrize("name", ["from", "to", "amount"])
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        *(("1", 1), ("1e2", 100), ("9223372036854775807", 2**63 - 1), ('"7"', 7), ('"007"', 7)),
+        *(("9223372036854775808", 2**63), ("1e77", 10**77), (f"1{'0' * 77}", 10**77), ("1e78", None), ("1e79", None)),
+        *(("1.0", None), ("1.5", None), ("10e-1", None), ("0", None), ("-0", None), ("-1", None), ('"1.0"', None)),
+        *(("1e131071", None), ("-1e131071", None), ("1e-16383", None), ("0e-16383", None), ("[[[1e131071]]]", None)),
+        *(("true", None), ("null", None), ("[1]", None), ("{}", None), ('""', None)),
+    ],
+)
+def test_a_line_is_read_as_a_number_or_as_its_digits(ledger, name, value, read):
+    line = {"from": "8", "to": "9", "amount": "5"} | {name: value}
+    lines = f"[{{{','.join(f'{json.dumps(member)}: {given}' for member, given in line.items())}}}]"
+    if name != "amount" and read is not None and read >= 2**63:
+        read = None
+    query = f"select l.{name}{'s' if name == 'amount' else '_ids'}[1] from ledger.transfer_lines(%s::jsonb) as l"
+    with behind(ledger):
+        if read is None:
+            assert fields(refused(ledger, "LG001", query, [lines])) == [f"transfers[0].{name}"]
+        else:
+            assert one(ledger, query, [lines]) == (read,)
+
+
+def test_nobody_looks_at_metadata_that_are_not_there(ledger):
+    """A look takes several times as long as what a line takes otherwise."""
+    group = create(ledger, "ETH")
+    alice, bob = join(ledger, group, "alice", 100), join(ledger, group, "bob", 100)
+    with behind(ledger):
+        ledger.execute("set local track_functions = 'pl'")
+    transfer(ledger, group, alice, bob, 1)
+    lines = json.dumps([{"from": alice, "to": bob, "amount": 1}] * 3)
+    ledger.execute("select ledger.transfer_all(%s, %s)", [group, lines])
+    ledger.execute(
+        f"select ledger.transfer_each('{{{group},{group}}}', '{{{alice},{bob}}}', '{{{bob},{alice}}}', '{{1,1}}')"
+    )
+    with behind(ledger):
+        ledger.execute("select ledger.metadata_fault('{}')")
+        query = "select sum(pg_stat_get_xact_function_calls(oid)) from pg_proc where proname = %s"
+        assert one(ledger, query, ["transfer_each"]) == (1,)
+        assert one(ledger, query, ["metadata_is_long"]) == (None,)
 
 
 NUMBERS = st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?([0-9]{1,2}|[34][0-9]{3}))?", fullmatch=True)
