@@ -302,7 +302,11 @@ class Database:
     async def connect(self, name: str) -> psycopg.AsyncConnection:
         """A connection of no pool. Raises psycopg.Error."""
         connection = await Connection.connect(self.conninfo, autocommit=True, application_name=f"{self.name} {name}")
-        await self.configure(connection)
+        try:
+            await self.configure(connection)
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     async def configure(self, connection: psycopg.AsyncConnection) -> None:
