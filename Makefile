@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Those that had shipped before it was looked at are as they are; a roll-back takes away what others may use by its nature.
 TO_LINT = $(filter-out $(foreach n,1 2 3 4 5 6,db/migrations/000$(n).%) %.rollback.sql,$(wildcard db/migrations/*.sql))
 
-.PHONY: help run test fuzz lint format bench bench-full chaos audit migration manifest clean
+.PHONY: help run test check fuzz lint format bench bench-full chaos audit migration manifest clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -21,6 +21,9 @@ run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (LEDGER_
 
 test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)
 	@PG="$(PG)" $(BIN)/python -m pytest -n 2 --dist worksteal $(args)
+
+check: $(VENV)/installed ## Run the tests that a change of one function can break: make check f=transfer
+	@PG="$(PG)" $(BIN)/python -m db.check '$(f)'
 
 fuzz: $(VENV)/installed ## Hold the service against its OpenAPI description with more than 20,000 generated requests
 	@EXAMPLES=500 $(BIN)/python -m pytest -s tests/openapi/test_generated_requests.py -k described
@@ -46,8 +49,9 @@ audit: ## Look up whether anything that is pinned has a known hole (asks PyPI)
 	@env -u PIP_CONSTRAINT $(VENV)/audit/bin/pip install --quiet pip-audit
 	@$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
-migration: ## Freeze changed functions into a migration: make migration name=refuse-overflow
-	@$(PYTHON) db/freeze.py '$(name)'
+migration: $(VENV)/installed ## Freeze changed functions into a migration: make migration name=refuse-overflow (new=1: leave the newest as it is)
+	@$(BIN)/python db/freeze.py $(if $(new),--new) '$(name)'
+	@$(BIN)/python -m db.manifest
 
 manifest: $(VENV)/installed ## Write down what schema the migrations make, for `ledger verify`: after each change of them
 	@$(BIN)/python -m db.manifest

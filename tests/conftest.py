@@ -1,4 +1,4 @@
-"""One PostgreSQL for the whole run, a template that the migrations build, and databases cloned from it.
+"""One PostgreSQL for the whole run, a template that the migrations and the functions' files build, and clones of it.
 
     ledger    a connection as the serving role, in a transaction that is rolled back: for rules
     owner     the same as the superuser: for privileges, and for a look behind the functions
@@ -23,6 +23,7 @@ from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
 
 from api import embedded, migrate
+from db import freeze
 from tests.support import Database, faults
 
 VERSION = int(os.environ.get("PG") or 18)
@@ -77,6 +78,9 @@ def server() -> Iterator[Server]:
 def build_template(*, host: str, port: int, user: str, dbname: str, **_: object) -> None:
     migrate.migrate(psycopg.conninfo.make_conninfo(host=host, port=port, user=user, dbname=dbname))
     with psycopg.connect(host=host, port=port, user=user, dbname=dbname, autocommit=True) as admin:
+        # What was edited and is not frozen yet is what the tests call.
+        with admin.transaction():
+            admin.execute(freeze.edits())
         for role, attributes in ROLES.items():
             admin.execute(sql.SQL("create role {} " + attributes).format(sql.Identifier(role)))
 

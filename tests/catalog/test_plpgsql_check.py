@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from api import embedded, migrate
+from db import freeze
 
 try:
     FOUND = (embedded.binaries(15).parent / "lib" / "plpgsql_check.so").is_file()
@@ -28,6 +29,8 @@ def checked() -> Iterator[psycopg.Connection]:
     with tempfile.TemporaryDirectory(prefix="ledger-") as data, embedded.running(Path(data), 15):
         migrate.migrate(embedded.url(Path(data)))
         with psycopg.connect(embedded.url(Path(data)), autocommit=True) as admin:
+            with admin.transaction():
+                admin.execute(freeze.edits())
             admin.execute("create extension plpgsql_check")
             yield admin
 

@@ -1,4 +1,4 @@
-"""`make migration name=why`: what it writes applies through yoyo, and rolls back to what was there."""
+"""`make migration name=why`: the migration applies through yoyo, and rolls back to what was there before."""
 
 import re
 import shutil
@@ -12,7 +12,7 @@ import pytest
 
 from api import migrate
 from db import freeze
-from tests.migrations.steps import fingerprint, fingerprint_of, run
+from tests.migrations.steps import ROOT, fingerprint, fingerprint_of, run
 from tests.support import Database
 
 HEALTH = freeze.FUNCTIONS / "health.sql"
@@ -21,14 +21,19 @@ NEW = HEALTH.read_text().replace("ledger.health", "ledger.greet").replace("'ok'"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of db/ to change."""
+    """A copy of db/ to change, whose migrations are all released."""
     folder = tmp_path / "db"
     shutil.copytree(freeze.DB, folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(migrate, "MIGRATIONS", folder / "migrations")
+    release(folder)
     return folder
 
 
-def frozen(folder: Path, why: str = "try-it") -> tuple[Path, Path]:
+def release(folder: Path) -> None:
+    (folder / "RELEASED").write_text(f"{freeze.number(freeze.scripts(folder / 'migrations')[-1]):04}\n")
+
+
+def frozen(folder: Path, why: str = "try-it") -> tuple[Path, ...]:
     return freeze.freeze(why, folder / "functions", folder / "migrations")
 
 
@@ -159,6 +164,7 @@ def test_two_in_a_row_build_on_each_other(folder, database: Database):
     for why, change in (("add-greet", add), ("add-a-parameter", add_parameter), ("drop-health", remove)):
         change(folder)
         scripts.append(frozen(folder, why)[0])
+        release(folder)
         assert migrate.migrate(conninfo) == [scripts[-1].stem]
         states.append(functions(conninfo))
         assert states[-1] == made_by(folder, conninfo)
@@ -225,6 +231,109 @@ def test_refuses_a_file_that_does_not_create_its_one_function(folder, text):
         frozen(folder)
 
 
+BY_HAND = "alter table ledger.groups set (fillfactor = 90);\n"
+BACK_BY_HAND = "alter table ledger.groups reset (fillfactor);\n"
+
+
+def test_an_unreleased_migration_is_rewritten(folder, database: Database):
+    conninfo = database.url(database.admin)
+    before = fingerprint_of(conninfo)
+    script, rollback = add_and_freeze(folder)
+    # Between two functions, where somebody has put it.
+    for file, statement in ((script, BY_HAND), (rollback, BACK_BY_HAND)):
+        (first, second) = file.read_text().split("-- >>> db/functions/health.sql\n")
+        file.write_text(f"{first}{statement}\n-- >>> db/functions/health.sql\n{second}")
+    edit(folder, "health", "select 'fine'", "select 'well'")
+    add_parameter(folder)
+    add_default(folder)
+    (folder / "functions" / "greet.sql").unlink()
+    assert frozen(folder) == frozen_paths(folder) == (script, rollback)
+
+    for file in (script, rollback):
+        assert [name for name, _ in freeze.SECTION.findall(file.read_text())] == ["health", "name_fault"]
+    assert freeze.frozen(folder / "migrations") == freeze.current(folder / "functions")
+    expected = made_by(folder, conninfo)
+    assert migrate.migrate(conninfo) == [script.stem]
+    assert functions(conninfo) == expected
+    assert fingerprint_of(conninfo)["relations"] != before["relations"]
+    run(conninfo, script.stem, "rollback")
+    assert fingerprint_of(conninfo) == before
+
+
+def add_and_freeze(folder: Path) -> tuple[Path, ...]:
+    add(folder)
+    change_body(folder)
+    return frozen(folder)
+
+
+def frozen_paths(folder: Path) -> tuple[Path, Path]:
+    script = freeze.scripts(folder / "migrations")[-1]
+    return script, freeze.rollback_of(script)
+
+
+def test_functions_join_a_migration_that_is_written_by_hand(folder, database: Database):
+    conninfo = database.url(database.admin)
+    before = fingerprint_of(conninfo)
+    last = freeze.scripts(folder / "migrations")[-1]
+    script = folder / "migrations" / f"{freeze.number(last) + 1:04}.by-hand.sql"
+    timeout = "set local lock_timeout = '5s';\n"
+    script.write_text(f"-- By hand.\n-- depends: {last.stem}\n\n{timeout}{BY_HAND}")
+    freeze.rollback_of(script).write_text(f"-- Undo: by hand.\n\n{timeout}{BACK_BY_HAND}")
+    change_body(folder)
+    assert frozen(folder) == (script, freeze.rollback_of(script))
+    assert migrate.migrate(conninfo) == [script.stem]
+    assert functions(conninfo) == made_by(folder, conninfo)
+    run(conninfo, script.stem, "rollback")
+    assert fingerprint_of(conninfo) == before
+
+    edit(folder, "health", "select 'fine'", "select 'ok'")
+    frozen(folder)
+    assert not freeze.SECTION.search(script.read_text())
+    assert BY_HAND in script.read_text()
+
+
+def test_a_migration_of_which_nothing_is_left_is_removed(folder):
+    before = sorted(folder.rglob("*"))
+    add_and_freeze(folder)
+    (folder / "functions" / "greet.sql").unlink()
+    edit(folder, "health", "select 'fine'", "select 'ok'")
+    assert frozen(folder) == ()
+    assert sorted(folder.rglob("*")) == before
+    with pytest.raises(freeze.FreezeError):
+        frozen(folder)
+
+
+def test_a_new_one_can_be_begun_before_a_release(folder):
+    first, _ = add_and_freeze(folder)
+    text = first.read_text()
+    add_parameter(folder)
+    second, _ = freeze.freeze("second", folder / "functions", folder / "migrations", anew=True)
+    assert freeze.number(second) == freeze.number(first) + 1
+    assert first.read_text() == text
+    assert f"-- depends: {first.stem}\n" in second.read_text()
+
+
+def test_tests_call_a_function_as_its_file_says(tmp_path):
+    """A rule that is broken in its file, and nowhere else, fails its tests."""
+    for part in ("api", "bench", "db", "seeds", "tests", "pyproject.toml"):
+        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, tmp_path / part)
+    function = tmp_path / "db" / "functions" / "get_group.sql"
+    function.write_text(function.read_text().replace("\nbegin\n", "\nbegin\n  raise exception 'broken';\n"))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "tests/functions/test_get_group.py",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=120)
+    assert done.returncode == 1
+    assert "broken" in done.stdout
+
+
 def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, folder / "freeze.py", *arguments], text=True, capture_output=True, timeout=30
@@ -240,9 +349,22 @@ def test_the_command_prints_what_it_wrote(folder):
     assert all(path.is_file() for path in paths)
 
 
+def test_the_command_says_that_an_unreleased_migration_was_rewritten(folder):
+    change_body(folder)
+    written = command(folder, "say-fine").stdout
+    edit(folder, "health", "select 'fine'", "select 'well'")
+    done = command(folder, "say-well")
+    assert (done.returncode, done.stdout) == (0, written)
+    assert "new=1" in done.stderr
+    edit(folder, "health", "select 'well'", "select 'ok'")
+    done = command(folder)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "removed" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["Bad Name"], ["nothing-changed"]])
 def test_the_command_says_what_is_wrong(folder, arguments):
     done = command(folder, *arguments)
-    assert done.returncode == 1
+    assert done.returncode in (1, 2)
     assert done.stderr
     assert "Traceback" not in done.stderr
