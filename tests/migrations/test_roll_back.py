@@ -1,11 +1,13 @@
 """Each migration can be undone and applied again, on an empty ledger and with money in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import psycopg
 import pytest
 
 from api import embedded, migrate
+from tests.conftest import Server, janitor
 from tests.migrations.steps import (
     NAMES,
     apply,
@@ -18,14 +20,36 @@ from tests.migrations.steps import (
     roll_back,
     run,
 )
-from tests.support import Database
 
 pytestmark = pytest.mark.parametrize("name", NAMES)
 
 
+@pytest.fixture(scope="session")
+def before(server: Server, template: object) -> Callable[[str], str]:
+    """Return the name of a database with every migration that comes before one; each is made once."""
+
+    @cache
+    def made_before(name: str) -> str:
+        place = NAMES.index(name)
+        database = f"ledger_before_{place + 1}"
+        with server.database("postgres").connect(embedded.ADMIN) as admin:
+            origin = made_before(NAMES[place - 1]) if place else "template1"
+            admin.execute(f"create database {database} template {origin}")
+        conninfo = server.database(database).url(embedded.ADMIN)
+        if place:
+            apply(conninfo, NAMES[place - 1])
+        else:
+            apply_before(conninfo, name)
+        return database
+
+    return made_before
+
+
 @pytest.fixture
-def conninfo(template, empty: Database) -> str:
-    return empty.url(embedded.ADMIN)
+def conninfo(server: Server, before: Callable[[str], str], name: str) -> Iterator[str]:
+    """A database of the test's own with every migration that comes before the one it is about."""
+    with janitor(server, "ledger_migrated", before(name)):
+        yield server.database("ledger_migrated").url(embedded.ADMIN)
 
 
 def refusal_of(call: Callable[[], object]) -> psycopg.errors.Diagnostic | None:
@@ -42,7 +66,6 @@ def roles(conninfo: str) -> set[str]:
 
 
 def test_on_an_empty_ledger_the_schema_is_as_before_and_can_be_applied_again(conninfo, name):
-    apply_before(conninfo, name)
     before = fingerprint_of(conninfo)
     apply(conninfo, name)
     after = fingerprint_of(conninfo)
@@ -58,7 +81,6 @@ def test_on_an_empty_ledger_the_schema_is_as_before_and_can_be_applied_again(con
 
 
 def test_with_money_in_the_tables_no_value_is_lost_or_nothing_changes(conninfo, name):
-    apply_before(conninfo, name)
     apply(conninfo, name)
     put_data_in(conninfo)
     schema, values, marks = fingerprint_of(conninfo), contents(conninfo), marked(conninfo)
@@ -75,7 +97,6 @@ def test_with_money_in_the_tables_no_value_is_lost_or_nothing_changes(conninfo, 
 
 
 def test_a_run_killed_before_the_mark_can_apply_again(conninfo, name):
-    apply_before(conninfo, name)
     run(conninfo, name, "apply")
     once = fingerprint_of(conninfo)
     put_data_in(conninfo)
@@ -86,7 +107,6 @@ def test_a_run_killed_before_the_mark_can_apply_again(conninfo, name):
 
 
 def test_a_roll_back_killed_before_the_mark_can_run_again(conninfo, name):
-    apply_before(conninfo, name)
     apply(conninfo, name)
     run(conninfo, name, "rollback")
     once = fingerprint_of(conninfo)
