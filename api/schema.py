@@ -1,5 +1,6 @@
 """Compare the schema of a database with what the migrations make of it: db/schema.txt, which `make manifest` writes."""
 
+import re
 from collections.abc import Iterable
 
 import psycopg
@@ -10,6 +11,8 @@ from api.resources import RESOURCES
 
 MANIFEST = RESOURCES / "db" / "schema.txt"
 CATALOG = RESOURCES / "db" / "catalog.sql"
+
+NUMBERED = re.compile(r"[0-9]{4}\.")
 
 # How long a migration that is under way is waited for, in seconds.
 LOCK_TIMEOUT = 5
@@ -43,19 +46,22 @@ def why_not_compared(connection: psycopg.Connection) -> str | None:
     select n.nspname, c.relname, has_table_privilege(c.oid, 'select')
     from pg_class as c
     join pg_namespace as n on n.oid = c.relnamespace
-    where c.oid = coalesce(to_regclass('public._yoyo_migration'), to_regclass('_yoyo_migration'))
+    where c.oid in (to_regclass('public._yoyo_migration'), to_regclass('_yoyo_migration'))
     """
-    found = connection.execute(query).fetchone()
-    if found is None:
+    found = connection.execute(query).fetchall()
+    if not found:
         return "it is not noted which migrations were applied"
-    *table, readable = found
-    if not readable:
-        return f"{connection.info.user} may not read which migrations were applied"
-    rows = connection.execute(sql.SQL("select migration_id from {}").format(sql.Identifier(*table))).fetchall()
-    applied, own = {name for (name,) in rows}, {migration.id for migration in migrate.shipped()}
+    own = {migration.id for migration in migrate.shipped()}
+    applied: set[str] = set()
+    for *table, readable in found:
+        if not readable:
+            return f"{connection.info.user} may not read which migrations were applied"
+        rows = connection.execute(sql.SQL("select migration_id from {}").format(sql.Identifier(*table))).fetchall()
+        applied |= {name for (name,) in rows}
     if pending := sorted(own - applied):
         return f"the database lacks {', '.join(pending)}"
-    if newer := sorted(applied - own):
+    # Another application may share yoyo's tables.
+    if newer := sorted(name for name in applied - own if NUMBERED.match(name) and name > max(own)):
         return f"the database is of another release, with {', '.join(newer)}"
     return None
 

@@ -1,6 +1,6 @@
 -- What a release fixes of every object of the schema, as (object, aspect, value): the same on each version of PostgreSQL that
 -- is supported. db/schema.txt has it as the migrations leave it. Left out is what belongs to the site: who is a member of
--- the roles, and how a table is stored and vacuumed.
+-- the roles, how a table or an index is stored and vacuumed, and statistics.
 with schemas as (
   select n.* from pg_namespace as n where n.nspname = 'ledger'
 ), roles as (
@@ -93,8 +93,8 @@ union all
 select
   r.object,
   'numbers',
-  format('%s from %s by %s, %s to %s%s', s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax,
-    case when s.seqcycle then ', again and again' end)
+  format('%s from %s by %s, %s to %s, %s at a time%s', s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmin, s.seqmax,
+    s.seqcache, case when s.seqcycle then ', again and again' end)
 from relations as r
 join pg_sequence as s on s.seqrelid = r.oid
 union all
@@ -118,9 +118,15 @@ union all
 select
   format('index %s', i.indexrelid::regclass),
   'definition',
-  pg_get_indexdef(i.indexrelid) || case when i.indisvalid and i.indisready and i.indislive then '' else ' not valid' end
+  concat_ws(
+    ' ',
+    regexp_replace(pg_get_indexdef(i.indexrelid), ' WITH \([^)]*\)', ''),
+    case when 'fastupdate=off' = any(c.reloptions) then 'fastupdate=off' end,
+    case when not (i.indisvalid and i.indisready and i.indislive) then 'not valid' end
+  )
 from relations as r
 join pg_index as i on i.indrelid = r.oid
+join pg_class as c on c.oid = i.indexrelid
 union all
 select format('trigger %s of %s', t.tgname, r.object), 'definition', concat_ws(' ', pg_get_triggerdef(t.oid), t.tgenabled)
 from relations as r
@@ -138,6 +144,15 @@ select
   concat_ws(' ', p.polcmd, p.polroles::regrole[], pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
 from relations as r
 join pg_policy as p on p.polrelid = r.oid
+union all
+-- Whose rows are among those of the other.
+select r.object, 'inherits', h.inhparent::regclass::text
+from relations as r
+join pg_inherits as h on h.inhrelid = r.oid
+union all
+select r.object, 'inherited by', h.inhrelid::regclass::text
+from relations as r
+join pg_inherits as h on h.inhparent = r.oid
 union all
 select f.object, 'body', encode(sha256(convert_to(f.prosrc, 'UTF8')), 'hex')
 from functions as f
@@ -165,7 +180,7 @@ select format('%s %s', i.type, i.identity), 'kind', i.type
 from schemas as s
 join pg_depend as d on d.refclassid = 'pg_namespace'::regclass and d.refobjid = s.oid
 cross join lateral pg_identify_object(d.classid, d.objid, d.objsubid) as i
-where d.classid not in ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass)
+where d.classid not in ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_type'::regclass, 'pg_statistic_ext'::regclass)
 union all
 select 'role ' || r.rolname, 'attributes', concat_ws(
   ' ',

@@ -12,8 +12,8 @@ begin
 
   -- 1e4096 is stored in a few bytes and written in 4,097: a number counts with its decimal places and the digits that its
   -- size is certain to have.
-  return coalesce(sum(scale(n.number) + (array[0, 17, 65, 257, 1025, 4097])[
-    width_bucket(abs(n.number), array[1e0, 1e16, 1e64, 1e256, 1e1024, 1e4096]::numeric[])
+  return coalesce(sum(scale(n.number) + (array[1, 1, 17, 65, 257, 1025, 4097])[
+    1 + width_bucket(abs(n.number), array[1e0, 1e16, 1e64, 1e256, 1e1024, 1e4096]::numeric[])
   ]) > 4096, false)
   from (
     select v.value::numeric as number

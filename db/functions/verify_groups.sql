@@ -127,6 +127,12 @@ as $$
       and t.group_id <= gap.upto
     group by t.group_id
     union all
+    select c.group_id, 'changes of names', count(*)
+    from ledger.name_changes as c
+    where c.group_id > gap.before
+      and c.group_id <= gap.upto
+    group by c.group_id
+    union all
     select k.group_id, 'idempotency keys', count(*)
     from ledger.idempotency_keys as k
     where k.group_id > gap.before

@@ -18,13 +18,22 @@ as $$
       and t.tgenabled not in ('O', 'A')
     union all
     select format('table %s can be rewritten: no trigger refuses it', p.name)
-    from unnest(array['entries', 'group_totals', 'settlements', 'idempotency_keys', 'feeds', 'api_keys']) as p (name)
+    from unnest(
+      array[
+        'entries', 'group_totals', 'idempotency_keys', 'feeds', 'name_changes',
+        'settlements', 'api_keys', 'groups', 'participants'
+      ],
+      array[true, true, true, true, true, false, false, false, false]
+    ) as p (name, is_permanent)
     where not exists (
       select from pg_trigger as t
       where t.tgrelid = to_regclass('ledger.' || p.name)
         and t.tgfoid = to_regproc('ledger.refuse_rewriting')
-        -- Before DELETE and TRUNCATE, a statement.
+        -- Before DELETE and TRUNCATE, a statement; for what is permanent before each UPDATE as well.
         and t.tgtype & 43 = 42
+        and (not p.is_permanent or t.tgtype & 16 = 16)
+        and t.tgqual is null
+        and cardinality(t.tgattr::smallint[]) = 0
     )
     union all
     select format('table %s has no primary key', c.oid::regclass)

@@ -81,6 +81,29 @@ as $$
     group by p.username
     having count(*) > 1
     union all
+    select null, c.participant_id, 'rename', format('change %s is of a participant who is not there', c.id)
+    from ledger.name_changes as c
+    where c.group_id = verify_total.group_id
+      and c.participant_id is not null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = c.group_id
+          and p.id = c.participant_id
+      )
+    union all
+    select null, c.participant_id, 'rename', format('change %s was made at %s', c.id, c.changed_at)
+    from ledger.name_changes as c
+    cross join ledger.verify_bounds() as b
+    where c.group_id = verify_total.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity')
+    union all
+    select null, null, 'sequence', format('name_changes has number %s, which will be given again', c.last)
+    from (
+      select max(c.id) as last from ledger.name_changes as c where c.group_id = verify_total.group_id
+    ) as c
+    cross join ledger.name_changes_id_seq as s
+    where c.last > s.last_value - (not s.is_called)::integer
+    union all
     select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
     from (
       select
@@ -104,5 +127,5 @@ $$;
 
 alter function ledger.verify_total owner to ledger_owner;
 comment on function ledger.verify_total is
-  'What is wrong with a group as a whole: its counters and their history, its settlements, usernames that two have, and ids above those that were given. For the owner.';
+  'What is wrong with a group as a whole: its counters and their history, its settlements, changes of names, usernames that two have, and ids above those that were given. For the owner.';
 revoke execute on function ledger.verify_total from public;

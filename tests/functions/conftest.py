@@ -29,6 +29,7 @@ GOOD_NAMES = {
     "emoji-with-its-variation-selector": "❤\ufe0f",
     "emoji-of-all-kinds": "👩\U0001f3fd\u200d❤\ufe0f\u200d👩 \u2640\ufe0f 🏳\ufe0f\u200d🌈",
     "255-characters-once-composed": "\u1f82" * 255,
+    "emoji-of-keys": "1\ufe0f\u20e3#\ufe0f\u20e3",
     "above-the-controls": "\u00a1",
 }
 BAD_REFERENCES = {

@@ -5,6 +5,7 @@ import hashlib
 import psycopg
 import pytest
 
+from tests.functions.conftest import behind
 from tests.support import call, one
 
 
@@ -70,6 +71,11 @@ def test_knows_a_revoked_key_no_more(keys, key):
 
 def test_asks_for_no_key_before_there_is_one(ledger):
     assert one(ledger, "select ledger.keys_required()") == (False,)
+    with behind(ledger):
+        ledger.execute("create table public.ledger_keys_were_dropped ()")  # by a reset that was not completed
+    assert one(ledger, "select ledger.keys_required()") == (True,)
+    with behind(ledger):
+        ledger.execute("drop table public.ledger_keys_were_dropped")
 
 
 def test_asks_for_a_key_from_the_first_on_also_when_all_are_revoked(keys, key):

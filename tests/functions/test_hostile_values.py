@@ -185,5 +185,7 @@ def test_what_is_looked_at_beforehand_does_not_change_the_limit(ledger):
 
     with behind(ledger):
         ledger.execute("set local search_path = ledger")
+        for number in ("0e-16383", "1e-16383", "-1e-4096", "1e4096", "1e131071"):
+            assert one(ledger, "select metadata_is_long(%s)", [f'{{"a": {number}}}']) == (True,)
         compare()
     assert outcomes == {(True, False), (False, False), (False, True)}

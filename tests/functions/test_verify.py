@@ -68,6 +68,8 @@ alter table ledger.entries
   alter column to_amount type numeric;
 """
 
+RENAME = "insert into ledger.name_changes (group_id, participant_id, old_name, new_name"
+
 # For each corruption: SQL, and every fault that it must give, as (entry, participant, fault).
 Expected = list[tuple[str | None, str | None, str]]
 CASES: dict[str, tuple[str, Expected]] = {
@@ -671,6 +673,11 @@ CASES: dict[str, tuple[str, Expected]] = {
         [(None, None, "username")],
     ),
     "no-name": ("update ledger.groups set name = '' where id = {group}", [(None, None, "name")]),
+    "rename-of-nobody": (f"{RENAME}) values ({{group}}, {{new}}, 'a', 'b')", [(None, "new", "rename")]),
+    "rename-of-tomorrow": (
+        f"{RENAME}, changed_at) values ({{group}}, {{alice}}, 'a', 'b', 'infinity')",
+        [(None, "alice", "rename")],
+    ),
     # answers
     **{
         f"answer-of-{key}-with-{change}": (
@@ -799,6 +806,7 @@ ANYWHERE: dict[str, tuple[str, Anywhere]] = {
         "insert into ledger.group_totals values ({new}, 1, now(), 1, 0)",
         [("new", None, None, "group")],
     ),
+    "rename-in-no-group": (f"{RENAME}) values ({{new}}, null, 'a', 'b')", [("new", None, None, "group")]),
     "key-moved-to-another-group": (
         "update ledger.idempotency_keys set group_id = {neighbour} where group_id = {group} and key = 'back'",
         [("neighbour", "back", None, "idempotency key")],
@@ -839,6 +847,10 @@ ANYWHERE: dict[str, tuple[str, Anywhere]] = {
     "entries-given-again": (
         "alter sequence ledger.entries_id_seq restart with {frank_left}",
         [("removed", "frank_left", None, "sequence")],
+    ),
+    "renames-given-again": (
+        f"{RENAME}) values ({{group}}, {{alice}}, 'a', 'b'); alter sequence ledger.name_changes_id_seq restart",
+        [("group", None, None, "sequence"), ("removed", None, None, "sequence")],
     ),
     "name-twice": (
         "drop index ledger.groups_name_unique_while_open; update ledger.groups set name = 'Neighbour' "
@@ -955,6 +967,28 @@ OUT_OF_FORCE = {
         "drop trigger api_keys_are_kept on ledger.api_keys",
         ["table api_keys can be rewritten: no trigger refuses it"],
     ),
+    **{
+        f"no-trigger-of-{table}": (
+            f"drop trigger {trigger} on ledger.{table}",
+            [f"table {table} can be rewritten: no trigger refuses it"],
+        )
+        for table, trigger in (
+            ("name_changes", "name_changes_are_permanent"),
+            ("participants", "participants_are_kept"),
+            ("groups", "groups_are_kept"),
+        )
+    },
+    **{
+        f"trigger-{name}": (
+            "create or replace trigger entries_are_permanent before "
+            f"{when} execute function ledger.refuse_rewriting()",
+            ["table entries can be rewritten: no trigger refuses it"],
+        )
+        for name, when in (
+            ("of-deletions-alone", "delete or truncate on ledger.entries"),
+            ("of-never", "update or delete or truncate on ledger.entries when (false)"),
+        )
+    },
     "no-key": (
         "alter table ledger.idempotency_keys drop constraint idempotency_keys_pkey",
         ["table ledger.idempotency_keys has no primary key"],

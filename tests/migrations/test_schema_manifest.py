@@ -149,6 +149,14 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     ),
     "row-security": ("alter table ledger.entries enable row level security", ["table ledger.entries has another kind"]),
     "sequence": ("alter sequence ledger.entries_id_seq cycle", ["sequence ledger.entries_id_seq has another numbers"]),
+    "sequence-cache": (
+        "alter sequence ledger.entries_id_seq cache 50",
+        ["sequence ledger.entries_id_seq has another numbers"],
+    ),
+    "inheritance": (
+        "create table public.more_entries () inherits (ledger.entries)",
+        ["table ledger.entries has inherited by (public.more_entries), which is none of the migrations'"],
+    ),
     "type-attribute": (
         "alter type ledger.principal add attribute secret text",
         ["type ledger.principal has column secret (5 text), which is none of the migrations'"],
@@ -199,6 +207,8 @@ def test_what_belongs_to_the_site_is_no_difference(owner):
     owner.execute("set local search_path = ledger, public")
     owner.execute("set local quote_all_identifiers = on")
     owner.execute("alter table ledger.entries set (autovacuum_enabled = off, fillfactor = 90)")
+    owner.execute("alter index ledger.entries_pkey set (fillfactor = 80)")
+    owner.execute("create statistics ledger.senders on group_id, from_id from ledger.entries")
     owner.execute("create role auditor in role ledger_reader")
     owner.execute("grant pg_read_all_stats to ledger_owner")
     owner.execute("grant ledger_owner to ledger_test_deployer with admin option")
@@ -227,6 +237,10 @@ def test_a_database_of_another_release_is_not_compared(conninfo):
     with psycopg.connect(conninfo, autocommit=True) as connection:
         assert schema.differences(connection) == ([], f"the database lacks {NAMES[-1]}")
         migrate.migrate(conninfo)
+        assert schema.differences(connection) == ([], None)
+        # Of another application.
+        connection.execute("insert into _yoyo_migration (migration_hash, migration_id) values ('y', 'other-0001')")
+        connection.execute("insert into _yoyo_migration (migration_hash, migration_id) values ('z', '0001.initial')")
         assert schema.differences(connection) == ([], None)
         connection.execute("insert into _yoyo_migration (migration_hash, migration_id) values ('x', '9999.x')")
         assert schema.differences(connection) == ([], "the database is of another release, with 9999.x")
