@@ -24,7 +24,7 @@ class Answer(HTTPResponse):
     shared = False  # whether all clients get the same body, so that one which is not read takes no memory of its own
 
     def send(self, data: Any = None, end_stream: bool | None = None) -> Coroutine[Any, Any, None]:
-        if data is None and self.body is not None and len(self.body) > SLICE:
+        if data is None and self.body is not None and len(self.body) > SLICE and not cast("Any", self.stream).head_only:
             return self.send_slices(self.body)
         return super().send(data, end_stream)
 

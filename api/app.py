@@ -162,10 +162,17 @@ def handle(
         admitted_until = await access.admit(route, request, parts)
         try:
             parameters = await read_arguments(route, request, turns, parts)
-            strings = route.has_amounts and prefers_strings(request)
-            row = await call(request, parameters, strings)
-        finally:
+        except BaseException:
             turns.give_back(request)
+            raise
+        strings = route.has_amounts and prefers_strings(request)
+        if request.turns:
+            # The call goes on when its client goes away, and so it keeps its turn.
+            under_way = asyncio.create_task(call(request, parameters, strings))
+            under_way.add_done_callback(lambda done: turns.give_back(request, done))
+            row = await asyncio.shield(under_way)
+        else:
+            row = await call(request, parameters, strings)
         if feed:
             # A long poll.
             now = asyncio.get_running_loop().time

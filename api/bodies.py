@@ -12,7 +12,7 @@ from codecs import BOM_UTF8
 from functools import cache
 from json import JSONDecodeError
 from time import perf_counter
-from typing import cast
+from typing import Any, cast
 
 from sanic import Request
 from sanic.http import Http
@@ -25,14 +25,17 @@ from api.watch import WatchedRequest
 
 # From so many bytes on a body is decoded when no other is.
 LARGE = 8 << 10
-# From so many bytes on a call holds one of CALLS while its body is decoded and the database works on it; of those with
-# more than 1 MiB there is one at a time.
+# From so many bytes on a call holds one of WEIGHTY_CALLS while its body is decoded and the database works on it; of
+# those with more than 1 MiB there is one at a time.
 WEIGHTY = 64 << 10
 WEIGHTY_CALLS = 4
 TURN_TIMEOUT = 10.0  # seconds that a body waits for its turn
 SLICE = 0.002  # seconds after which the decoding of a list lets other requests go on
 
 LINES_AT_A_TIME = 32  # between two looks at the clock
+# Characters that a line may have: an ordinary one has 50, one with the most metadata, each character of them escaped,
+# 100,000. To decode so many takes 40 milliseconds at the most.
+MAX_LINE = 128 << 10
 
 # What begins or separates values, and back-slashes, each of which is decoded on its own. Metadata has at most 4096.
 MARKS = b",:[{\\"
@@ -43,6 +46,7 @@ MAX_MARKS_OF_LISTS = 524_288  # of 10,000 lines with metadata of twenty members 
 LIBC = ctypes.CDLL(None)
 
 WHITE_SPACE = r"[ \t\n\r]*"
+SPACES = re.compile(WHITE_SPACE)
 SEPARATOR = re.compile(rf"{WHITE_SPACE}(?:(,){WHITE_SPACE}|\])")
 
 
@@ -65,7 +69,10 @@ class Turns:
         except TimeoutError:
             raise Problem("busy", "the server is busy with other large requests; nothing was done") from None
 
-    def give_back(self, request: WatchedRequest) -> None:
+    def give_back(self, request: WatchedRequest, done: asyncio.Task[Any] | None = None) -> None:
+        """End the turn of a request, whose call is done if it began."""
+        if done is not None and not done.cancelled():
+            done.exception()  # asyncio complains of one that nobody looks at, because its client has gone
         if self.heaviest in request.turns:
             give_memory_back()
         for semaphore in request.turns:
@@ -161,6 +168,7 @@ async def decode_value(route: Route, body: bytes | bytearray) -> object:
     lines, end = await decode_lines(text, start.end())
     if end is None:
         return Members({route.lines: lines})
+    refuse_many_values(number_of_marks(text[end:].encode()), MAX_MARKS)
     before = f'{{"{route.lines}":0'
     try:
         value = DECODER.decode(before + text[end:])
@@ -196,17 +204,47 @@ async def decode_lines(text: str, at: int) -> tuple[Lines, int | None]:
 
 
 def decode_some(text: str, at: int, lines: Lines) -> tuple[int, bool]:
-    """Decode some lines more; where the next one begins or the list ends, and whether it does."""
+    """Decode some lines more; where the next one begins or the list ends, and whether it does.
+
+    Raises JSONDecodeError, RecursionError, Problem `body_too_large`.
+    """
+    # Only so much is decoded in one go, whatever one line holds.
+    at = after_spaces(text, at)
+    block = text[at : at + MAX_LINE]
+    is_cut = at + len(block) < len(text)
+    begin = 0
     for _ in range(LINES_AT_A_TIME):
-        line, at = DECODER.raw_decode(text, at)
+        try:
+            line, following, is_last = decode_line(block, begin)
+        except JSONDecodeError as error:
+            if not (is_cut and may_be_cut(error, block)):
+                raise JSONDecodeError(error.msg, text, at + error.pos) from None
+            if begin:
+                break
+            raise Problem("body_too_large", f"a line may have at most {MAX_LINE} characters") from None
         lines.add(line)
-        if text.startswith(", {", at):
-            at += 2
-            continue
-        separator = SEPARATOR.match(text, at)
-        if separator is None:
-            raise JSONDecodeError("Expecting ',' delimiter", text, at)
-        at = separator.end()
-        if separator[1] is None:
-            return at, True
-    return at, False
+        begin = following
+        if is_last:
+            return at + begin, True
+    return at + begin, False
+
+
+def decode_line(text: str, at: int) -> tuple[object, int, bool]:
+    """A line; where the next one begins or the list ends, and whether it does. Raises JSONDecodeError."""
+    line, end = DECODER.raw_decode(text, at)
+    if text.startswith(", {", end):
+        return line, end + 2, False
+    separator = SEPARATOR.match(text, end)
+    if separator is None:
+        raise JSONDecodeError("Expecting ',' delimiter", text, after_spaces(text, end))
+    return line, separator.end(), separator[1] is None
+
+
+def after_spaces(text: str, at: int) -> int:
+    match = SPACES.match(text, at)
+    return match.end() if match else at
+
+
+def may_be_cut(error: JSONDecodeError, block: str) -> bool:
+    """Whether text is no JSON because its end was cut off: a string does not end, or the fault is where it ends."""
+    return error.msg.startswith("Unterminated string") or error.pos > len(block) - len(r"\ud83e\udd84")

@@ -15,6 +15,7 @@ from sanic.exceptions import RequestTimeout
 from sanic.http import Stage
 from sanic.server import HttpProtocol
 
+from api.date import Clock
 from api.errors import Problem
 from api.framing import StrictHttp
 from api.memory import Budget
@@ -24,10 +25,12 @@ ANSWER_TIMEOUT = 60.0  # seconds
 # Connections of a worker; one more is refused. So many idle ones take 130 MB.
 MAX_CONNECTIONS = 16_384
 OTHER_FILES = 128  # that a worker may have open beside its clients' connections
-# Bytes of a request that count for nothing, as an ordinary one is not longer.
+# Requests of up to so many bytes are not counted; ordinary ones are no longer.
 SMALL = 4 << 10
 MAX_UNFINISHED = 48 << 20  # bytes of requests that are not whole
 MAX_UNREAD = 48 << 20  # bytes of answers that are not read
+
+CLOCK = Clock()
 
 
 class Connection(HttpProtocol):
@@ -46,7 +49,7 @@ class Connection(HttpProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.app.ctx.max_connections:
-            transport.write(CROWDED)
+            transport.write(crowded())
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -78,7 +81,7 @@ class Connection(HttpProtocol):
 
     def hold_unfinished(self) -> None:
         size = self.unfinished_bytes()
-        if size > SMALL:
+        if size > SMALL and self.conn_info is not None and not self.conn_info.lost:
             UNFINISHED.hold(self, size)
         else:
             UNFINISHED.release(self)
@@ -94,8 +97,8 @@ class Connection(HttpProtocol):
         )
 
     def check_timeouts(self) -> None:
-        # Sanic takes a request whose header is there for one that is being handled, and one that was refused before it
-        # was whole for none.
+        # To Sanic a request is being handled once its header is there, and is over once it is refused, even if its body
+        # is still coming.
         if (
             self._task is not None
             and self.http.stage in (Stage.HANDLER, Stage.IDLE)
@@ -145,10 +148,13 @@ def most_connections() -> int:
 def crowded() -> bytes:
     """The answer to a client whose connection is one too many."""
     problem = Problem("busy", "the server has too many connections; nothing was done")
-    headers = {"content-type": "application/problem+json", "connection": "close"} | problem.all_headers
+    headers = {
+        "content-type": "application/problem+json",
+        "connection": "close",
+        "date": CLOCK.now(),
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+    } | problem.all_headers
     body = problem.body()
     lines = [f"{name}: {value}" for name, value in (headers | {"content-length": str(len(body))}).items()]
     return "\r\n".join(["HTTP/1.1 503 Service Unavailable", *lines, "", ""]).encode() + body
-
-
-CROWDED = crowded()

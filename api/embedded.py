@@ -45,6 +45,8 @@ _WEB_ACCOUNT = "_ledger_web"
 _MARK = "This folder holds the embedded PostgreSQL of ledger.\n"
 _PATIENCE = 120  # seconds to wait for a start (crash recovery included) or a stop (its checkpoint included)
 _LOGS = 10  # files of the log that are kept; each has 10 MB, and a day, at most
+_MAX_FILE = 1 << 20  # bytes of a file that are read
+_READ_PATIENCE = 10  # seconds to wait for a file of the server's user, which may have made a pipe of it
 _STEP = 2  # seconds that reviving waits for a start
 _LEAVING = 10  # seconds that the end of a use waits for another process that starts the server, and will stop it
 _ADVICE = "If pgdata/postmaster.pid names a process that is no PostgreSQL, delete that file and start again."
@@ -149,7 +151,7 @@ def running(data: Path, version: int = 18, keep: bool = False, roles: Sequence[s
     # A user holds `lock` shared for as long as it uses the server, and the kernel lets go of it for one that is killed:
     # so whoever gets it exclusively is the last. Both are asked for under `start.lock`, held exclusively and only while
     # starting or stopping, so that nobody joins a server that is being stopped.
-    data = Path(os.path.abspath(data))
+    data = Path(os.path.realpath(data))
     with ExitStack() as stack:
         try:
             _check(data)
@@ -181,15 +183,16 @@ def revive(data: Path, version: int = 18) -> bool:
     A server that was started may still be recovering. Raises EmbeddedError when none could be started now, also because
     the old one has not quite ended or another process is starting it, and can be tried again.
     """
-    data = Path(os.path.abspath(data))
+    data = Path(os.path.realpath(data))
     if _listens(data):
         return False
     with ExitStack() as stack:
         try:
-            server = _reachable(_server(data, version), version)
+            server = _server(data, version)
             starting = _open_lock(server, "start.lock", stack)
             if not _try_lock(starting):
                 raise EmbeddedError("Another process is starting or stopping it.")
+            server = _reachable(server, version)
             if _alive(server):
                 raise EmbeddedError("It does not listen, and has not ended.")
             _launch(server, (ADMIN, SERVICE), _STEP)
@@ -220,7 +223,7 @@ def _listens(data: Path) -> bool:
         sock.settimeout(1)
         try:
             sock.connect(os.fsencode(data / "run" / ".s.PGSQL.5432"))
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):  # so many wait for it that no more fit in
             return True
         except OSError:
             return False
@@ -290,12 +293,15 @@ def _account(name: str) -> pwd.struct_passwd:
             )
             raise EmbeddedError(message) from None
     command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
+    with suppress(KeyError):
+        return pwd.getpwnam(name)
     reason = "there is no useradd here"
     with ExitStack() as stack:
         # One process at a time: of two, useradd lets the second replace the first one's user by another of its name.
-        folder = os.open("/etc", os.O_RDONLY)
-        stack.callback(os.close, folder)
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        # The file is useradd's own, which takes a lock of another kind on it; nobody but root can open it.
+        lock = os.open("/etc/.pwd.lock", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        stack.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         with suppress(KeyError):
             return pwd.getpwnam(name)
         if shutil.which("useradd", path=_environment()["PATH"]):
@@ -303,8 +309,9 @@ def _account(name: str) -> pwd.struct_passwd:
             with suppress(KeyError):
                 return pwd.getpwnam(name)
     raise EmbeddedError(
-        f"The embedded PostgreSQL and its service do not run as root and need the system user {name}, but {reason}. "
-        f"Create it and its group ({' '.join(command)}), or run as another user than root, or set DATABASE_URL."
+        f"Started by root, the embedded PostgreSQL and the web workers run as system users; {name} is missing: "
+        f"{reason}. Create it and its group ({' '.join(command)}), or run as another user than root, or set "
+        "DATABASE_URL."
     )
 
 
@@ -314,7 +321,7 @@ def _claim(server: _Server) -> None:
     owner = os.geteuid()
     if data.exists() and data.stat().st_uid not in (owner, account.pw_uid) and set(os.listdir(data)) - {"lost+found"}:
         raise EmbeddedError(
-            f"{data} belongs to {_owner(data)}, and for root the server runs as {account.pw_name}. Run as the former, "
+            f"{data} belongs to {_owner(data)}, and for root the server runs as {account.pw_name}. Run as that user, "
             f"or hand the folder over with chown -R {account.pw_name}: or set LEDGER_DATA to another folder."
         )
     _check_way(data, account)
@@ -323,6 +330,8 @@ def _claim(server: _Server) -> None:
         _check_way(data, account)  # again, for what a strict umask made
     _make_folder(data, owner, os.getegid(), 0o711 if owner == 0 else 0o700)
     # An earlier release left all of it to the server's user, which from here on cannot change what lies in it.
+    if owner == 0:
+        _drop_foreign_programs(data)
     for name in ("pgdata", "pgdata.new", "run", "log"):
         if (data / name).is_symlink():
             raise EmbeddedError(f"{data / name} is a link. Put the folder itself there, or set LEDGER_DATA.")
@@ -331,6 +340,16 @@ def _claim(server: _Server) -> None:
             f"{data / 'pgdata'} belongs to {_owner(data / 'pgdata')}, and for root the server runs as "
             f"{account.pw_name}: chown -R {account.pw_name}: {data / 'pgdata'}"
         )
+
+
+def _drop_foreign_programs(data: Path) -> None:
+    """Remove copies of programs that are not root's: whoever owned the folder before could have made them."""
+    for found in data.glob("programs-*"):
+        status = found.lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            found.unlink()
+        elif status.st_uid != 0:
+            shutil.rmtree(found)
 
 
 def _make_folder(path: Path, owner: int, group: int, mode: int) -> None:
@@ -358,17 +377,17 @@ def _check_way(data: Path, account: pwd.struct_passwd) -> None:
                 f"The embedded PostgreSQL runs as {account.pw_name}, whom {folder} does not let through to {data}. "
                 "Set LEDGER_DATA to a folder elsewhere, for example /var/lib/ledger."
             )
-        if os.geteuid() == 0 and folder.exists() and _may_be_swapped(folder.stat(), account):
+        if os.geteuid() == 0 and folder.exists() and _may_be_swapped(folder.stat()):
             raise EmbeddedError(
                 f"Others than root may rename what lies in {folder}, and so put another folder in the place of {data}. "
                 "Set LEDGER_DATA to a folder elsewhere, for example /var/lib/ledger."
             )
 
 
-def _may_be_swapped(folder: os.stat_result, account: pwd.struct_passwd) -> bool:
-    """Whether the account, or everybody, may rename what lies in a folder."""
-    is_open = folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX
-    return folder.st_uid == account.pw_uid or bool(is_open)
+def _may_be_swapped(folder: os.stat_result) -> bool:
+    """Whether others than root may rename what lies in a folder."""
+    others = stat.S_IWOTH | (stat.S_IWGRP if folder.st_gid else 0)
+    return folder.st_uid != 0 or bool(folder.st_mode & others and not folder.st_mode & stat.S_ISVTX)
 
 
 def _reachable(server: _Server, version: int) -> _Server:
@@ -605,7 +624,7 @@ def _locked(descriptor: int) -> Iterator[None]:
 
 def _read(server: _Server, name: str) -> str:
     """Read a file as the server's user, so that root reads nothing that this user may not."""
-    done = _run(server.account, server.data, ["cat", name])
+    done = _run(server.account, server.data, ["head", "-c", str(_MAX_FILE), name], patience=_READ_PATIENCE)
     if done.returncode:
         raise EmbeddedError(f"Reading {server.data / name} failed: {done.stderr.strip()}")
     return done.stdout
@@ -624,25 +643,38 @@ def _must(server: _Server, command: Sequence[str | Path], what: str, stdin: str 
 
 
 def _run(
-    account: pwd.struct_passwd | None, cwd: Path, command: Sequence[str | Path], stdin: str = "", inherit: int = -1
+    account: pwd.struct_passwd | None,
+    cwd: Path,
+    command: Sequence[str | Path],
+    stdin: str = "",
+    inherit: int = -1,
+    patience: float = 3 * _PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command as the account or as ourselves, in a clean environment, out of the terminal's signals."""
+    """Run a command as the account or as ourselves, in a clean environment, out of the terminal's signals.
+
+    Raises EmbeddedError if it takes longer than `patience`, in seconds.
+    """
     switched = account if account and os.geteuid() == 0 else None
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env=_environment(),
-        input=stdin,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        umask=0o077,
-        start_new_session=True,
-        pass_fds=[inherit] if inherit >= 0 else [],
-        user=switched and switched.pw_uid,
-        group=switched and switched.pw_gid,
-        extra_groups=[] if switched else None,
-    )
+    try:
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            env=_environment(),
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            umask=0o077,
+            start_new_session=True,
+            pass_fds=[inherit] if inherit >= 0 else [],
+            user=switched and switched.pw_uid,
+            group=switched and switched.pw_gid,
+            extra_groups=[] if switched else None,
+            timeout=patience,
+        )
+    except subprocess.TimeoutExpired:
+        words = " ".join(map(str, command))
+        raise EmbeddedError(f"{words!r} in {cwd} has not ended within {patience:.0f} seconds.") from None
 
 
 def _environment() -> dict[str, str]:

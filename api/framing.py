@@ -38,7 +38,8 @@ MAX_CHUNK_LINE = 1024  # bytes, extensions included
 
 # The fields that say where a request ends and how the connection goes on.
 FRAMING = frozenset({"host", "connection", "expect", "transfer-encoding", "content-length"})
-REMEMBERED_FIELDS = 512  # a client sends most of its fields again with each request
+REMEMBERED_FIELDS = 512
+MAX_REMEMBERED = 256  # bytes of a field
 
 
 class StrictHttp(Http):
@@ -68,7 +69,7 @@ class StrictHttp(Http):
             if not 0 < end < self.HEADER_MAX_SIZE or self.recv_buffer.startswith(b"\r"):
                 end = await self.find_end_of_head()
         except CancelledError:
-            # Sanic takes one for there.
+            # Sanic assumes that there is a request.
             self.create_empty_request()
             raise
         head = bytes(self.recv_buffer[:end])
@@ -76,7 +77,7 @@ class StrictHttp(Http):
         if REQUEST_LINE.fullmatch(line) is None:
             refuse(MALFORMED)
         method, target, version = line.decode("ascii").split(" ")
-        fields = [*map(read_field, lines)]
+        fields = [remembered_field(line) if len(line) < MAX_REMEMBERED else read_field(line) for line in lines]
         headers = Header(fields)
         length = self.frame(version, fields)
         if not target.startswith("/"):
@@ -241,7 +242,6 @@ class StrictHttp(Http):
         refuse("the body is not chunked as RFC 9112 says")
 
 
-@lru_cache(REMEMBERED_FIELDS)
 def read_field(line: bytes) -> tuple[str, str]:
     """The name, in small letters, and the value of a line of the head. Raises BadRequest."""
     match = FIELD.fullmatch(line)
@@ -252,6 +252,10 @@ def read_field(line: bytes) -> tuple[str, str]:
     if name == "host" and HOST.fullmatch(value) is None:
         refuse("Host is no host")
     return name, value
+
+
+# A client sends most of its fields again with each request.
+remembered_field = lru_cache(REMEMBERED_FIELDS)(read_field)
 
 
 def refuse(reason: str) -> NoReturn:

@@ -23,6 +23,7 @@ EXPOSED = ", ".join(
     ("Idempotency-Replayed", "Ledger-Entry", "Link", "Location", "Preference-Applied", "Retry-After", "X-Request-ID")
 )
 SENDABLE = ", ".join(("Authorization", "Content-Type", "Idempotency-Key", "Prefer", "X-Request-ID"))
+MAX_HOST = 300  # characters of a Host that are looked at; a name has 253 at most
 MAX_AGE = "7200"  # seconds for which a browser remembers a preflight; Chromium's most
 
 
@@ -67,7 +68,11 @@ class Origins:
         """Raise Problem `foreign_origin` for a request of another site's page, or for another host."""
         headers = request.headers
         hosts = headers.getall("host", ())  # one at most, see api/framing.py; HTTP/1.0 has none
-        if hosts and not (self.any_host if any_host is None else any_host) and not self.is_own_host(hosts[0]):
+        if (
+            hosts
+            and not (self.any_host if any_host is None else any_host)
+            and not self.is_own_host(hosts[0][:MAX_HOST])
+        ):
             raise Problem(
                 "foreign_origin",
                 "Host is neither a loopback name nor HOST; others are admitted only once API keys are required",

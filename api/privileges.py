@@ -28,7 +28,7 @@ def environment(variables: Mapping[str, str], account: str) -> dict[str, str]:
 
 
 def become(name: str) -> None:
-    """Go on as another OS user for good, a member of its own group alone, whom no program gives more rights.
+    """Become another OS user for good: in its own group alone, and unable to gain rights by running a program.
 
     For root. Raises OSError, KeyError.
     """

@@ -83,6 +83,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         sock = socket.create_server(address, family=family, backlog=BACKLOG)
+    except UnicodeError as error:  # a label that is empty, or too long
+        raise StartError(f"cannot listen on {host}: it is no name of a host") from error
     except OSError as error:
         # Python adds words of its own to what the system says of a port in use.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
@@ -219,6 +221,7 @@ def start(
             start_new_session=True,
         )
         os.close(ready)
+        ready = -1
         begun = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(is_ready, selectors.EVENT_READ)
@@ -230,8 +233,12 @@ def start(
         worker.kill()
         worker.wait()
         raise StartError(f"worker {number} did not start; what it said is above")
+    except OSError as error:  # no memory, or no process more
+        raise StartError(f"worker {number} could not be started: {error}") from error
     finally:
         os.close(is_ready)
+        if ready >= 0:
+            os.close(ready)
 
 
 def work(

@@ -38,7 +38,9 @@ class Given(str):
 def setting(name: str, default: str = "") -> str:
     """The value of LEDGER_name, or else of name; one that is empty counts as unset."""
     for variable in (PREFIX + name, name):
-        if value := os.environ.get(variable):
+        value = os.environ.get(variable)
+        # Kubernetes sets LEDGER_PORT=tcp://10.0.0.1:4000 beside a Service that is named ledger.
+        if value and not (name == "PORT" and "://" in value):
             return Given(value, variable)
     return default
 

@@ -271,6 +271,14 @@ def test_a_moved_folder_works(folder: Path, made: Path) -> None:
         assert ask(moved, "select answer from kept") == "42"
 
 
+def test_a_link_to_a_folder_works(folder: Path, made: Path) -> None:
+    link = folder / "link"
+    link.symlink_to(made)
+    with embedded.running(link):
+        assert ask(link, "select 1") == "1"
+        assert embedded.revive(link) is False
+
+
 def test_paths_may_have_any_characters(folder: Path) -> None:
     data = folder / "a b" / "c'd\"e$HOME`id`é\\f%;#"
     with embedded.running(data):

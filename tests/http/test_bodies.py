@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import socket
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api import bodies as bodies_module
 from api.bodies import decode_value
+from api.errors import Problem
 from api.routes import ROUTES
 from api.values import DECODER, Lines, Members, read_lines, spell_line
 from tests.http.client import problem
@@ -20,7 +23,7 @@ MIB = 1 << 20
 def outcome(decode) -> object:
     try:
         return decode()
-    except ValueError:
+    except (ValueError, Problem):
         return "not JSON"
 
 
@@ -42,7 +45,7 @@ def line_by_line(text: str) -> object:
     return value
 
 
-SPACE = st.sampled_from(["", " ", "\n", "\t \r\n"])
+SPACE = st.sampled_from(["", " ", "\n", "\t \r\n", " " * 30])
 VALUES = st.sampled_from(
     ['{"from": 1, "to": 2, "amount": "3"}', "{}", "[]", "1", "1.50", "-", "nul", "null", '"]"', '"', "1e5000"]
 )
@@ -79,6 +82,40 @@ def test_lines_come_to_the_same_as_a_body_that_is_decoded_at_once(text):
         assert found.repeated == expected.repeated
     else:
         assert found == expected
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bodies())
+def test_they_do_so_in_whatever_pieces_they_are_decoded(monkeypatch, text):
+    monkeypatch.setattr(bodies_module, "MAX_LINE", 300)
+    test_lines_come_to_the_same_as_a_body_that_is_decoded_at_once.hypothesis.inner_test(text)
+
+
+def test_a_line_may_be_as_long_as_metadata_that_are_all_escaped():
+    line = '{"from": 1, "to": 2, "amount": 3, "metadata": {"a": "' + r"\u00e9" * 16_000 + '"}}'
+    text = f'{{"transfers": [{line}, {line},{" " * 200_000}{line}]}}'
+    lines = asyncio.run(decode_value(MANY, text.encode()))["transfers"]
+    assert (len(lines), lines.faults) == (3, {})
+
+
+ONES = ",".join("1" * 200_000)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"transfers": [{{}}], "x": [{ONES}]}}',
+        f'{{"transfers": [{{"metadata": [{ONES}]}}]}}',
+        f'{{"transfers": [{{}}, {{"from": [{ONES}]}}, {{}}]}}',
+        f'{{"transfers": [{{}}{" " * 200_000}, {{}}]}}',
+        f'{{"transfers": ["{"x" * 200_000}"]}}',
+    ],
+    ids=["behind the list", "a line", "a line amid others", "white space", "a string"],
+)
+def test_only_so_much_is_decoded_in_one_go(body):
+    with pytest.raises(Problem) as refused:
+        asyncio.run(decode_value(MANY, body.encode()))
+    assert refused.value.code == "body_too_large"
 
 
 def test_of_a_list_that_is_too_long_the_rest_is_not_decoded():
@@ -157,3 +194,22 @@ def test_large_answers_arrive_whole(api, new_group):
     assert int(answer.headers["Content-Length"]) == len(answer.body)
     head = api("HEAD", f"{group.path}/participants")
     assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", str(len(answer.body)))
+
+
+@pytest.mark.parametrize("length", ["2", "1000"])
+def test_a_request_behind_the_head_of_a_large_answer_is_answered(api, new_group, length):
+    """`HEAD` of an answer that is sent in slices, and of one that is not."""
+    group = new_group()
+    for number in range(100):
+        username = f"{number:04}{'€' * 251}"
+        assert api("POST", f"{group.path}/participants", {"username": username, "amount": 1}).status == 201
+    path = f"{group.path}/participants?limit={length}"
+    head = "{} {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=30) as client:
+        client.sendall(head.format("HEAD", path, "").encode())
+        client.sendall(head.format("GET", "/api/health/live", "Connection: close\r\n").encode())
+        received = b"".join(iter(lambda: client.recv(65536), b""))
+    first, _, second = received.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert second.startswith(b"HTTP/1.1 200 ")
+    assert second.endswith(b'{"data":{"status":"ok"}}')

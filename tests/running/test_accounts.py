@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pwd
@@ -241,10 +242,46 @@ def test_a_link_in_the_place_of_a_folder_is_refused(fresh: Path, secret: Path, n
     assert f"{fresh / name} is a link" in refusal("url", LEDGER_DATA=fresh)
 
 
-def test_a_folder_that_others_may_replace_is_refused(fresh: Path) -> None:
-    fresh.parent.chmod(0o777)
+@pytest.mark.parametrize(("owner", "group", "mode"), [(0, 0, 0o777), ("nobody", 0, 0o755), (0, SERVER, 0o775)])
+def test_a_folder_that_others_may_replace_is_refused(
+    fresh: Path, owner: str | int, group: str | int, mode: int
+) -> None:
+    before = fresh.parent.stat()
+    shutil.chown(fresh.parent, owner, group)
+    fresh.parent.chmod(mode)
     assert f"may rename what lies in {fresh.parent}" in refusal("url", LEDGER_DATA=fresh)
-    fresh.parent.chmod(0o755)
+    os.chown(fresh.parent, before.st_uid, before.st_gid)
+    fresh.parent.chmod(stat.S_IMODE(before.st_mode))
+
+
+def test_a_lock_that_everybody_may_take_keeps_nobody_waiting(fresh: Path) -> None:
+    descriptor = os.open("/etc", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert embedded.web_account() == pwd.getpwnam(WEB)
+        done("migrate", LEDGER_DATA=fresh)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_pipe_in_the_place_of_a_file_keeps_root_waiting_for_a_while(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (fresh / "pgdata" / "PG_VERSION").unlink()
+    os.mkfifo(fresh / "pgdata" / "PG_VERSION")
+    monkeypatch.setattr(embedded, "_READ_PATIENCE", 0.5)
+    with pytest.raises(embedded.EmbeddedError, match="has not ended"), embedded.running(fresh):
+        pass
+
+
+def test_programs_that_an_earlier_release_could_not_have_made_are_removed(fresh: Path, secret: Path) -> None:
+    planted = fresh / "programs-18"
+    planted.mkdir()
+    (planted / "stamp").write_text("18")
+    (fresh / "programs-18.new").symlink_to(secret.parent)
+    of_an_earlier_release(fresh)
+    done("migrate", LEDGER_DATA=fresh)
+    assert not list(fresh.glob("programs-*"))
 
 
 def test_root_runs_no_program_that_the_servers_account_may_write(fresh: Path) -> None:

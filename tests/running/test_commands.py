@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -258,12 +259,16 @@ def test_the_service_cannot_do_what_the_administrator_can(urls: dict[str, str], 
 # the caller's environment
 
 
+# Of this process alone: other tests run beside it.
+OTHER_ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+
+
 def other_server(folder: Path) -> dict[str, str]:
     """What a caller may have set for another server: each variable alone would lead a command astray, or fail it."""
     (folder / "service.conf").write_text("[other]\nuser=nobody\ndbname=nothing\n")
     return {
         "PGHOST": "nowhere.invalid",
-        "PGHOSTADDR": "127.0.0.77",
+        "PGHOSTADDR": OTHER_ADDRESS,
         "PGPORT": "1",
         "PGUSER": "nobody",
         "PGDATABASE": "postgres",
@@ -301,7 +306,7 @@ def other_server(folder: Path) -> dict[str, str]:
 def test_a_command_works_on_the_embedded_database_whatever_the_caller_has_set(
     given: tuple[str, ...], data: Path, tmp_path: Path
 ) -> None:
-    with embedded.running(data), socket.create_server(("127.0.0.77", 5432)) as other:
+    with embedded.running(data), socket.create_server((OTHER_ADDRESS, 5432)) as other:
         done(*given, LEDGER_DATA=data, **other_server(tmp_path))
         other.setblocking(False)
         with pytest.raises(BlockingIOError):  # nobody asked the other one

@@ -8,14 +8,19 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import ClassVar
 
 import psycopg
 import pytest
 from sanic import Request
+from sanic.compat import Header
 
+from api import app as application
 from api.app import App
-from api.connection import Connection
+from api.bodies import WEIGHTY, WEIGHTY_CALLS, Turns
+from api.connection import UNFINISHED, Connection
+from api.routes import ROUTES, Route
 from api.watch import Gauges, WatchedRequest
 from tests.running.commands import Service, serving
 from tests.support import Database, create, join, one, until
@@ -213,3 +218,65 @@ def test_a_request_whose_client_has_gone_is_noted(app: App, monkeypatch: pytest.
     assert noted[0] == (499, None)
     assert not [each for each in noted if isinstance(each, Exception)]
     assert any(isinstance(each, bytes) for each in noted)
+
+
+def test_a_call_keeps_its_turn_when_its_client_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of clients that come with a large body and go away, no more calls are made at a time than of those that stay."""
+
+    async def main() -> None:
+        turns, finished = Turns(), asyncio.Event()
+        under_way = 0
+
+        class Database:
+            async def call(self, *_: object) -> list[bytes | None]:
+                nonlocal under_way
+                under_way += 1
+                await finished.wait()
+                under_way -= 1
+                return [b"{}", None, None, b"f"]
+
+        async def admit(*_: object) -> float:
+            return 0.0
+
+        async def take_a_turn(route: Route, request: WatchedRequest, turns: Turns, parts: object) -> dict[str, None]:
+            await turns.take(request, WEIGHTY + 1)
+            return {}
+
+        monkeypatch.setattr(application, "read_arguments", take_a_turn)
+        (route,) = (route for route in ROUTES if route.function == "transfer_all")
+        handler = application.handle(route, Database(), SimpleNamespace(admit=admit), None, turns, None)
+        requests = [SimpleNamespace(turns=(), only_group=None, headers=Header(), match_info={}) for _ in range(9)]
+        clients = [asyncio.create_task(handler(request)) for request in requests[:6]]
+        await asyncio.sleep(0.01)
+        for client in clients:
+            client.cancel()
+        clients = [asyncio.create_task(handler(request)) for request in requests[6:]]
+        await asyncio.sleep(0.01)
+        assert under_way == WEIGHTY_CALLS
+        finished.set()
+        assert [answer.status for answer in await asyncio.gather(*clients)] == [200] * 3
+        assert not any(request.turns for request in requests)
+        for _ in range(WEIGHTY_CALLS):
+            await turns.weighty.acquire()
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_is_lost_holds_nothing(app: App) -> None:
+    async def main() -> None:
+        await app._startup()
+        loop = asyncio.get_running_loop()
+        ours, client = socket.socketpair()
+        with client:
+            transport, connection = await loop.create_connection(lambda: Connection(loop=loop, app=app), sock=ours)
+            connection.data_received(b"POST / HTTP/1.1\r\nX: " + b"x" * 8192)
+            assert connection in UNFINISHED.held
+            transport.abort()
+            await asyncio.sleep(0.01)
+            assert connection not in UNFINISHED.held
+            # As its handler does in the end.
+            connection.hold_body(0)
+            connection.hold_body(100_000)
+            assert connection not in UNFINISHED.held
+
+    asyncio.run(main())

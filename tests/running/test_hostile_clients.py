@@ -79,6 +79,8 @@ def test_a_connection_too_many_is_refused_and_the_others_are_served(port: int) -
         head, _, body = b"".join(iter(lambda: one_more.recv(65536), b"")).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503")
         assert b"retry-after: 1" in head.lower()
+        assert b"cache-control: no-store" in head.lower()
+        assert b"\r\ndate: " in head.lower()
         assert json.loads(body)["code"] == "busy"
         clients[0].sendall(LIVE)
         assert clients[0].recv(65536).startswith(b"HTTP/1.1 200")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
+from api import serve
+from api.database import StartError
 from tests.running.commands import arguments, children, free_port, lives, postmaster, serving
 from tests.support import Database, until
 
@@ -149,3 +153,16 @@ def test_no_command_line_shows_the_password(database: Database) -> None:
         assert len(service.workers) == 1
         for pid in [service.process.pid, *children(service.process.pid)]:
             assert "hidden-word" not in " ".join(arguments(pid))
+
+
+def test_a_worker_that_cannot_be_forked_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(serve.subprocess, "Popen", fail)
+    settings = serve.Settings(1, True, False, False, 0)
+    with socket.socket() as sock:
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(StartError, match="could not be started"):
+            serve.start(sock, 0, 0, "", settings, 0)
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -52,6 +52,18 @@ def test_names_the_port_that_is_in_use() -> None:
     assert "--port" in message
 
 
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.example"])
+def test_refuses_a_host_that_is_no_name(host: str) -> None:
+    assert "is no name of a host" in refusal("--host", host, "--insecure", LEDGER_DATA="/dev/null")
+
+
+def test_a_service_of_kubernetes_that_is_named_ledger_changes_nothing(database: Database) -> None:
+    port = free_port()
+    url = database.url(database.service)
+    with serving(DATABASE_URL=url, LEDGER_PORT="tcp://10.0.0.1:4000", PORT=str(port)) as service:
+        assert service.answers()
+
+
 @pytest.mark.parametrize("port", ["65536", "64000000"])
 def test_refuses_a_port_that_does_not_exist(port: str) -> None:
     assert f"{port} is no port" in refusal("--port", port, LEDGER_DATA="/dev/null")
