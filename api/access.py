@@ -1,8 +1,8 @@
 """Who may do what: API keys, sent as `Authorization: Bearer …` (RFC 6750).
 
-The database says whom a key stands for, and is told the digest of its secret alone. A worker goes by the answer for
-KEY_SECONDS: for so long it may take a key that has been revoked. Then it asks again, and while the database cannot be
-asked the key admits nobody.
+The database says whom a key stands for, and gets the digest of its secret alone. A worker relies on the answer for
+KEY_SECONDS: for that long it may accept a key that has been revoked. Then it asks again, and while the database cannot
+be asked the key admits nobody.
 
 Keys that are asked for at the same time share a call. A key that was good at the last look is asked for on a connection
 of its own kind, so that guesses at keys, however many, do not delay it.
@@ -62,7 +62,7 @@ class Principal:
 
 # The id of a key and its secret, which holds the id too.
 Key = tuple[str, str]
-# An answer of the database, and until when a worker goes by it, as the event loop counts seconds.
+# An answer of the database, and until when a worker relies on it, by `time.monotonic()`.
 Answer = tuple[T, float]
 
 

@@ -34,11 +34,11 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
   LEDGER_DATA       where the embedded PostgreSQL keeps its files
   HOST, PORT        where to listen (127.0.0.1, 4000)
   WORKERS           processes that answer (1)
-  LOG               requests: a line for each; faults: for nothing else (requests)
+  LOG               requests: a line for each; faults: for faults alone (requests)
   METRICS           who may read them: local, those on this machine; all (local)
   CORS_ORIGINS      the origins whose web pages may use it, with commas between them (none)
   DRAIN             seconds of a failing health check before a stop (0)
-  DATABASE_WAIT     seconds that a database that is away is waited for at start (30)
+  DATABASE_WAIT     seconds to wait at start for a database that cannot be reached (30)
 """
 
 COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "key", "url", "psql")
@@ -155,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
         type=seconds,
         default=setting("DATABASE_WAIT", "30"),
         metavar="SECONDS",
-        help="how long a database that is away is waited for",
+        help="how long to wait for a database that cannot be reached",
     )
     serve.add_argument(
         "--insecure",

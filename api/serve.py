@@ -4,7 +4,7 @@ The workers share nothing but the socket. One that dies is replaced. As the firs
 also collects every orphan that ends there. SIGTERM, SIGINT and SIGHUP are for the supervisor alone:
 the workers do not hear them, because a service manager signals every process, and a second signal would cut a stop
 short. They stop when the supervisor's end of a pipe is closed, by it or by its death, and finish the requests in hand.
-Before, and for as long as it is told to, the supervisor has the health check fail while requests are still served.
+Before that, for DRAIN seconds, the supervisor lets the health check fail while requests are still served.
 """
 
 import fcntl

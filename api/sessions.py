@@ -61,7 +61,7 @@ OWN = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout
 SHORTEST = 100  # milliseconds; a shorter time-out lets no call pass
 UNITS = {"us": 0.001, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
-# Comes before every look at pg_settings, which takes longer than a login's time-out may be.
+# Runs before each query of pg_settings, which may take longer than the login's statement_timeout.
 WITHOUT_HASTE = "set statement_timeout = 0"
 
 SET = """

@@ -81,9 +81,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Step:
-    """What was looked at last: so many rows of a part of a group, the last one's key; and what is wrong with them.
+    """One range that was verified: how many rows of which part of which group, the key of the last one, and the faults.
 
-    The group is None for what belongs to no group or to all; note says what could not be looked at, and why.
+    The group is None for what belongs to no group or to all; `note` says what could not be verified, and why.
     """
 
     group: int | None
@@ -97,7 +97,8 @@ class Step:
 def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
     """Verify a group, or all of them and what belongs to none; yield what was done, range by range.
 
-    Takes half of the time. What is committed in that time may be looked at or not. Raises VerifyError, psycopg.Error.
+    It works half of the time and pauses for the other half. What is committed meanwhile may or may not be looked at.
+    Raises VerifyError, psycopg.Error.
     """
     with sessions.connect(conninfo, "ledger verify") as connection:
         if connection.execute("select to_regprocedure('ledger.verify_schema()')").fetchone() == (None,):
