@@ -129,8 +129,9 @@ class Noticed:
 
 
 def under_attack(ledger: Ledger, groups: list[Group], kind: str, seconds: float = 4, before: float = 2) -> Noticed:
-    """What a client that makes transfers on four connections notices of an attack, `before` seconds old at its start.
+    """What a client that makes transfers on four connections notices of an attack.
 
+    The attack is `before` seconds old at its start, longer where it has more than 500 connections.
     Raises BenchError.
     """
     command = [sys.executable, "-m", "bench.hostile", str(ledger.server.port), str(groups[0].id), kind]
@@ -138,7 +139,8 @@ def under_attack(ledger: Ledger, groups: list[Group], kind: str, seconds: float 
         write(file, transfers(spread(groups), 20_000), ledger.server)
         attacker = subprocess.Popen([*command, ledger.server.secret], cwd=ROOT)
         try:
-            time.sleep(before)  # for all of its connections to be there
+            # For all of its connections to be there, and to have read what was there before they came.
+            time.sleep(before * max(1, ATTACKS[kind].connections / 500))
             outcome = run(loop_command(ledger.server, file.name, 4, seconds))
             if attacker.poll() is not None:
                 raise BenchError(f"the attacker ended with {attacker.returncode}")
