@@ -4,7 +4,8 @@ routes.py       the table of routes: the whole HTTP surface
 
 app.py          the Sanic application, from these:
   connection.py   a client's connection, with limits of time and of memory.py
-  framing.py      requests and answers.py as RFC 9112 frames them
+  framing.py      requests as RFC 9112 frames them
+  answers.py      answers that are sent in slices, or written at once
   router.py       a path's route
   origin.py       web pages that may use the service
   access.py       API keys

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Bytes of an answer that are handed over at a time, and again as its client reads them.
 SLICE = 64 << 10
+# What every answer has that is no page of the documentation.
+UNCACHED = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 class Answer(HTTPResponse):

@@ -158,6 +158,12 @@ def handle(
                 raise
             raise problem from error
 
+    async def call_in_turn(request: WatchedRequest, parameters: Mapping[str, str | None], strings: bool) -> Values:
+        try:
+            return await call(request, parameters, strings)
+        finally:
+            turns.give_back(request)
+
     async def handler(request: WatchedRequest, **parts: str) -> HTTPResponse:
         admitted_until = await access.admit(route, request, parts)
         try:
@@ -167,10 +173,7 @@ def handle(
             raise
         strings = route.has_amounts and prefers_strings(request)
         if request.turns:
-            # The call goes on when its client goes away, and so it keeps its turn.
-            under_way = asyncio.create_task(call(request, parameters, strings))
-            under_way.add_done_callback(lambda done: turns.give_back(request, done))
-            row = await asyncio.shield(under_way)
+            row = await database.outlive(call_in_turn(request, parameters, strings))
         else:
             row = await call(request, parameters, strings)
         if feed:

@@ -12,7 +12,7 @@ from codecs import BOM_UTF8
 from functools import cache
 from json import JSONDecodeError
 from time import perf_counter
-from typing import Any, cast
+from typing import cast
 
 from sanic import Request
 from sanic.http import Http
@@ -69,10 +69,7 @@ class Turns:
         except TimeoutError:
             raise Problem("busy", "the server is busy with other large requests; nothing was done") from None
 
-    def give_back(self, request: WatchedRequest, done: asyncio.Task[Any] | None = None) -> None:
-        """End the turn of a request, whose call is done if it began."""
-        if done is not None and not done.cancelled():
-            done.exception()  # asyncio complains of one that nobody looks at, because its client has gone
+    def give_back(self, request: WatchedRequest) -> None:
         if self.heaviest in request.turns:
             give_memory_back()
         for semaphore in request.turns:

@@ -15,7 +15,8 @@ from sanic.exceptions import RequestTimeout
 from sanic.http import Stage
 from sanic.server import HttpProtocol
 
-from api.date import Clock
+from api.answers import UNCACHED
+from api.date import CLOCK
 from api.errors import Problem
 from api.framing import StrictHttp
 from api.memory import Budget
@@ -29,8 +30,6 @@ OTHER_FILES = 128  # that a worker may have open beside its clients' connections
 SMALL = 4 << 10
 MAX_UNFINISHED = 48 << 20  # bytes of requests that are not whole
 MAX_UNREAD = 48 << 20  # bytes of answers that are not read
-
-CLOCK = Clock()
 
 
 class Connection(HttpProtocol):
@@ -152,8 +151,7 @@ def crowded() -> bytes:
         "content-type": "application/problem+json",
         "connection": "close",
         "date": CLOCK.now(),
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
+        **UNCACHED,
     } | problem.all_headers
     body = problem.body()
     lines = [f"{name}: {value}" for name, value in (headers | {"content-length": str(len(body))}).items()]

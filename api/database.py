@@ -6,11 +6,11 @@ import re
 import select
 import socket
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -20,6 +20,8 @@ from api import sessions
 from api.errors import ConnectionLost, outcome_is_unknown
 from api.routes import ROUTES
 from api.sessions import FIND_THE_VANISHED, NEUTRAL, OWN, SHORTEST, WITHOUT_HASTE, undocumented
+
+T = TypeVar("T")
 
 CALL_CONNECTIONS = 8
 # Reads have connections of their own: calls that wait for one participant's lock hold all the others.
@@ -152,7 +154,7 @@ class Database:
             "feed": self.feed,
         }
         self.reachable = True
-        self.under_way: set[asyncio.Task[list[Values]]] = set()
+        self.under_way: set[asyncio.Task[Any]] = set()
         self.health = Probe(self.conninfo, f"{name} health", HEALTH_TIMEOUT)
         self.activity = Probe(self.conninfo, f"{name} metrics", ACTIVITY_TIMEOUT)
 
@@ -196,16 +198,19 @@ class Database:
         a migration made stale, and, for one that only reads, a lost connection.
         Raises psycopg.Error, psycopg_pool.PoolTimeout, ConnectionLost.
         """
-        # A client that goes away does not cancel its call: a cancel that comes while the commit waits for a standby
-        # would make it visible before it is safe.
+        # A cancel that comes while the commit waits for a standby would make it visible before it is safe.
         pool = self.reads if reads else self.calls
-        task = asyncio.create_task(self.repeat(pool, statement, parameters, reads, [trace] if trace else []))
-        self.under_way.add(task)
-        task.add_done_callback(self.finish)
-        (row,) = await asyncio.shield(task)
+        (row,) = await self.outlive(self.repeat(pool, statement, parameters, reads, [trace] if trace else []))
         return row
 
-    def finish(self, task: asyncio.Task[list[Values]]) -> None:
+    async def outlive(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await a call that goes on when its client goes away."""
+        task = asyncio.create_task(call)
+        self.under_way.add(task)
+        task.add_done_callback(self.finish)
+        return await asyncio.shield(task)
+
+    def finish(self, task: asyncio.Task[Any]) -> None:
         self.under_way.discard(task)
         if not task.cancelled():
             task.exception()  # asyncio complains of one that nobody looks at, because its client has gone

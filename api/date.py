@@ -16,3 +16,6 @@ class Clock:
         if second != self.second:
             self.second, self.text = second, formatdate(second, usegmt=True)
         return self.text
+
+
+CLOCK = Clock()

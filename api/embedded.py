@@ -343,7 +343,7 @@ def _claim(server: _Server) -> None:
 
 
 def _drop_foreign_programs(data: Path) -> None:
-    """Remove copies of programs that are not root's: whoever owned the folder before could have made them."""
+    """Remove copies of programs that are not root's: an earlier owner of the folder could have made them."""
     for found in data.glob("programs-*"):
         status = found.lstat()
         if not stat.S_ISDIR(status.st_mode):

@@ -202,26 +202,29 @@ def start(
     chosen = (settings.open_at_first, settings.log_requests, settings.metrics_for_all)
     numbers = (sock.fileno(), alive, ready, memory, *chosen, number)
     try:
-        worker = subprocess.Popen(
-            # -P: an `api` in the working directory is not ours.
-            [sys.executable, "-P", "-m", "api.serve", *(str(int(number)) for number in numbers)],
-            # The connection string may hold a password, which the command line would show to everybody.
-            env=privileges.environment(os.environ, settings.account)
-            | MALLOC
-            | {
-                "LEDGER_WORKER_DATABASE": conninfo,
-                "LEDGER_WORKER_HOST": settings.host,
-                "LEDGER_WORKER_ORIGINS": ",".join(settings.cors_origins),
-                "LEDGER_WORKER_ACCOUNT": settings.account,
-                "SANIC_IGNORE_PRODUCTION_WARNING": "true",
-            },
-            stdin=subprocess.DEVNULL,
-            pass_fds=[sock.fileno(), alive, ready, memory],
-            # A terminal's Ctrl-C goes to the supervisor, and no worker can type into the terminal.
-            start_new_session=True,
-        )
-        os.close(ready)
-        ready = -1
+        try:
+            worker = subprocess.Popen(
+                # -P: an `api` in the working directory is not ours.
+                [sys.executable, "-P", "-m", "api.serve", *(str(int(number)) for number in numbers)],
+                # The connection string may hold a password, which the command line would show to everybody.
+                env=privileges.environment(os.environ, settings.account)
+                | MALLOC
+                | {
+                    "LEDGER_WORKER_DATABASE": conninfo,
+                    "LEDGER_WORKER_HOST": settings.host,
+                    "LEDGER_WORKER_ORIGINS": ",".join(settings.cors_origins),
+                    "LEDGER_WORKER_ACCOUNT": settings.account,
+                    "SANIC_IGNORE_PRODUCTION_WARNING": "true",
+                },
+                stdin=subprocess.DEVNULL,
+                pass_fds=[sock.fileno(), alive, ready, memory],
+                # A terminal's Ctrl-C goes to the supervisor, and no worker can type into the terminal.
+                start_new_session=True,
+            )
+        except OSError as error:  # no memory, or no process more
+            raise StartError(f"worker {number} could not be started: {error}") from error
+        finally:
+            os.close(ready)
         begun = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(is_ready, selectors.EVENT_READ)
@@ -233,12 +236,8 @@ def start(
         worker.kill()
         worker.wait()
         raise StartError(f"worker {number} did not start; what it said is above")
-    except OSError as error:  # no memory, or no process more
-        raise StartError(f"worker {number} could not be started: {error}") from error
     finally:
         os.close(is_ready)
-        if ready >= 0:
-            os.close(ready)
 
 
 def work(

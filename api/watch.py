@@ -17,9 +17,10 @@ from sanic.http import Http
 from sanic.models.protocol_types import TransportProtocol
 from sanic.server.protocols.http_protocol import HttpProtocol
 
+from api.answers import UNCACHED
 from api.batching import SharedCalls
 from api.database import Database, Trace
-from api.date import Clock
+from api.date import CLOCK
 from api.errors import Problem
 from api.log import Log
 from api.metrics import (
@@ -37,8 +38,6 @@ from api.metrics import (
     Metrics,
     Told,
 )
-
-CLOCK = Clock()
 
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 
@@ -101,8 +100,7 @@ class WatchedRequest(Request, Trace):
         headers["X-Request-ID"] = self.id
         headers["Date"] = CLOCK.now()
         if "Cache-Control" not in headers:  # a page has its own
-            headers["Cache-Control"] = "no-store"
-            headers["X-Content-Type-Options"] = "nosniff"
+            headers.update(UNCACHED)
         origins = self.app.ctx.origins
         if origins.allowed:
             origins.add_headers(self, headers)

@@ -136,11 +136,11 @@ def is_empty(text: str) -> bool:
 
 
 def freeze(
-    why: str = "", functions: Path = FUNCTIONS, migrations: Path = MIGRATIONS, anew: bool = False
+    why: str = "", functions: Path = FUNCTIONS, migrations: Path = MIGRATIONS, new: bool = False
 ) -> tuple[Path, ...]:
     """Write the functions that changed into the newest migration and its roll-back; return both paths.
 
-    Where that one was released, or with `anew`, they go into a new one, which `why` names. An unreleased one of which
+    Where that one was released, or with `new`, they go into a new one, which `why` names. An unreleased one of which
     nothing is left is removed. Raises FreezeError.
     """
     now = current(functions)
@@ -149,7 +149,7 @@ def freeze(
             "no function differs from what is frozen. A change of tables alone is written by hand, "
             "with its roll-back, as db/migrations/0001.the-ledger.sql shows"
         )
-    script = None if anew else unreleased(migrations)
+    script = None if new else unreleased(migrations)
     if script is None:
         script, forth, back = begin(why, migrations)
     else:
@@ -186,7 +186,7 @@ def main() -> None:
     options = parser.parse_args()
     newest = None if options.new else unreleased()
     try:
-        paths = freeze(options.name, anew=options.new)
+        paths = freeze(options.name, new=options.new)
     except FreezeError as error:
         sys.exit(str(error))
     if newest is not None and options.name and newest.stem.partition(".")[2] != options.name:

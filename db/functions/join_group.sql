@@ -61,7 +61,7 @@ begin
     perform refuse_taken('username', username, 'participant ' || participant_named(group_id, spellings(username))::text);
   end if;
 
-  -- Whoever waits for a username holds no counter, so the time is known only now.
+  -- A join that waits for a username holds no counter, so the time is known only now.
   counter := count_in_total(group_id, amount, null);
   update participants as p
   set

@@ -307,7 +307,7 @@ def test_a_new_one_can_be_begun_before_a_release(folder):
     first, _ = add_and_freeze(folder)
     text = first.read_text()
     add_parameter(folder)
-    second, _ = freeze.freeze("second", folder / "functions", folder / "migrations", anew=True)
+    second, _ = freeze.freeze("second", folder / "functions", folder / "migrations", new=True)
     assert freeze.number(second) == freeze.number(first) + 1
     assert first.read_text() == text
     assert f"-- depends: {first.stem}\n" in second.read_text()

@@ -17,6 +17,7 @@ from sanic import Request
 from sanic.compat import Header
 
 from api import app as application
+from api import database
 from api.app import App
 from api.bodies import WEIGHTY, WEIGHTY_CALLS, Turns
 from api.connection import UNFINISHED, Connection
@@ -227,7 +228,7 @@ def test_a_call_keeps_its_turn_when_its_client_has_gone(monkeypatch: pytest.Monk
         turns, finished = Turns(), asyncio.Event()
         under_way = 0
 
-        class Database:
+        class Waiting(database.Database):
             async def call(self, *_: object) -> list[bytes | None]:
                 nonlocal under_way
                 under_way += 1
@@ -244,7 +245,9 @@ def test_a_call_keeps_its_turn_when_its_client_has_gone(monkeypatch: pytest.Monk
 
         monkeypatch.setattr(application, "read_arguments", take_a_turn)
         (route,) = (route for route in ROUTES if route.function == "transfer_all")
-        handler = application.handle(route, Database(), SimpleNamespace(admit=admit), None, turns, None)
+        handler = application.handle(
+            route, Waiting("postgresql://", "test"), SimpleNamespace(admit=admit), None, turns, None
+        )
         requests = [SimpleNamespace(turns=(), only_group=None, headers=Header(), match_info={}) for _ in range(9)]
         clients = [asyncio.create_task(handler(request)) for request in requests[:6]]
         await asyncio.sleep(0.01)
