@@ -14,7 +14,7 @@ from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 
 from api.access import Access
-from api.answers import SharedAnswer
+from api.answers import Answer
 from api.arguments import read_arguments
 from api.batching import SharedCalls
 from api.bodies import Turns, drop_body
@@ -240,10 +240,8 @@ def show(page: Page) -> Handler:
 
     async def handler(request: Request) -> HTTPResponse:
         if compressed and accepts_gzip(request):
-            return SharedAnswer(
-                compressed, headers={**headers, "Content-Encoding": "gzip"}, content_type=page.media_type
-            )
-        return SharedAnswer(plain, headers=dict(headers), content_type=page.media_type)
+            return Answer(compressed, 200, {**headers, "Content-Encoding": "gzip"}, page.media_type)
+        return Answer(plain, 200, dict(headers), page.media_type)
 
     return handler
 

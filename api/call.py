@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from sanic import HTTPResponse, Request
 
-from api.answers import Success
+from api.answers import Answer
 from api.preferences import prefers
 from api.routes import AMOUNTS, Argument, Route, Shape
 from api.values import MAX_LIMIT, sql_type
@@ -18,9 +18,9 @@ from api.values import MAX_LIMIT, sql_type
 def statement(route: Route, amounts_as_strings: bool) -> str:
     """The SQL of a route's call, with a parameter for each argument by its name in the function.
 
-    It returns one row: the JSON, then for a list the last id of a page that has a successor (of the feed, the last
-    cursor), else the id of what was created, the entry that was written, and whether an earlier request did it, where
-    the route tells them.
+    It returns one row. For a list: the body of the answer but for its end, and the last id of a page that has a
+    successor (of the feed, the last cursor). Else: the JSON, then the id of what was created, the entry that was
+    written, and whether an earlier request did it, where the route tells them.
     """
     arguments = [f"{argument.parameter} => {placeholder(argument, route)}" for argument in route.arguments]
     call = f"ledger.{route.function}({', '.join(arguments)})"
@@ -34,7 +34,9 @@ def statement(route: Route, amounts_as_strings: bool) -> str:
     goes_on = "true" if route.feed else "count(*) > %(max_rows)s::integer"
     return f"""
         select
-          '[' || coalesce(string_agg(page.answer, ',' order by page.ordinality) filter (where page.fits), '') || ']',
+          '{{"data":['
+            || coalesce(string_agg(page.answer, ',' order by page.ordinality) filter (where page.fits), '')
+            || ']',
           case when {goes_on}
             then (array_agg(page.{place} order by page.ordinality desc) filter (where page.fits))[1]
           end
@@ -89,8 +91,9 @@ def render(
     answer, identifier, entry, replayed = (*row, None, None, None)[:4]
     headers = {"Idempotency-Replayed": "true"} if replayed == b"t" else {}
     if route.answer is None:
-        return Success(b"", route.status, headers)
-    body = b'{"data":' + (answer or b"null")
+        return Answer(b"", route.status, headers)
+    body = answer if route.many and answer else b'{"data":' + (answer or b"null")
+    tail = b"}"
     if route.has_amounts:
         headers["Vary"] = "Prefer"
         if strings:
@@ -98,13 +101,13 @@ def render(
     if route.feed or (route.many and identifier is not None):
         following = f"{request.path}?{urlencode(next_page(route, request, parameters, identifier))}"
         headers["Link"] = f'<{following}>; rel="next"'
-        body += b',"next":' + json.dumps(following).encode()
+        tail = b',"next":' + json.dumps(following).encode() + b"}"
     if route.location and identifier is not None:
         parts = request.match_info | {"id": identifier.decode()}
         headers["Location"] = route.location.replace("<", "{").replace(">", "}").format(**parts)
     if route.entry and entry is not None:
         headers["Ledger-Entry"] = entry.decode()
-    return Success(body + b"}", route.status, headers, "application/json")
+    return Answer(body, route.status, headers, "application/json", tail)
 
 
 def next_page(

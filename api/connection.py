@@ -15,11 +15,11 @@ from sanic.exceptions import RequestTimeout
 from sanic.http import Stage
 from sanic.server import HttpProtocol
 
-from api.answers import UNCACHED
+from api.answers import UNCACHED, Answer
 from api.date import CLOCK
 from api.errors import Problem
 from api.framing import StrictHttp
-from api.memory import Budget
+from api.memory import Budget, Held
 
 # For an answer to be read: 4 MiB, the largest page, over a line of 600 kbit/s.
 ANSWER_TIMEOUT = 60.0  # seconds
@@ -79,21 +79,22 @@ class Connection(HttpProtocol):
             self.hold_unfinished()
 
     def hold_unfinished(self) -> None:
-        size = self.unfinished_bytes()
+        size, _ = self.unfinished()
         if size > SMALL and self.conn_info is not None and not self.conn_info.lost:
-            UNFINISHED.hold(self, size)
+            UNFINISHED.hold(self, size, b"")
         else:
             UNFINISHED.release(self)
 
-    def unfinished_bytes(self) -> int:
-        return self.body_size + len(self.recv_buffer)
+    def unfinished(self) -> Held:
+        return self.body_size + len(self.recv_buffer), b""
 
-    def unread_bytes(self) -> int:
+    def unread_answers(self) -> Held:
         waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
-        response = self.http.response if self.http is not None else None
-        return (
-            waiting if response is None or getattr(response, "shared", False) else waiting + len(response.body or b"")
-        )
+        answer = self.http.response if self.http is not None else None
+        # What waits of a large answer is no copy of it.
+        if isinstance(answer, Answer):
+            return max(waiting - answer.handed_over, 0), answer.body or b""
+        return waiting, b""
 
     def check_timeouts(self) -> None:
         # To Sanic a request is being handled once its header is there, and is over once it is refused, even if its body
@@ -119,7 +120,7 @@ class Connection(HttpProtocol):
                 self.unread.cancel()
             self.unread = self.loop.call_later(ANSWER_TIMEOUT, self.cut_off)
             self.unread_request = request
-        UNREAD.hold(self, self.unread_bytes())
+        UNREAD.hold(self, *self.unread_answers())
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -134,8 +135,8 @@ class Connection(HttpProtocol):
             UNREAD.release(self)
 
 
-UNFINISHED = Budget(MAX_UNFINISHED, Connection.unfinished_bytes)
-UNREAD = Budget(MAX_UNREAD, Connection.unread_bytes)
+UNFINISHED = Budget(MAX_UNFINISHED, Connection.unfinished)
+UNREAD = Budget(MAX_UNREAD, Connection.unread_answers)
 
 
 def most_connections() -> int:

@@ -16,7 +16,7 @@ from sanic.http.http1 import HTTP_CONTINUE
 from sanic.models.protocol_types import TransportProtocol
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from api.answers import Success
+from api.answers import Answer
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 REQUEST_LINE = re.compile(TOKEN + rb" [!-~]++ HTTP/1\.[01]")
@@ -224,16 +224,22 @@ class StrictHttp(Http):
         return line
 
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
-        """Send the head of an answer, with the body or the first slice of it."""
+        """Send the head of an answer, with the body or, in its own piece of memory, the first slice of it."""
         answer = self.response
-        if not isinstance(answer, Success) or not answer.body or self.head_only or self.expecting_continue:
+        if not isinstance(answer, Answer) or not answer.body or self.head_only or self.expecting_continue:
             await super().http1_response_header(data, end_stream)
             return
-        begin = data or answer.body
-        self.response_bytes_left = len(answer.body) - len(begin)
-        self.response_func = self.http1_response_normal if self.response_bytes_left else None
-        await self._send(answer.head(self.keep_alive) + begin)
-        self.stage = Stage.RESPONSE if self.response_bytes_left else Stage.IDLE
+        head = answer.head(self.keep_alive)
+        if not data:
+            self.response_func = None
+            await self._send(head + answer.body)
+            self.stage = Stage.IDLE
+            return
+        self.response_bytes_left = answer.length
+        self.response_func = self.http1_response_normal
+        await self._send(head)
+        self.stage = Stage.RESPONSE
+        await self.http1_response_normal(data, end_stream)
 
     def refuse_body(self) -> NoReturn:
         """Read nothing more of a body: where it ends is not known."""

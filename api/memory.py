@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from api.connection import Connection
+
+# The bytes of a connection's own, and those that it may have in common with others: they count once.
+Held = tuple[int, bytes]
 
 
 class Budget:
@@ -17,27 +21,51 @@ class Budget:
     that send or read at an ordinary pace are done long before their turn comes.
     """
 
-    def __init__(self, limit: int, measure: Callable[[Connection], int]) -> None:
-        """`measure` counts again what a connection holds."""
+    def __init__(self, limit: int, measure: Callable[[Connection], Held]) -> None:
+        """`measure` looks again what a connection holds."""
         self.limit = limit
         self.measure = measure
         self.total = 0
-        self.held: dict[Connection, int] = {}  # in the order in which they began
+        self.held: dict[Connection, Held] = {}  # in the order in which they began
+        self.holders: Counter[int] = Counter()  # of what may be common, by its id
 
-    def hold(self, connection: Connection, size: int) -> None:
-        """Note that a connection holds so many bytes now."""
-        self.total += size - self.held.get(connection, 0)
-        self.held[connection] = size
+    def hold(self, connection: Connection, own: int, common: bytes) -> None:
+        """Note what a connection holds now."""
+        self.note(connection, own, common)
         if self.total > self.limit:
             self.make_room()
 
+    def note(self, connection: Connection, own: int, common: bytes) -> None:
+        self.forget(self.held.get(connection))
+        self.held[connection] = own, common
+        self.total += own
+        if common:
+            self.holders[id(common)] += 1
+            if self.holders[id(common)] == 1:
+                self.total += len(common)
+
     def release(self, connection: Connection) -> None:
         if self.held:
-            self.total -= self.held.pop(connection, 0)
+            self.forget(self.held.pop(connection, None))
+
+    def forget(self, held: Held | None) -> None:
+        if held is None:
+            return
+        own, common = held
+        self.total -= own
+        if common:
+            self.holders[id(common)] -= 1
+            if not self.holders[id(common)]:
+                del self.holders[id(common)]
+                self.total -= len(common)
 
     def make_room(self) -> None:
-        self.held = {connection: size for connection in self.held if (size := self.measure(connection))}
-        self.total = sum(self.held.values())
+        for connection in [*self.held]:
+            own, common = self.measure(connection)
+            if own or common:
+                self.note(connection, own, common)
+            else:
+                self.release(connection)
         for connection in [*self.held]:
             if self.total <= self.limit * 3 // 4 or len(self.held) == 1:
                 return

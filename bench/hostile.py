@@ -131,16 +131,14 @@ class Noticed:
 def under_attack(ledger: Ledger, groups: list[Group], kind: str, seconds: float = 4, before: float = 2) -> Noticed:
     """What a client that makes transfers on four connections notices of an attack.
 
-    The attack is `before` seconds old at its start, longer where it has more than 500 connections.
-    Raises BenchError.
+    The attack is `before` seconds old at its start. Raises BenchError.
     """
     command = [sys.executable, "-m", "bench.hostile", str(ledger.server.port), str(groups[0].id), kind]
     with tempfile.NamedTemporaryFile() as file, memory_of(ledger) as most:
         write(file, transfers(spread(groups), 20_000), ledger.server)
         attacker = subprocess.Popen([*command, ledger.server.secret], cwd=ROOT)
         try:
-            # For all of its connections to be there, and to have read what was there before they came.
-            time.sleep(before * max(1, ATTACKS[kind].connections / 500))
+            time.sleep(before)
             outcome = run(loop_command(ledger.server, file.name, 4, seconds))
             if attacker.poll() is not None:
                 raise BenchError(f"the attacker ended with {attacker.returncode}")

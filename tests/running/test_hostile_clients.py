@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from bench.hostile import ATTACKS, MIB, under_attack
 from bench.ledgers import Ledger, served, workspace
 from bench.load import Group
 from tests.running.commands import serving
-from tests.support import Database, until
+from tests.support import Database, call, create, join, until
 
 MOST_PRIVATE = 300 * MIB  # bytes
 
@@ -48,17 +49,18 @@ def test_the_memory_of_large_requests_is_given_back() -> None:
         until(lambda: ledger.worker.memory_info().rss < 150 * MIB, "a worker of less than 150 MiB")
 
 
-FEW = """
+SMALL = """
 import api.connection
-api.connection.MAX_CONNECTIONS = 3
+api.connection.MAX_CONNECTIONS = 9
 api.connection.UNFINISHED.limit = 1 << 20
+api.connection.UNREAD.limit = 4 << 20
 """
 
 
 @pytest.fixture
 def port(database: Database, tmp_path: Path) -> Iterator[int]:
-    """The port of a service that has room for three connections, and for 1 MiB of requests that are not whole."""
-    (tmp_path / "sitecustomize.py").write_text(FEW)
+    """The port of a service with room for 9 connections, 1 MiB of requests not whole and 4 MiB of answers not read."""
+    (tmp_path / "sitecustomize.py").write_text(SMALL)
     with serving(DATABASE_URL=database.url(database.service), PYTHONPATH=tmp_path) as service:
         yield service.port
 
@@ -75,7 +77,7 @@ LIVE = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 def test_a_connection_too_many_is_refused_and_the_others_are_served(port: int) -> None:
     with ExitStack() as stack:
-        clients = [connected(port, stack, LIVE) for _ in range(3)]
+        clients = [connected(port, stack, LIVE) for _ in range(9)]
         assert all(client.recv(65536).startswith(b"HTTP/1.1 200") for client in clients)
         one_more = connected(port, stack, b"")
         head, _, body = b"".join(iter(lambda: one_more.recv(65536), b"")).partition(b"\r\n\r\n")
@@ -113,3 +115,55 @@ def test_the_oldest_request_that_is_not_whole_makes_room_for_others(port: int) -
             assert oldest.recv(65536) == b""
         last.sendall(b"x" * (MIB - 300_000))
         assert last.recv(65536).startswith(b"HTTP/1.1 400")
+
+
+@pytest.fixture
+def write_page(database: Database) -> Iterator[Callable[[], object]]:
+    """Writes entries whose page has 1.5 MB, all at the same time."""
+    with database.connect() as service:
+        group = create(service, "ETH")
+        one, two = join(service, group, "one", 1000), join(service, group, "two")
+        lines = [{"from": one, "to": two, "amount": 1, "metadata": {"note": "x" * 1400}}] * 1000
+        yield lambda: call(service, "transfer_all", group, json.dumps(lines))
+
+
+def asking(port: int, stack: ExitStack, path: str) -> socket.socket:
+    """A client that asks for a page and does not read it."""
+    client = stack.enter_context(socket.socket())
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(60)
+    client.connect(("127.0.0.1", port))
+    client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    return client
+
+
+def read(client: socket.socket) -> bytes:
+    """The body of an answer. Raises EOFError for one that is not whole."""
+    head, _, body = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+    if f"content-length: {len(body)}\r\n".encode() not in head.lower() + b"\r\n":
+        raise EOFError
+    return body
+
+
+def test_clients_that_share_an_answer_hold_it_once(port: int, write_page: Callable[[], object]) -> None:
+    with ExitStack() as stack:
+        cursor = json.loads(read(asking(port, stack, "/api/entries")))["next"]
+        clients = [asking(port, stack, f"{cursor}&wait=30") for _ in range(8)]
+        read_so_far(connected(port, stack, b""))
+        write_page()
+        select.select(clients, [], [], 60)
+        first, *others = [json.loads(read(client)) for client in clients]
+        assert len(first["data"]) == 1000
+        assert all(other == first for other in others)
+
+
+def test_the_oldest_answer_that_is_not_read_makes_room_for_others(port: int, write_page: Callable[[], object]) -> None:
+    write_page()
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(8):
+            clients.append(asking(port, stack, "/api/entries"))
+            select.select(clients[-1:], [], [], 60)
+        with pytest.raises((EOFError, ConnectionResetError)):
+            read(clients[0])
+        assert len(json.loads(read(clients[-1]))["data"]) == 1000
