@@ -14,7 +14,7 @@ from yoyo.connections import parse_uri
 from yoyo.exceptions import LockTimeout
 from yoyo.migrations import MigrationList, default_migration_table
 
-from api import sessions
+from api import sessions, upgrade
 from api.resources import RESOURCES
 
 MIGRATIONS = RESOURCES / "db" / "migrations"
@@ -67,15 +67,20 @@ def shipped() -> MigrationList:
 
 
 def migrate(conninfo: str) -> list[str]:
-    """Apply the pending migrations and return their names.
+    """Apply the pending migrations and return their names; a database of release 0.1 is upgraded to the first one.
 
     Waits for a concurrent run, and begins where a killed one left off: each migration is one transaction, and applying
     it again where yoyo had no time to note it changes nothing. Raises MigrationError, psycopg.Error.
     """
     with locked(conninfo) as backend:
-        pending = backend.to_apply(shipped())
+        migrations = shipped()
+        pending = backend.to_apply(migrations)
         try:
-            backend.apply_migrations(pending)
+            if upgrade.is_of_0_1(backend.connection):
+                upgrade.upgrade(backend, migrations[0])
+            backend.apply_migrations(backend.to_apply(migrations))
+        except upgrade.UpgradeError as error:
+            raise MigrationError(str(error)) from error
         except psycopg.errors.LockNotAvailable as error:
             raise MigrationError(
                 "a migration did not get a lock in time and gave up, so as not to stall the service; it changed "
@@ -98,9 +103,12 @@ def reset(conninfo: str) -> None:
                 if had_keys(backend.connection):
                     backend.execute(f"create table if not exists {KEYS_WERE_DROPPED} ()")
                 backend.execute(f"set local lock_timeout = '{DROP_TIMEOUT}s'")
-                backend.execute("drop schema if exists ledger cascade")
+                backend.execute("drop schema if exists ledger, ledger_internal cascade")
                 for migration in shipped():
                     backend.unmark_one(migration)
+                backend.connection.execute(
+                    "delete from _yoyo_migration where migration_id = any(%s)", [upgrade.REPLACED]
+                )
         except psycopg.errors.LockNotAvailable as error:
             raise MigrationError(
                 f"a transaction has used the ledger for {DROP_TIMEOUT} seconds; nothing was changed. Stop the services "
@@ -237,7 +245,8 @@ def marks(session: psycopg.Connection, schema: str) -> int:
         return 0
     query = sql.SQL("select count(*) from {} where migration_id = any(%s)")
     (number,) = session.execute(
-        query.format(sql.Identifier(schema, "_yoyo_migration")), [[migration.id for migration in shipped()]]
+        query.format(sql.Identifier(schema, "_yoyo_migration")),
+        [[*upgrade.REPLACED, *(migration.id for migration in shipped())]],
     ).fetchone() or (0,)
     return int(number)
 

@@ -395,7 +395,7 @@ def in_order(codes: Iterable[str]) -> list[str]:
 @cache
 def published() -> dict[str, str]:
     """The comment of each function, by its name."""
-    texts = [file.read_text() for file in sorted((RESOURCES / "db" / "functions").glob("*.sql"))]
+    texts = [file.read_text() for file in sorted((RESOURCES / "db" / "functions").rglob("*.sql"))]
     found = [re.findall(r"^comment on function ledger\.(\w+) is\s+'((?:[^']|'')*)';", text, re.M) for text in texts]
     return {name: words.replace("''", "'") for pairs in found for name, words in pairs}
 

@@ -193,7 +193,7 @@ ROUTES: tuple[Route, ...] = (
           (*OF_GROUP, text("username"), amount("amount"), KEY, METADATA), PARTICIPANT, 201, location=ONE_PARTICIPANT,
           entry="entry_id", echoes="group_id"),
     Route("read", ("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT,
-          together="get_participant_each"),
+          together="get_participants"),
     Route("transact", ("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant", (*OF_PARTICIPANT, text("username"), KEY),
           PARTICIPANT, wrapper="update_params", echoes="group_id", frozen=BY_MOVEMENT),
     Route("transact", ("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, KEY, METADATA), ("final_amount",),
@@ -201,7 +201,7 @@ ROUTES: tuple[Route, ...] = (
 
     Route("transact", ("POST",), "/api/groups/<group_id>/transfer", "transfer",
           (*OF_GROUP, participant("from_id", "from"), participant("to_id", "to"), amount("amount"), KEY, METADATA),
-          TRANSFER, entry="entry_id", together="transfer_each"),
+          TRANSFER, entry="entry_id", together="transfer_batch"),
     Route("transact", ("POST",), "/api/groups/<id>/transfers", "transfer_all",
           (*IN_GROUP, Argument("transfers", "body", "lines", "transfers"), KEY),
           (("entries[]", MOVED), ("participants[]", PARTICIPANT)), body_limit=16 * MIB),

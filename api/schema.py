@@ -61,7 +61,7 @@ def why_not_compared(connection: psycopg.Connection) -> str | None:
     if pending := sorted(own - applied):
         return f"the database lacks {', '.join(pending)}"
     # Another application may share yoyo's tables.
-    if newer := sorted(name for name in applied - own if NUMBERED.match(name) and name > max(own)):
+    if newer := sorted(name for name in applied - own if NUMBERED.match(name) and name[:4] > max(own)[:4]):
         return f"the database is of another release, with {', '.join(newer)}"
     return None
 

@@ -130,7 +130,7 @@ def number_of_zeros(number: Number) -> int:
     return int(exponent[1] or 0) if exponent else 0
 
 
-def id_fault(value: object) -> str | None:
+def invalid_id(value: object) -> str | None:
     if isinstance(value, str) and ORDINARY.fullmatch(value):
         return None
     digits = digits_of(value)
@@ -161,7 +161,7 @@ def wait_fault(value: object) -> str | None:
 def read_id(value: object) -> Reading:
     if isinstance(value, str) and ORDINARY.fullmatch(value):
         return right(value)
-    found = id_fault(value)
+    found = invalid_id(value)
     return wrong(found) if found else right(significant(str(value)))
 
 

@@ -32,7 +32,7 @@ GROUPS = Part(
     "groups",
     LOWEST,
     "select count(*), max(r.id) from (select id from ledger.groups where id > %s order by id limit %s) as r",
-    "select * from ledger.verify_groups(%s, %s)",
+    "select * from ledger_internal.verify_groups(%s, %s)",
     open_end=True,
 )
 ENTRIES = Part(
@@ -42,7 +42,7 @@ ENTRIES = Part(
     select count(*), max(r.id)
     from (select id from ledger.entries where group_id = %s and id > %s order by id limit %s) as r
     """,
-    "select * from ledger.verify_entries(%s, %s, %s)",
+    "select * from ledger_internal.verify_entries(%s, %s, %s)",
 )
 PARTICIPANTS = Part(
     "participants",
@@ -51,7 +51,7 @@ PARTICIPANTS = Part(
     select count(*), max(r.id)
     from (select id from ledger.participants where group_id = %s and id > %s order by id limit %s) as r
     """,
-    "select * from ledger.verify_participants(%s, %s, %s)",
+    "select * from ledger_internal.verify_participants(%s, %s, %s)",
 )
 KEYS = Part(
     "idempotency keys",
@@ -60,7 +60,7 @@ KEYS = Part(
     select count(*), max(r.key)
     from (select key from ledger.idempotency_keys where group_id = %s and key > %s order by key limit %s) as r
     """,
-    "select * from ledger.verify_keys(%s, %s, %s)",
+    "select * from ledger_internal.verify_keys(%s, %s, %s)",
 )
 
 
@@ -70,7 +70,7 @@ class VerifyError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """A row of a verify function: ledger.fault."""
+    """A row of a verify function: ledger.discrepancy."""
 
     group_id: int | None
     entry_id: int | None
@@ -101,12 +101,12 @@ def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
     Raises VerifyError, psycopg.Error.
     """
     with sessions.connect(conninfo, "ledger verify") as connection:
-        if connection.execute("select to_regprocedure('ledger.verify_schema()')").fetchone() == (None,):
+        if connection.execute("select to_regprocedure('ledger_internal.verify_schema()')").fetchone() == (None,):
             raise VerifyError("the database is not migrated to this release. Run: ledger migrate")
         sizes: dict[str, int] = {}
         if group is None:
             yield compare_schema(connection)
-            found, _ = timed(connection, "select * from ledger.verify_ledger()", [])
+            found, _ = timed(connection, "select * from ledger_internal.verify_ledger()", [])
             yield Step(None, "feeds and API keys", 1, None, found)
             yield from ranges(connection, None, GROUPS, sizes)
             yield from compare_ids(connection)
@@ -119,7 +119,7 @@ def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
         for number in groups(connection) if group is None else [group]:
             for part in (ENTRIES, PARTICIPANTS, KEYS):
                 yield from ranges(connection, number, part, sizes)
-            found, _ = timed(connection, "select * from ledger.verify_total(%s)", [number])
+            found, _ = timed(connection, "select * from ledger_internal.verify_total(%s)", [number])
             yield Step(number, "total", 1, None, found)
 
 
@@ -136,7 +136,7 @@ def compare_schema(connection: psycopg.Connection) -> Step:
     words, note = schema.differences(connection)
     if note is None:
         return Step(None, "schema", 1, None, [Fault(None, None, None, "schema", detail) for detail in words])
-    found, _ = timed(connection, "select * from ledger.verify_schema()", [])
+    found, _ = timed(connection, "select * from ledger_internal.verify_schema()", [])
     return Step(None, "schema", 1, None, found, f"the schema was not compared with this release's: {note}")
 
 
@@ -151,7 +151,7 @@ def compare_ids(connection: psycopg.Connection) -> Iterator[Step]:
     after, size = LOWEST, LARGEST_SIZE
     upto: int | None = min(size, given)
     while True:
-        found, seconds = timed(connection, "select * from ledger.verify_ids(%s, %s)", [after, upto])
+        found, seconds = timed(connection, "select * from ledger_internal.verify_ids(%s, %s)", [after, upto])
         yield Step(None, "ids", 0, upto, found)
         if upto is None:
             return

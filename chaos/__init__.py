@@ -4,6 +4,6 @@ bank.py     clients that repeat every request until it is answered, and what the
 faults.py   what is done to the ledger meanwhile
 proxy.py    the line between the two, which can be cut and slowed down
 machine.py  a disk to fill and a clock to set
-release.py  the code of before the newest migration
+release.py  a release after this one, with one more migration
 history.py  whether what the clients were told is what the record says
 """

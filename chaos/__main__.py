@@ -23,7 +23,7 @@ from chaos.faults import COMBINED, FAULTS, STEP, Scene
 from chaos.history import History, Verdict, judge, read_record
 from chaos.machine import Clock, MissingError, small_disk
 from chaos.proxy import Proxy
-from chaos.release import code_before
+from chaos.release import code_after
 
 WORKERS = 2
 LONGEST_RECOVERY = 30.0  # seconds from a fault's end until nothing has to be repeated because of it
@@ -97,7 +97,6 @@ def run(folder: Path, seconds: float, stretch: float = STRETCH, faults: Sequence
         needs: dict[str, Callable[[], Any]] = {
             "disk filled": lambda: stack.enter_context(small_disk(data)),
             "clock set": lambda: Clock(folder),
-            "release taken back": lambda: code_before(folder / "before"),
         }
         found, left_out = dict.fromkeys(needs), {}
         for name in set(needs) & set(faults):
@@ -105,13 +104,13 @@ def run(folder: Path, seconds: float, stretch: float = STRETCH, faults: Sequence
                 found[name] = needs[name]()
             except MissingError as error:
                 left_out[name] = str(error)
-        disk, clock, before = found.values()
+        disk, clock = found.values()
         ledger = stack.enter_context(served(data, workers=WORKERS, program=clock.program if clock else LEDGER))
         with ledger.connect() as connection:
             connection.execute("alter system set max_wal_size = '256MB'")  # or the small disk would fill by itself
             connection.execute("select pg_reload_conf()")
         proxy = Proxy(ledger.server.port)
-        scene = Scene(ledger, proxy, stretch, disk, clock, before)
+        scene = Scene(ledger, proxy, stretch, disk, clock, code_after(folder / "after"))
         possible = [name for name in faults if name not in left_out]
         history, effects = asyncio.run(loaded(scene, seconds, possible))
         if scene.clock:

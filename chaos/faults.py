@@ -4,8 +4,6 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,7 +16,7 @@ import psycopg
 
 from api import embedded
 from bench.ledgers import Ledger
-from bench.load import ROOT, BenchError
+from bench.load import BenchError
 from chaos import machine, release
 from chaos.proxy import Proxy
 
@@ -42,7 +40,7 @@ class Scene:
     stretch: float
     disk: Path | None
     clock: machine.Clock | None
-    before: Path | None  # the code of before the newest migration
+    after: Path  # the code of the release after this one
 
 
 T = TypeVar("T")
@@ -138,45 +136,27 @@ async def step_clock(scene: Scene) -> None:
         await asyncio.sleep(scene.stretch / 2)
 
 
-async def migrate_back_and_forth(scene: Scene) -> None:
-    """Take the newest migration back, and apply it again."""
-    await asyncio.to_thread(roll_back, scene)
-    await asyncio.to_thread(apply, scene)
+async def migrate_forth_and_back(scene: Scene) -> None:
+    """Apply the migration of the release after this one, and roll it back."""
+    await asyncio.to_thread(release.migrate, scene.after, scene.ledger.admin)
+    await asyncio.to_thread(release.roll_back, scene.after, scene.ledger.admin)
 
 
-async def return_to_the_release_before(scene: Scene) -> None:
-    """Have the release of before the newest migration take over, on the schema of now; then take the migration back.
-
-    It goes on for a while, until the migration is applied beneath it and the new release takes over.
-    """
-    assert scene.before
-    new = scene.proxy.target
+async def deploy_and_return(scene: Scene) -> None:
+    """Deploy the release after this one: its migration, then its code. Then return to this one, and roll back."""
+    now = scene.proxy.target
+    await asyncio.to_thread(release.migrate, scene.after, scene.ledger.admin)
+    await asyncio.sleep(scene.stretch / 2)
     conninfo = embedded.url(scene.ledger.data, embedded.SERVICE)
-    served = release.served(scene.before, conninfo, len(scene.ledger.workers))
+    served = release.served(scene.after, conninfo, len(scene.ledger.workers))
     port = await asyncio.to_thread(served.__enter__)
     try:
         scene.proxy.turn_to(port)
         await asyncio.sleep(scene.stretch / 2)
-        await asyncio.to_thread(roll_back, scene)
-        await asyncio.sleep(scene.stretch / 2)
-        await asyncio.to_thread(apply, scene)
     finally:
-        scene.proxy.turn_to(new)
+        scene.proxy.turn_to(now)
         await asyncio.to_thread(served.__exit__, None, None, None)
-
-
-def roll_back(scene: Scene) -> None:
-    url = scene.ledger.admin.replace(":", "+psycopg:", 1)
-    command = [str(Path(sys.executable).with_name("yoyo")), "rollback", "-r", release.NEWEST, "-d", url]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchError(f"{release.NEWEST} cannot be rolled back: {done.stderr}")
-
-
-def apply(scene: Scene) -> None:
-    told = scene.ledger.run("migrate")
-    if release.NEWEST not in told:
-        raise BenchError(f"{release.NEWEST} was not applied again: {told}")
+    await asyncio.to_thread(release.roll_back, scene.after, scene.ledger.admin)
 
 
 FAULTS: dict[str, Fault] = {
@@ -188,13 +168,11 @@ FAULTS: dict[str, Fault] = {
     "connections cut": cut_connections,
     "disk filled": fill_disk,
     "clock set": step_clock,
-    "migrated": migrate_back_and_forth,
-    "release taken back": return_to_the_release_before,
+    "migrated": migrate_forth_and_back,
+    "release deployed": deploy_and_return,
 }
 # What can be done at once: a migration that another fault ends is another matter, and has tests of its own.
-COMBINED = [
-    name for name, fault in FAULTS.items() if fault not in (migrate_back_and_forth, return_to_the_release_before)
-]
+COMBINED = [name for name, fault in FAULTS.items() if fault not in (migrate_forth_and_back, deploy_and_return)]
 
 
 async def when_possible(do: Callable[[], T]) -> T:

@@ -2,7 +2,7 @@
 -- is supported. db/schema.txt has it as the migrations leave it. Left out is what belongs to the site: who is a member of
 -- the roles, how a table or an index is stored and vacuumed, and statistics.
 with schemas as (
-  select n.* from pg_namespace as n where n.nspname = 'ledger'
+  select n.* from pg_namespace as n where n.nspname in ('ledger', 'ledger_internal')
 ), roles as (
   select r.* from pg_roles as r where r.rolname in ('ledger_owner', 'ledger_api', 'ledger_reader')
 ), relations as (

@@ -20,9 +20,14 @@ FOR_EACH_FUNCTION = [
     ROOT / "tests" / "catalog" / f"test_{name}.py" for name in ("functions", "grants", "plpgsql_check")
 ]
 # In the catalog of a migrated database: a constraint, an index, a trigger or a view, and the function that it calls.
-GUARD = r"^(?:constraint|index|trigger|table|view)\b.*\bledger\.{}\("
+GUARD = r"^(?:constraint|index|trigger|table|view)\b.*\bledger(?:_internal)?\.{}\("
 COMMENT_OR_STRING = re.compile(r"--.*|'[^']*'")
 TABLE = re.compile(r"\bof table ledger\.(\w+)|\bON ledger\.(\w+)")
+
+
+def functions() -> dict[str, str]:
+    """The text of each function's file, by the function's name."""
+    return {freeze.name_of(path): text for path, text in freeze.current().items()}
 
 
 def users(name: str, texts: dict[str, str]) -> Iterator[str]:
@@ -56,12 +61,12 @@ def reaching(name: str, texts: dict[str, str]) -> set[str]:
 
 def tests_of(name: str, texts: dict[str, str]) -> list[Path]:
     """The files of tests that a change of a function can break."""
-    own = {path.stem.removeprefix("test_"): path for path in TESTS.glob("test_*.py")}
+    own = {path.stem.removeprefix("test_"): path for path in TESTS.rglob("test_*.py")}
     found = {own[each] for each in reaching(name, texts) if each in own}
     if name not in own:
         found |= {path for stem, path in own.items() if stem not in texts and names(path, name)}
     if not found:
-        found = {path for path in (ROOT / "tests").rglob("test_*.py") if names(path, f"ledger.{name}")}
+        found = {path for path in (ROOT / "tests").rglob("test_*.py") if names(path, name)}
     return [*sorted(found), *FOR_EACH_FUNCTION]
 
 
@@ -71,9 +76,9 @@ def names(test: Path, function: str) -> bool:
 
 def main() -> None:
     (name,) = sys.argv[1:]
-    texts = freeze.current()
+    texts = functions()
     if name not in texts:
-        near = ", ".join(difflib.get_close_matches(name, texts)) or "ls db/functions shows them"
+        near = ", ".join(difflib.get_close_matches(name, texts)) or "ls db/functions/* shows them"
         sys.exit(f"there is no function {name!r}: make check f=<function> ({near})")
     tests = [str(path.relative_to(ROOT)) for path in tests_of(name, texts)]
     print("\n".join(tests), flush=True)

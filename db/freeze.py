@@ -1,17 +1,19 @@
 """Freeze changed functions into a migration: `make migration name=why`.
 
-db/functions/<name>.sql is the current truth of one function. This copies the text of each one that differs from what
-the migrations last said into db/migrations/NNNN.why.sql, and its previous text into NNNN.why.rollback.sql, so that a
-release is plain SQL that applies and rolls back without Python. A function with another signature or other grants is
-dropped before it is created again, since `create or replace` keeps both; a function whose file is gone is dropped.
+A file below db/functions is the current truth of one function. The folder shows who may call it, and so its schema:
+api/ and owner/ are in schema ledger, internal/ is in ledger_internal. This copies the text of each function that is not
+its last frozen text into db/migrations/NNNN.why.sql, and the previous text into NNNN.why.rollback.sql, so that a
+release is plain SQL that applies and rolls back without Python. A function with another signature, schema or grants is
+dropped before it is created again, since `create or replace` keeps them; a function without a file is dropped.
 
-db/RELEASED holds the number of the newest migration that was released. While a later one is there, the newest is
-rewritten: a function that is edited ten times before a release is in one migration. Its statements by hand are kept.
+db/RELEASED holds the number of the newest released migration. While there is a later one, the newest is rewritten: a
+function that is edited ten times before a release is in one migration. Its statements by hand are kept. The first
+migration's roll-back is written by hand: it drops all functions.
 
-In a migration each copied text stands between two marker lines:
+In a migration each copied text stands between two marker lines, in the order of their paths:
 
-    -- >>> db/functions/transfer.sql
-    -- <<< db/functions/transfer.sql
+    -- >>> db/functions/api/transfer.sql
+    -- <<< db/functions/api/transfer.sql
 """
 
 import argparse
@@ -25,10 +27,14 @@ FUNCTIONS = DB / "functions"
 MIGRATIONS = DB / "migrations"
 
 SECTION = re.compile(
-    r"^-- >>> db/functions/(?P<name>\w+)\.sql\n(.*?)^-- <<< db/functions/(?P=name)\.sql\n", re.DOTALL | re.MULTILINE
+    r"^-- >>> db/functions/(?P<path>[\w/]+)\.sql\n(?P<text>.*?)^-- <<< db/functions/(?P=path)\.sql\n",
+    re.DOTALL | re.MULTILINE,
 )
 BLANK_AND_SECTION = re.compile(f"^(?P<blank>\n?){SECTION.pattern}", SECTION.flags)
-DECLARATION = re.compile(r"^create or replace function ledger\.(\w+)\s*(\(.*?)\nlanguage ", re.DOTALL | re.MULTILINE)
+DECLARATION = re.compile(
+    r"^create or replace function (?P<name>\w+\.\w+)\s*(?P<signature>\(.*?)\nlanguage ", re.DOTALL | re.MULTILINE
+)
+DROP = re.compile(r"\Adrop function if exists [\w.]+;\n")
 CREATION = re.compile(r"^create\b", re.IGNORECASE | re.MULTILINE)
 GRANT = re.compile(r"^(?:grant|revoke) [^;]*;", re.MULTILINE)
 
@@ -47,12 +53,28 @@ class FreezeError(Exception):
 
 
 def current(functions: Path = FUNCTIONS) -> dict[str, str]:
-    """The text of each function's file, by name."""
-    texts = {path.stem: path.read_text().rstrip() + "\n" for path in sorted(functions.glob("*.sql"))}
-    for name, text in texts.items():
-        if [match[1] for match in DECLARATION.finditer(text)] != [name] or len(CREATION.findall(text)) > 1:
-            raise FreezeError(f"db/functions/{name}.sql must create exactly one function, ledger.{name}")
+    """The text of each function's file, by its path without suffix. Raises FreezeError."""
+    files = sorted(functions.rglob("*.sql"))
+    texts = {str(file.relative_to(functions).with_suffix("")): file.read_text().rstrip() + "\n" for file in files}
+    for path, text in texts.items():
+        name = qualified_name(path)
+        if [match["name"] for match in DECLARATION.finditer(text)] != [name] or len(CREATION.findall(text)) > 1:
+            raise FreezeError(f"db/functions/{path}.sql must create exactly one function, {name}")
+    names = [name_of(path) for path in texts]
+    for name in names:
+        if names.count(name) > 1:
+            raise FreezeError(f"two files below db/functions are named {name}.sql")
     return texts
+
+
+def name_of(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def qualified_name(path: str) -> str:
+    """A function's name with its schema, which its folder determines."""
+    schema = "ledger_internal" if path.startswith("internal/") else "ledger"
+    return f"{schema}.{name_of(path)}"
 
 
 def scripts(migrations: Path = MIGRATIONS) -> list[Path]:
@@ -71,46 +93,52 @@ def number(script: Path) -> int:
 
 
 def frozen(migrations: Path = MIGRATIONS, before: Path | None = None) -> dict[str, str]:
-    """The text that the migrations, or those before one of them, leave each function with, by name."""
+    """The text of each function after all migrations, or after those before one of them, by its path."""
     texts: dict[str, str] = {}
     for script in scripts(migrations):
         if script == before:
             break
-        for name, section in SECTION.findall(script.read_text()):
-            text = section.removeprefix(drop(name))
+        for path, section in SECTION.findall(script.read_text()):
+            text = DROP.sub("", section)
             if text:
-                texts[name] = text
+                texts[path] = text
             else:
-                texts.pop(name, None)
+                texts.pop(path, None)
     return texts
 
 
-def drop(name: str) -> str:
-    return f"drop function if exists ledger.{name};\n"
+def drop(path: str) -> str:
+    return f"drop function if exists {qualified_name(path)};\n"
 
 
 def lasting(text: str) -> list[str]:
     """A function's parameters and result, and its grants, layout aside: what `create or replace` cannot take back."""
     match = DECLARATION.search(text)
     assert match is not None
-    return [" ".join(part.split()) for part in (match[2], *GRANT.findall(text))]
+    return [" ".join(part.split()) for part in (match["signature"], *GRANT.findall(text))]
 
 
-def section(name: str, before: str | None, after: str | None) -> str:
+def section(path: str, before: str | None, after: str | None) -> str:
     """The statements that take a function from one text to another; None is no function."""
     if after is None:
-        statements = drop(name)
+        statements = drop(path)
     elif before is not None and lasting(before) != lasting(after):
-        statements = drop(name) + after
+        statements = drop(path) + after
     else:
         statements = after
-    return f"-- >>> db/functions/{name}.sql\n{statements}-- <<< db/functions/{name}.sql\n"
+    return f"-- >>> db/functions/{path}.sql\n{statements}-- <<< db/functions/{path}.sql\n"
 
 
 def sections(was: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """The section of each function that differs between two states, by name."""
-    changed = sorted(name for name in now.keys() | was.keys() if now.get(name) != was.get(name))
-    return {name: section(name, was.get(name), now.get(name)) for name in changed}
+    """The section of each function that differs between two states, by its path.
+
+    A function that moved to another folder is dropped at its old path first.
+    """
+    changed = sorted(
+        (path for path in now.keys() | was.keys() if now.get(path) != was.get(path)),
+        key=lambda path: (path in now, path),
+    )
+    return {path: section(path, was.get(path), now.get(path)) for path in changed}
 
 
 def edits() -> str:
@@ -120,14 +148,25 @@ def edits() -> str:
 
 
 def with_sections(text: str, sections: Mapping[str, str]) -> str:
-    """A migration with exactly these sections: each where it was, and new ones at the end."""
+    """A migration with exactly these sections: each where it was, a new one after those that it follows."""
     left = dict(sections)
     text = BLANK_AND_SECTION.sub(
-        lambda match: match["blank"] + left.pop(match["name"]) if match["name"] in left else "", text
+        lambda match: match["blank"] + left.pop(match["path"]) if match["path"] in left else "", text
     )
     if left and BODIES_UNCHECKED not in text:
         text += f"\n{BODIES_UNCHECKED}"
-    return text + "".join(f"\n{section}" for section in left.values())
+    order = [*sections]
+    for path, section in left.items():
+        earlier = [match for match in SECTION.finditer(text) if order.index(match["path"]) < order.index(path)]
+        later = SECTION.search(text)
+        if earlier:
+            place = earlier[-1].end()
+            text = f"{text[:place]}\n{section}{text[place:]}"
+        elif later:
+            text = f"{text[: later.start()]}{section}\n{text[later.start() :]}"
+        else:
+            text += f"\n{section}"
+    return text
 
 
 def is_empty(text: str) -> bool:
@@ -147,7 +186,7 @@ def freeze(
     if now == frozen(migrations):
         raise FreezeError(
             "no function differs from what is frozen. A change of tables alone is written by hand, "
-            "with its roll-back, as db/migrations/0001.the-ledger.sql shows"
+            "with its roll-back, as db/migrations/0001.baseline.sql shows"
         )
     script = None if new else unreleased(migrations)
     if script is None:
@@ -155,7 +194,9 @@ def freeze(
     else:
         forth, back = script.read_text(), rollback_of(script).read_text()
     was = frozen(migrations, before=script)
-    forth, back = with_sections(forth, sections(was, now)), with_sections(back, sections(now, was))
+    forth = with_sections(forth, sections(was, now))
+    if was:
+        back = with_sections(back, sections(now, was))
     if is_empty(forth) and is_empty(back):
         script.unlink()
         rollback_of(script).unlink()

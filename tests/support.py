@@ -31,7 +31,7 @@ where p.amount is distinct from b.balance or p.amount is distinct from b.last_ba
 union all
 select 'total', g.id, null, c.total, e.total
 from ledger.groups as g
-cross join lateral (select coalesce(sum(total), 0) from ledger.group_counters where group_id = g.id) as c (total)
+cross join lateral (select coalesce(sum(total), 0) from ledger.group_total_shards where group_id = g.id) as c (total)
 cross join lateral (
   select coalesce(sum(case when kind = 'join' then amount when kind = 'exit' then -amount else 0 end), 0)
   from ledger.entries where group_id = g.id
@@ -92,8 +92,9 @@ def fields(diag: psycopg.errors.Diagnostic) -> list[str]:
 
 
 def statement(function: str, arguments: Sequence[object]) -> str:
-    """The call of a published function, as clients spell it."""
-    return f"select * from ledger.{function}({', '.join(['%s'] * len(arguments))})"
+    """The call of a published function, as clients spell it, or of one that is named with its schema."""
+    name = function if "." in function else f"ledger.{function}"
+    return f"select * from {name}({', '.join(['%s'] * len(arguments))})"
 
 
 def call(connection: psycopg.Connection, function: str, *arguments: object) -> list[tuple]:

@@ -29,7 +29,9 @@ def test_can_make_nothing_anywhere(attacker):
     schemas = attacker.execute(
         """
         select n.nspname from pg_namespace as n
-        where has_schema_privilege(n.oid, 'create') or n.nspname = 'ledger' and not has_schema_privilege(n.oid, 'usage')
+        where has_schema_privilege(n.oid, 'create')
+          or n.nspname = 'ledger' and not has_schema_privilege(n.oid, 'usage')
+          or n.nspname = 'ledger_internal' and has_schema_privilege(n.oid, 'usage')
         """
     ).fetchall()
     assert schemas == []
@@ -42,7 +44,7 @@ def test_can_make_nothing_anywhere(attacker):
         "create function public.mine() returns int language sql return 1",
         "create operator public.= (function = int4eq, leftarg = int, rightarg = int)",
         "create cast (text as ledger.principal) with inout",
-        "create event trigger mine on ddl_command_start execute function ledger.refuse_rewriting()",
+        "create event trigger mine on ddl_command_start execute function ledger_internal.forbid_mutation()",
         "create publication mine for all tables",
     ):
         refused(attacker, DENIED, statement)
@@ -53,7 +55,7 @@ def test_can_make_nothing_anywhere(attacker):
     [
         "do $$ begin insert into ledger.groups (name) values ('mine'); end $$",
         "do $$ begin execute 'update ledger.participants set amount = 1'; end $$",
-        "do $$ begin perform ledger.count_in_total(1, 1, now()); end $$",
+        "do $$ begin perform ledger_internal.add_to_group_total(1, 1, now()); end $$",
         "do $$ begin set local role ledger_owner; end $$",
         "do $$ begin reset role; delete from ledger.entries; end $$",
         "declare mine cursor with hold for select * from ledger.participants",
@@ -156,7 +158,9 @@ def test_objects_of_its_own_in_pg_temp_stand_in_for_none_of_the_ledgers(database
         functions = admin.execute(
             """
             select proname, pg_get_function_identity_arguments(oid), proretset
-            from pg_proc where pronamespace = 'ledger'::regnamespace and prorettype <> 'trigger'::regtype
+            from pg_proc
+            where pronamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
+              and prorettype <> 'trigger'::regtype
             """
         ).fetchall()
     with database.connect() as attacker:

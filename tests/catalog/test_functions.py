@@ -1,10 +1,11 @@
-"""What every function of schema ledger has in common, and the signatures that callers rely on."""
+"""Rules for every function of the ledger's schemas, and the signatures that callers rely on."""
 
 import re
 
 import pytest
 from psycopg import sql
 
+from db import freeze
 from tests.catalog.published import FUNCTIONS, OWNERS
 
 # A statement that writes or locks a row.
@@ -19,10 +20,11 @@ def functions(owner) -> dict[str, dict]:
     rows = owner.execute(
         """
         select p.proname as name, p.prosrc as body, p.provolatile::text as volatility, p.prosecdef as definer,
-          p.proconfig as settings, p.prorettype = 'trigger'::regtype as trigger,
+          p.pronamespace::regnamespace::text as schema, p.proconfig as settings,
+          p.prorettype = 'trigger'::regtype as trigger,
           coalesce(p.proargnames[:p.pronargs], '{}') as parameters, obj_description(p.oid, 'pg_proc') as comment
         from pg_proc as p
-        where p.pronamespace = 'ledger'::regnamespace
+        where p.pronamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
         order by p.proname
         """
     )
@@ -59,11 +61,23 @@ def test_a_published_function_returns_the_columns_of_the_contract(owner, name):
     assert found[: len(columns)] == columns
 
 
+def test_the_schema_ledger_has_the_interface_and_ledger_internal_the_rest(functions):
+    interface = {name for name, function in functions.items() if function["schema"] == "ledger"}
+    assert interface == {*FUNCTIONS, *OWNERS}
+
+
+def test_a_function_is_in_the_folder_of_those_who_may_call_it(functions):
+    folders = {path.stem: path.relative_to(freeze.FUNCTIONS).parts[0] for path in freeze.FUNCTIONS.rglob("*.sql")}
+    assert folders == {
+        name: "api" if name in FUNCTIONS else "owner" if name in OWNERS else "internal" for name in functions
+    }
+
+
 def test_there_are_no_overloads_and_nothing_but_functions(owner):
     assert (
         owner.execute(
             """
-            select proname from pg_proc where pronamespace = 'ledger'::regnamespace
+            select proname from pg_proc where pronamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
             group by proname having count(*) > 1 or bool_or(prokind <> 'f')
             """
         ).fetchall()
@@ -76,7 +90,7 @@ def test_only_published_functions_run_as_their_owner(functions):
 
 
 def test_every_function_that_runs_as_its_owner_pins_its_search_path(functions):
-    path = "search_path=ledger, pg_temp"
+    path = "search_path=ledger, ledger_internal, pg_temp"
     pinned = {name for name, function in functions.items() if path in (function["settings"] or [])}
     assert pinned >= {name for name, function in functions.items() if function["definer"]}
 
@@ -102,7 +116,7 @@ def test_a_function_is_volatile_if_and_only_if_it_writes(functions):
 def test_an_immutable_function_reads_no_table(functions):
     immutable = [name for name, function in functions.items() if function["volatility"] == "i"]
     tables = re.compile(
-        r"\b(from|join)\s+(ledger\.)?(groups|participants|entries|api_keys|group_counters|current_\w+|record)\b"
+        r"\b(from|join)\s+(ledger\.)?(groups|participants|entries|api_keys|group_total_shards|current_\w+|record)\b"
     )
     assert [name for name in immutable if tables.search(code(functions[name]))] == []
     assert [
@@ -119,7 +133,8 @@ def test_no_function_is_unreachable(owner, functions):
         where d.classid = 'pg_constraint'::regclass and d.refclassid = 'pg_proc'::regclass
         """
     ).fetchall()
-    reached = set(FUNCTIONS) | set(OWNERS) | {name.removeprefix("ledger.") for (name,) in by_tables}
+    # What the command `ledger verify` calls range by range, so does verify.
+    reached = set(FUNCTIONS) | set(OWNERS) | {name.removeprefix("ledger_internal.") for (name,) in by_tables}
     while more := {other for name in reached for other in called(functions, name)} - reached:
         reached |= more
     assert functions.keys() - reached == set()

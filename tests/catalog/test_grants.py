@@ -1,31 +1,31 @@
-"""Who owns what in schema ledger, and what each role may do, as the catalog says."""
+"""The owner of everything in the ledger's schemas, and the rights of each role, from the catalog."""
 
 import pytest
 
 from tests.catalog.published import FUNCTIONS, READ_VIEWS
 
-# Everything in the schema, and the schema, with owner and rights; the default rights where none are stated.
+# Everything in the schemas, and the schemas, with owner and rights; the default rights where none are stated.
 OBJECTS = """
 select 'schema' as kind, nspname::text as name, nspowner as owner, coalesce(nspacl, acldefault('n', nspowner)) as rights
-from pg_namespace where nspname = 'ledger'
+from pg_namespace where nspname in ('ledger', 'ledger_internal')
 union all
 select 'relation', relname, relowner,
   coalesce(relacl, acldefault(case relkind when 'S' then 's' else 'r' end::"char", relowner))
-from pg_class where relnamespace = 'ledger'::regnamespace and relkind <> 'i'
+from pg_class where relnamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace) and relkind <> 'i'
 union all
 select 'index', relname, relowner, null
-from pg_class where relnamespace = 'ledger'::regnamespace and relkind = 'i'
+from pg_class where relnamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace) and relkind = 'i'
 union all
 select 'column', c.relname || '.' || a.attname, c.relowner, a.attacl
 from pg_attribute as a join pg_class as c on c.oid = a.attrelid
-where c.relnamespace = 'ledger'::regnamespace and a.attacl is not null
+where c.relnamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace) and a.attacl is not null
 union all
 select 'function', proname, proowner, coalesce(proacl, acldefault('f', proowner))
-from pg_proc where pronamespace = 'ledger'::regnamespace
+from pg_proc where pronamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
 union all
 -- A type's default rights let everybody name it, which is of no use without the schema.
 select 'type', typname, typowner, typacl
-from pg_type where typnamespace = 'ledger'::regnamespace
+from pg_type where typnamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
 """
 
 RIGHTS = f"""
@@ -112,7 +112,7 @@ def test_a_login_has_no_right_on_any_relation(owner, role):
             """
             select c.relname
             from pg_class as c
-            where c.relnamespace = 'ledger'::regnamespace
+            where c.relnamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
               and case
                 when c.relkind in ('r', 'p', 'v', 'm')
                 then has_table_privilege(%(role)s, c.oid, 'select, insert, update, delete, truncate, references')
@@ -125,5 +125,5 @@ def test_a_login_has_no_right_on_any_relation(owner, role):
         ).fetchall()
         == []
     )
-    (creates,) = owner.execute("select has_schema_privilege(%s, 'ledger', 'create')", [role]).fetchone()
-    assert not creates
+    for right in ("ledger', 'create", "ledger_internal', 'create", "ledger_internal', 'usage"):
+        assert owner.execute(f"select has_schema_privilege(%s, '{right}')", [role]).fetchone() == (False,)

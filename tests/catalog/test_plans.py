@@ -131,7 +131,7 @@ def test_a_plan_from_when_there_were_few_keys_looks_each_up_when_there_are_many(
         def share(call: int) -> None:
             keys = [f"{call}-{line}" for line in range(lines)]
             arguments = [[group] * lines, [alice, bob] * 25, [bob, alice] * 25, [1] * lines, keys]
-            rows = session.execute("select outcome from ledger.transfer_each(%s, %s, %s, %s, %s)", arguments)
+            rows = session.execute("select outcome from ledger.transfer_batch(%s, %s, %s, %s, %s)", arguments)
             assert rows.fetchall() == [("done",)] * lines
 
         share(0)

@@ -19,7 +19,7 @@ except embedded.EmbeddedError:
     FOUND = False
 
 # It takes a row of values for a text.
-ASSIGNED_ROWS = "ledger.write_transfer: warning target type is different type than source type"
+ASSIGNED_ROWS = "ledger_internal.post_transfer: warning target type is different type than source type"
 
 pytestmark = pytest.mark.skipif(not FOUND, reason="needs apt-get install postgresql-15 postgresql-15-plpgsql-check")
 
@@ -44,7 +44,7 @@ def test_plpgsql_check_finds_nothing(checked: psycopg.Connection) -> None:
           coalesce((select min(t.tgrelid::bigint) from pg_trigger as t where t.tgfoid = p.oid), 0)
         from pg_proc as p
         join pg_language as l on l.oid = p.prolang
-        where p.pronamespace = 'ledger'::regnamespace and l.lanname = 'plpgsql'
+        where p.pronamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace) and l.lanname = 'plpgsql'
         """
     ).fetchall()
     assert len(functions) > 20

@@ -7,7 +7,7 @@ def test_all_that_a_person_sees_has_a_comment(owner):
     silent = owner.execute(
         """
         select 'schema', nspname from pg_namespace
-        where nspname = 'ledger' and coalesce(obj_description(oid, 'pg_namespace'), '') = ''
+        where nspname in ('ledger', 'ledger_internal') and coalesce(obj_description(oid, 'pg_namespace'), '') = ''
         union all
         select 'relation', relname from pg_class
         where relnamespace = 'ledger'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'f')
@@ -20,11 +20,12 @@ def test_all_that_a_person_sees_has_a_comment(owner):
         union all
         select 'type', t.typname
         from pg_type as t left join pg_class as c on c.oid = t.typrelid
-        where t.typnamespace = 'ledger'::regnamespace and t.typcategory <> 'A'
+        where t.typnamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace) and t.typcategory <> 'A'
           and (c.oid is null or c.relkind = 'c') and coalesce(obj_description(t.oid, 'pg_type'), '') = ''
         union all
         select 'function', proname from pg_proc
-        where pronamespace = 'ledger'::regnamespace and coalesce(obj_description(oid, 'pg_proc'), '') = ''
+        where pronamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
+          and coalesce(obj_description(oid, 'pg_proc'), '') = ''
         """
     ).fetchall()
     assert silent == []
@@ -34,7 +35,8 @@ def test_constraints_are_named_as_rules(owner):
     names = owner.execute(
         """
         select conrelid::regclass::text, conname, contype::text from pg_constraint
-        where connamespace = 'ledger'::regnamespace and contype <> 'n' -- which PostgreSQL names from version 18 on
+        where connamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
+          and contype <> 'n' -- which PostgreSQL names from version 18 on
         """
     ).fetchall()
     assert names
@@ -66,8 +68,8 @@ def test_every_table_is_keyed_by_its_group_first(owner):
         *(
             "participants",
             "entries",
-            "group_counters",
-            "group_totals",
+            "group_total_shards",
+            "group_total_history",
             "settlements",
             "idempotency_keys",
             "name_changes",
@@ -84,7 +86,7 @@ def test_every_amount_is_an_exact_number(owner):
         """
     ).fetchall()
     assert types
-    assert {kind for *_, kind in types} == {"numeric", "numeric[]"}
+    assert {kind for *_, kind in types} == {"numeric"}
     approximate = owner.execute(
         """
         select c.relname, a.attname
@@ -93,7 +95,8 @@ def test_every_amount_is_an_exact_number(owner):
         union all
         select p.proname, null
         from pg_proc as p cross join unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]) || p.prorettype) as t (oid)
-        where p.pronamespace = 'ledger'::regnamespace and t.oid in ('real'::regtype, 'double precision'::regtype)
+        where p.pronamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
+          and t.oid in ('real'::regtype, 'double precision'::regtype)
         """
     ).fetchall()
     assert approximate == []

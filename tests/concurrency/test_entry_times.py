@@ -148,7 +148,7 @@ def test_is_not_below_that_of_a_side_when_the_clock_steps_back(ledger, admin, gr
 @pytest.mark.parametrize("second", ["joins", "leaves"])
 def test_is_not_below_that_of_the_counter_when_the_clock_steps_back(ledger, admin, group, alice, second):
     (ahead,) = one(admin, "select clock_timestamp() + interval '1 day'")
-    admin.execute("update ledger.group_counters set changed_at = %s where group_id = %s", [ahead, group])
+    admin.execute("update ledger.group_total_shards set changed_at = %s where group_id = %s", [ahead, group])
     if second == "joins":
         join(ledger, group, "carol")
     else:
@@ -177,7 +177,7 @@ def test_the_total_follows_the_times_of_two_counters(session, ledger, admin, gro
     while (ahead.info.backend_pid - here.info.backend_pid) % 8 == 0:
         here = session()
     admin.execute(
-        "update ledger.group_counters set changed_at = now() + interval '1 day' where group_id = %s and slot = %s",
+        "update ledger.group_total_shards set changed_at = now() + interval '1 day' where group_id = %s and slot = %s",
         [group, ahead.info.backend_pid % 8],
     )
     later = join_entry(ahead, group, "alice", 7)

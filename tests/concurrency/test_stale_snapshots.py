@@ -11,7 +11,7 @@ from psycopg import IsolationLevel
 
 from tests.support import call, create, join, one, transfer
 
-EACH = "select outcome from ledger.transfer_each(%s, %s, %s, %s::numeric[], %s) order by place"
+EACH = "select outcome from ledger.transfer_batch(%s, %s, %s, %s::numeric[], %s) order by place"
 
 Call = tuple[object, ...]
 # For each clash, with ids by name: what another session does, what the stale one does then, and its right answer.
@@ -114,7 +114,7 @@ def test_a_shared_call_with_a_used_key_makes_nothing(ledger, stale, ids, lines):
     def share() -> list[str]:
         return [row[0] for row in stale.execute(EACH, [*columns, [1] * lines, keys]).fetchall()]
 
-    made = ["left", "done", "done"][:lines]
+    made = ["deferred", "done", "done"][:lines]
     assert outcome(stale, share) == ("40001" if is_late(stale) else made)
     assert one(ledger, "select amount from ledger.get_participant(%s, %s)", [ids["group"], ids["dora"]]) == (
         100 + (0 if is_late(stale) else lines - 1),
@@ -127,11 +127,11 @@ def test_two_lines_with_one_key_make_one_transfer(stale, ids):
     columns = [[ids[name]] * 2 for name in ("group", "carol", "dora")]
     assert outcome(
         stale, lambda: [row[0] for row in stale.execute(EACH, [*columns, [1, 1], ["key", "key"]]).fetchall()]
-    ) == ["done", "left"]
+    ) == ["done", "deferred"]
 
 
 def test_an_answer_that_is_not_kept_is_not_given(admin, ids):
-    remember = "select ledger.remember(%s, 'key', array['transfer'], %s)"
+    remember = "select ledger_internal.store_answer(%s, 'key', array['transfer'], %s)"
     admin.execute(remember, [ids["group"], "{}"])
     with pytest.raises(psycopg.errors.SerializationFailure):
         admin.execute(remember, [ids["group"], "[]"])

@@ -54,13 +54,13 @@ def test_a_transfer_does_not_wait_for_a_removal_that_waits(session, attempt, imp
 def test_a_transfer_waits_for_nothing_that_a_removal_locks(session, attempt, impatient, admin, group, alice, bob):
     removing = session(role=admin.info.user)
     removing.execute("select from ledger.groups for update")
-    removing.execute("select from ledger.group_counters for update")
+    removing.execute("select from ledger.group_total_shards for update")
     assert attempt(impatient, "transfer", group, alice, bob, 100) == "done"
 
 
 def test_reading_waits_for_nobody(session, attempt, impatient, admin, group, alice):
     locking = session(role=admin.info.user)
-    for table in ("groups", "group_counters", "participants", "entries"):
+    for table in ("groups", "group_total_shards", "participants", "entries"):
         locking.execute(f"select from ledger.{table} for update")
     for function, *arguments in (
         ("health",),
@@ -104,7 +104,7 @@ def test_one_transaction_of_many_joins_holds_one_counter(session, admin, group, 
         call(joining, "join_group", group, f"p{i}", 1)
     free = one(
         counting,
-        "select count(*) from (select from ledger.group_counters where group_id = %s for update skip locked) as c",
+        "select count(*) from (select from ledger.group_total_shards where group_id = %s for update skip locked) as c",
         [group],
     )
     assert free == (7,)

@@ -211,7 +211,7 @@ def rows(ledger: psycopg.Connection, group: int | None = None) -> dict[str, list
             ).fetchall()
             for table, columns, key, tail in (
                 ("groups", "*", "id", "order by id"),
-                ("group_counters", "group_id, sum(total)", "group_id", "group by group_id order by group_id"),
+                ("group_total_shards", "group_id, sum(total)", "group_id", "group by group_id order by group_id"),
                 ("participants", "*", "group_id", "order by id"),
                 ("entries", "*", "group_id", "order by id"),
             )

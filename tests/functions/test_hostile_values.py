@@ -85,13 +85,13 @@ def test_metadata_are_refused_before_they_are_written_out(database, people, bomb
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
 def test_a_shared_call_leaves_them_aside(database, people, bomb):
     query = """
-        select array_agg(outcome order by place) from ledger.transfer_each(
+        select array_agg(outcome order by place) from ledger.transfer_batch(
           array[{group}, {group}, {group}], array[{alice}, {bob}, {alice}], array[{bob}, {alice}, {bob}], '{{1,1,1}}',
           array[null, 'key', null], array[null, %s::jsonb, null]
         )
     """
     with database.connect() as ledger:
-        assert one(ledger, query.format(**people), [bomb]) == (["done", "left", "done"],)
+        assert one(ledger, query.format(**people), [bomb]) == (["done", "deferred", "done"],)
         assert peak(ledger) < MOST
 
 
@@ -105,7 +105,7 @@ def test_a_shared_call_leaves_them_aside(database, people, bomb):
 )
 def test_a_number_of_a_line_is_written_out_only_where_it_may_be_an_amount(ledger, value, spelled):
     with behind(ledger):
-        assert one(ledger, "select ledger.spelled_json(%s)", [value]) == (spelled,)
+        assert one(ledger, "select ledger_internal.json_scalar_text(%s)", [value]) == (spelled,)
 
 
 @pytest.mark.parametrize("name", ["from", "to", "amount"])
@@ -124,7 +124,8 @@ def test_a_line_is_read_as_a_number_or_as_its_digits(ledger, name, value, read):
     lines = f"[{{{','.join(f'{json.dumps(member)}: {given}' for member, given in line.items())}}}]"
     if name != "amount" and read is not None and read >= 2**63:
         read = None
-    query = f"select l.{name}{'s' if name == 'amount' else '_ids'}[1] from ledger.transfer_lines(%s::jsonb) as l"
+    column = f"{name}s" if name == "amount" else f"{name}_ids"
+    query = f"select l.{column}[1] from ledger_internal.parse_transfer_lines(%s::jsonb) as l"
     with behind(ledger):
         if read is None:
             assert fields(refused(ledger, "LG001", query, [lines])) == [f"transfers[0].{name}"]
@@ -142,12 +143,12 @@ def test_nobody_looks_at_metadata_that_are_not_there(ledger):
     lines = json.dumps([{"from": alice, "to": bob, "amount": 1}] * 3)
     ledger.execute("select ledger.transfer_all(%s, %s)", [group, lines])
     ledger.execute(
-        f"select ledger.transfer_each('{{{group},{group}}}', '{{{alice},{bob}}}', '{{{bob},{alice}}}', '{{1,1}}')"
+        f"select ledger.transfer_batch('{{{group},{group}}}', '{{{alice},{bob}}}', '{{{bob},{alice}}}', '{{1,1}}')"
     )
     with behind(ledger):
-        ledger.execute("select ledger.metadata_fault('{}')")
+        ledger.execute("select ledger_internal.invalid_metadata('{}')")
         query = "select sum(pg_stat_get_xact_function_calls(oid)) from pg_proc where proname = %s"
-        assert one(ledger, query, ["transfer_each"]) == (1,)
+        assert one(ledger, query, ["transfer_batch"]) == (1,)
         assert one(ledger, query, ["metadata_is_long"]) == (None,)
 
 
@@ -177,7 +178,10 @@ def test_what_is_looked_at_beforehand_does_not_change_the_limit(ledger):
     @given(VALUES, st.integers(1, 400))
     def compare(value: str, times: int) -> None:
         metadata = f'{{"a": [{",".join([value] * times)}]}}'
-        query = "select octet_length(m::text), metadata_is_long(m), metadata_fault(m) from cast(%s as jsonb) as m"
+        query = """
+        select octet_length(m::text), ledger_internal.metadata_is_long(m), ledger_internal.invalid_metadata(m)
+        from cast(%s as jsonb) as m
+        """
         size, is_long, fault = one(ledger, query, [metadata])
         assert not (is_long and size <= 4096)
         assert (fault is None) == (size <= 4096)
@@ -186,6 +190,6 @@ def test_what_is_looked_at_beforehand_does_not_change_the_limit(ledger):
     with behind(ledger):
         ledger.execute("set local search_path = ledger")
         for number in ("0e-16383", "1e-16383", "-1e-4096", "1e4096", "1e131071"):
-            assert one(ledger, "select metadata_is_long(%s)", [f'{{"a": {number}}}']) == (True,)
+            assert one(ledger, "select ledger_internal.metadata_is_long(%s)", [f'{{"a": {number}}}']) == (True,)
         compare()
     assert outcomes == {(True, False), (False, False), (False, True)}

@@ -137,7 +137,7 @@ def test_a_request_from_before_is_answered_as_it_was(ledger, refuses, group, bob
         for function, (of, _, request, answer) in requests.items():
             ledger.execute(
                 "insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, answer) "
-                "values (%s, %s, %s, ledger.fingerprint(%s), %s)",
+                "values (%s, %s, %s, ledger_internal.fingerprint(%s), %s)",
                 [of, function, function, request, psycopg.types.json.Json(answer | {"replayed": False})],
             )
     for function, (_, arguments, _, answer) in requests.items():

@@ -181,7 +181,7 @@ def test_tells_amounts_beyond_64_bits(ledger, group):
     "ahead",
     [
         "update ledger.participants set moved_at = now() + interval '1 hour' where id = %(alice)s",
-        "update ledger.group_counters set changed_at = now() + interval '1 hour' where group_id = %(group)s",
+        "update ledger.group_total_shards set changed_at = now() + interval '1 hour' where group_id = %(group)s",
     ],
     ids=["of-a-participant", "of-the-counters"],
 )

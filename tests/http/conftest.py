@@ -81,7 +81,7 @@ def unchanged(api: Service, group: Group, other: Group) -> Iterator[None]:
                     "select * from ledger.groups order by id",
                     "select * from ledger.participants order by id",
                     "select * from ledger.entries order by id",
-                    "select * from ledger.group_counters order by 1, 2",
+                    "select * from ledger.group_total_shards order by 1, 2",
                 )
             ]
 

@@ -159,7 +159,7 @@ def test_the_health_check_answers_in_time_whatever_the_database_does(api, admin)
 
 
 def test_a_migration_under_a_running_service_is_not_noticed(api, group, admin):
-    text = (migrate.RESOURCES / "db" / "functions" / "get_participant.sql").read_text()
+    text = (migrate.RESOURCES / "db" / "functions" / "api" / "get_participant.sql").read_text()
     path = f"{group.path}/participants/{group.bob}"
     assert {api("GET", path).status for _ in range(20)} == {200}
     changed = text.replace("default null\n)", "default null,\n  note text default null\n)")

@@ -33,7 +33,7 @@ def together(api, admin) -> Callable[..., list[Answer]]:
                 admin.execute("lock table ledger.participants in access exclusive mode")
                 held = pool.submit(api, *first)
                 waiting = (
-                    "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_each'"
+                    "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_batch'"
                 )
                 with api.database.connect(api.database.admin) as observer:
                     until(lambda: one(observer, waiting) == (1,), "the first call to wait")
@@ -117,7 +117,7 @@ def test_a_row_that_is_locked_for_a_moment_is_waited_for(api, group):
 
 
 def test_a_lost_connection_is_an_unknown_outcome_for_those_in_flight_and_the_next_call_works(api, group, other, admin):
-    waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_each'"
+    waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_batch'"
     with ThreadPoolExecutor(1) as pool, api.database.connect(api.database.admin) as observer, admin.transaction():
         admin.execute("lock table ledger.participants in access exclusive mode")
         lost = pool.submit(api, *transfer(group, key="lost"))
@@ -140,7 +140,9 @@ def test_requests_in_flight_are_answered_before_the_service_stops(database):
             assert api("POST", f"/api/groups/{group}/transfer", body).status == 200
             holder.execute("lock table ledger.participants in access exclusive mode")
             sent = [pool.submit(api, "POST", f"/api/groups/{group}/transfer", body) for _ in range(20)]
-            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_each'"
+            waiting = (
+                "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_batch'"
+            )
             with database.connect(database.admin) as observer:
                 until(lambda: one(observer, waiting) == (1,), "a call to wait")
             threading.Event().wait(0.3)
@@ -188,7 +190,7 @@ def test_reads_that_come_together_are_each_answered(api, group, other, admin):
     paths = [f"{group.path}/participants/{group.bob}", f"{other.path}/participants/{other.alice}"]
     unknown = [f"{group.path}/participants/{2**62}", f"{group.path}/participants/{other.alice}"]
     past = f"{group.path}/participants/{group.bob}?at=2000-01-01T00:00:00Z"
-    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'get_participant_each'"
+    waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'get_participants'"
     with (
         ThreadPoolExecutor(32) as pool,
         api.database.connect(api.database.admin) as observer,
@@ -268,7 +270,7 @@ def run(story: Callable, route: Route = TRANSFER) -> None:
     asyncio.run(tell())
 
 
-DONE, LEFT, LOCKED = ([outcome, b"answer", None, b"7", b"f"] for outcome in (b"done", b"left", b"locked"))
+DONE, DEFERRED, LOCKED = ([outcome, b"answer", None, b"7", b"f"] for outcome in (b"done", b"deferred", b"locked"))
 
 
 def test_a_lone_request_goes_at_once_and_the_next_call_takes_all_that_came_meanwhile():
@@ -282,7 +284,7 @@ def test_a_lone_request_goes_at_once_and_the_next_call_takes_all_that_came_meanw
         assert await first == DONE[1:]
         await settle()
         assert [size for size, _ in database.calls] == [1, 5]
-        database.calls[1][1].set_result([DONE, LEFT, DONE, DONE, DONE])
+        database.calls[1][1].set_result([DONE, DEFERRED, DONE, DONE, DONE])
         assert [await other for other in others] == [DONE[1:], None, DONE[1:], DONE[1:], DONE[1:]]
         assert shared.caller is None or shared.caller.done()
 

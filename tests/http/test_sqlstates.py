@@ -33,8 +33,8 @@ INTERNAL = (
 )
 
 FUNCTIONS = (
-    *("create_group", "transfer_each", "transfer"),
-    *("get_group", "get_participant_each", "get_participant", "read_feed"),
+    *("create_group", "transfer_batch", "transfer"),
+    *("get_group", "get_participants", "get_participant", "read_feed"),
 )
 
 

@@ -13,6 +13,7 @@ from api import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [migration.id for migration in migrate.shipped()]
+RELEASE_0_1 = Path(__file__).parent / "release-0.1"
 
 # Everything about schema ledger that a migration can set, identifiers of the catalog's own left out.
 FINGERPRINT = {
@@ -20,7 +21,7 @@ FINGERPRINT = {
         select n.nspname, n.nspowner::regrole::text, acl(n.nspacl, 'n', n.nspowner),
           obj_description(n.oid, 'pg_namespace')
         from pg_namespace as n
-        where n.nspname = 'ledger'
+        where n.nspname in ('ledger', 'ledger_internal')
     """,
     "relations": """
         select c.relname, c.relkind::text, c.relpersistence::text, c.relowner::regrole::text, c.reloptions,
@@ -28,7 +29,7 @@ FINGERPRINT = {
           obj_description(c.oid, 'pg_class'), c.relrowsecurity,
           case when c.relkind in ('v', 'm') then pg_get_viewdef(c.oid) end
         from pg_class as c
-        where c.relnamespace = to_regnamespace('ledger')
+        where c.relnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_internal'))
     """,
     "columns": """
         select c.relname, row_number() over (partition by c.oid order by a.attnum), a.attname,
@@ -38,45 +39,45 @@ FINGERPRINT = {
         from pg_class as c
         join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
         left join pg_attrdef as d on d.adrelid = c.oid and d.adnum = a.attnum
-        where c.relnamespace = to_regnamespace('ledger')
+        where c.relnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_internal'))
     """,
     "sequences": """
         select c.relname, s.seqtypid::regtype::text, s.seqstart, s.seqincrement, s.seqmax, s.seqmin, s.seqcycle
         from pg_class as c
         join pg_sequence as s on s.seqrelid = c.oid
-        where c.relnamespace = to_regnamespace('ledger')
+        where c.relnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_internal'))
     """,
     "constraints": """
         select conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated,
           obj_description(oid, 'pg_constraint')
         from pg_constraint
-        where connamespace = to_regnamespace('ledger')
+        where connamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_internal'))
     """,
     "indexes": """
         select pg_get_indexdef(i.indexrelid), i.indisvalid, i.indisclustered
         from pg_index as i
         join pg_class as c on c.oid = i.indexrelid
-        where c.relnamespace = to_regnamespace('ledger')
+        where c.relnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_internal'))
     """,
     "triggers": """
         select pg_get_triggerdef(t.oid), t.tgenabled::text, obj_description(t.oid, 'pg_trigger')
         from pg_trigger as t
         join pg_class as c on c.oid = t.tgrelid
-        where c.relnamespace = to_regnamespace('ledger') and not t.tgisinternal
+        where c.relnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_internal')) and not t.tgisinternal
     """,
-    "policies": "select * from pg_policies where schemaname = 'ledger'",
+    "policies": "select * from pg_policies where schemaname in ('ledger', 'ledger_internal')",
     "functions": """
         select p.proname, pg_get_function_identity_arguments(p.oid), p.prokind::text, p.proowner::regrole::text,
           acl(p.proacl, 'f', p.proowner), obj_description(p.oid, 'pg_proc'),
           case when p.prokind <> 'a' then pg_get_functiondef(p.oid) end
         from pg_proc as p
-        where p.pronamespace = to_regnamespace('ledger')
+        where p.pronamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_internal'))
     """,
     "types": """
         select t.typname, t.typtype::text, t.typowner::regrole::text, acl(t.typacl, 'T', t.typowner),
           obj_description(t.oid, 'pg_type')
         from pg_type as t
-        where t.typnamespace = to_regnamespace('ledger')
+        where t.typnamespace in (to_regnamespace('ledger'), to_regnamespace('ledger_internal'))
     """,
     "default privileges": """
         select d.defaclrole::regrole::text, d.defaclnamespace::regnamespace::text, d.defaclobjtype::text,
@@ -130,7 +131,9 @@ def migration(name: str) -> Migration:
 def apply_before(conninfo: str, name: str) -> None:
     """Apply every migration that comes before this one."""
     with migrate.locked(conninfo) as backend:
-        backend.apply_migrations(backend.to_apply(migrate.shipped()[: NAMES.index(name)]))
+        migrations = migrate.shipped()
+        place = [migration.id for migration in migrations].index(name)
+        backend.apply_migrations(backend.to_apply(migrations[:place]))
 
 
 def apply(conninfo: str, name: str) -> None:
@@ -150,14 +153,13 @@ def run(conninfo: str, name: str, direction: str) -> None:
 
 
 def put_data_in(conninfo: str) -> None:
-    """Two groups with joins, transfers and exits, and a third that was removed; what came later, where it is there."""
+    """Fill two groups by every kind of movement, and remove a third."""
     with psycopg.connect(conninfo, autocommit=True) as database:
         for name in ("ETH", "DAI", "gone"):
             database.execute("select ledger.create_group(%s)", [name])
         database.execute("select ledger.remove_group(3)")
-        if database.execute("select to_regproc('ledger.create_api_key')").fetchone() != (None,):
-            database.execute("select ledger.create_api_key('shop', 'transact', 1)")
-            database.execute("select ledger.revoke_api_key(1)")
+        database.execute("select ledger.create_api_key('shop', 'transact', 1)")
+        database.execute("select ledger.revoke_api_key(1)")
         database.execute("select ledger.rename_group(1, 'ETC')")
         for group in (1, 2):
             participants = [
@@ -169,19 +171,15 @@ def put_data_in(conninfo: str) -> None:
             database.execute("select ledger.transfer(%s, %s, %s, 5)", [group, *participants[:2]])
             database.execute("select ledger.rename_participant(%s, %s, 'caroline')", [group, participants[2]])
             database.execute("select ledger.exit_group(%s, %s)", [group, participants[1]])
-            if database.execute("select to_regclass('ledger.idempotency_keys')").fetchone() != (None,):
-                keyed = "select ledger.transfer(%s, %s, %s, 1, idempotency_key => 'key')"
-                database.execute(keyed, [group, participants[0], participants[2]])
-            if database.execute("select to_regproc('ledger.transfer_all')").fetchone() != (None,):
-                line = {"from": participants[0], "to": participants[2], "amount": 2, "metadata": {"order": 17}}
-                database.execute("select ledger.transfer_all(%s, %s)", [group, Jsonb([line, line])])
-                query = (
-                    "select id, from_id from ledger.list_entries(%s, newest_first => true, kind => %s, max_rows => 1)"
-                )
-                ((paid, _),) = database.execute(query, [group, "transfer"]).fetchall()
-                database.execute("select ledger.reverse_transfer(%s, %s)", [group, paid])
-                ((left, _),) = database.execute(query, [group, "exit"]).fetchall()
-                database.execute("select ledger.settle_exit(%s, %s, '0x5f')", [group, left])
+            keyed = "select ledger.transfer(%s, %s, %s, 1, idempotency_key => 'key')"
+            database.execute(keyed, [group, participants[0], participants[2]])
+            line = {"from": participants[0], "to": participants[2], "amount": 2, "metadata": {"order": 17}}
+            database.execute("select ledger.transfer_all(%s, %s)", [group, Jsonb([line, line])])
+            query = "select id, from_id from ledger.list_entries(%s, newest_first => true, kind => %s, max_rows => 1)"
+            ((paid, _),) = database.execute(query, [group, "transfer"]).fetchall()
+            database.execute("select ledger.reverse_transfer(%s, %s)", [group, paid])
+            ((exited, _),) = database.execute(query, [group, "exit"]).fetchall()
+            database.execute("select ledger.settle_exit(%s, %s, '0x5f')", [group, exited])
 
 
 def contents(conninfo: str) -> dict[str, list[dict]]:

@@ -5,19 +5,19 @@ import sys
 
 import pytest
 
-from db import check, freeze
+from db import check
 from tests.migrations.steps import ROOT
 
-TEXTS = freeze.current()
+TEXTS = check.functions()
 
 
 @pytest.mark.parametrize(
     ("name", "reaching"),
     [
-        ("transfer_is_valid", {"transfer", "transfer_each", "try_transfer"}),  # by calls
-        ("balance_fault", {"reverse_transfer", "transfer", "transfer_all", "transfer_each"}),  # by calls of calls
-        ("entry_is_sound", {"exit_group", "join_group", "transfer", "transfer_all"}),  # a constraint
-        ("refuse_rewriting", {"revoke_api_key", "transfer"}),  # a trigger
+        ("transfer_is_valid", {"transfer", "transfer_batch", "transfer_batch_of_one"}),  # by calls
+        ("balance_violation", {"reverse_transfer", "transfer", "transfer_all", "transfer_batch"}),  # by calls of calls
+        ("entry_is_valid", {"exit_group", "join_group", "transfer", "transfer_all"}),  # a constraint
+        ("forbid_mutation", {"revoke_api_key", "transfer"}),  # a trigger
     ],
 )
 def test_finds_what_reaches_a_function(name, reaching):

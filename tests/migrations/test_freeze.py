@@ -15,7 +15,7 @@ from db import freeze
 from tests.migrations.steps import ROOT, fingerprint, fingerprint_of, run
 from tests.support import Database
 
-HEALTH = freeze.FUNCTIONS / "health.sql"
+HEALTH = freeze.FUNCTIONS / "api" / "health.sql"
 NEW = HEALTH.read_text().replace("ledger.health", "ledger.greet").replace("'ok'", "'hello'")
 
 
@@ -37,19 +37,24 @@ def frozen(folder: Path, why: str = "try-it") -> tuple[Path, ...]:
     return freeze.freeze(why, folder / "functions", folder / "migrations")
 
 
+def file_of(folder: Path, name: str) -> Path:
+    (file,) = (folder / "functions").rglob(f"{name}.sql")
+    return file
+
+
 def edit(folder: Path, name: str, old: str, new: str) -> None:
-    file = folder / "functions" / f"{name}.sql"
+    file = file_of(folder, name)
     text = file.read_text()
     assert text.count(old) == 1, f"{old!r} is there {text.count(old)} times"
     file.write_text(text.replace(old, new))
 
 
 def add(folder: Path) -> None:
-    (folder / "functions" / "greet.sql").write_text(NEW)
+    (folder / "functions" / "api" / "greet.sql").write_text(NEW)
 
 
 def remove(folder: Path) -> None:
-    (folder / "functions" / "health.sql").unlink()
+    file_of(folder, "health").unlink()
 
 
 def change_body(folder: Path) -> None:
@@ -57,7 +62,7 @@ def change_body(folder: Path) -> None:
 
 
 def change_comment(folder: Path) -> None:
-    edit(folder, "health", "Returns ok while", "Says ok while")
+    edit(folder, "health", "Returns ok while", "Answers ok while")
 
 
 def add_parameter(folder: Path) -> None:
@@ -65,16 +70,16 @@ def add_parameter(folder: Path) -> None:
 
 
 def add_default(folder: Path) -> None:
-    edit(folder, "name_fault", "name text\n", "name text default ''\n")
+    edit(folder, "invalid_name", "name text\n", "name text default ''\n")
 
 
 def rename_parameter(folder: Path) -> None:
-    file = folder / "functions" / "name_fault.sql"
+    file = file_of(folder, "invalid_name")
     file.write_text(re.sub(r"\bname\b(?! that)", "title", file.read_text()))
 
 
 def remove_parameter(folder: Path) -> None:
-    edit(folder, "refuse_taken", "  field text,\n", "")
+    edit(folder, "refuse_taken_name", "  field text,\n", "")
 
 
 def change_result(folder: Path) -> None:
@@ -82,24 +87,31 @@ def change_result(folder: Path) -> None:
 
 
 def publish(folder: Path) -> None:
-    file = folder / "functions" / "name_fault.sql"
-    file.write_text(f"{file.read_text()}grant execute on function ledger.name_fault to ledger_api;\n")
+    file = file_of(folder, "invalid_name")
+    file.write_text(f"{file.read_text()}grant execute on function ledger_internal.invalid_name to ledger_api;\n")
 
 
 def withdraw(folder: Path) -> None:
     edit(folder, "health", "grant execute on function ledger.health to ledger_api;\n", "")
 
 
+def move(folder: Path) -> None:
+    """Move a function to another folder, and so to the other schema."""
+    text = file_of(folder, "fingerprint").read_text()
+    file_of(folder, "fingerprint").unlink()
+    (folder / "functions" / "owner" / "fingerprint.sql").write_text(text.replace("ledger_internal.", "ledger."))
+
+
 def leave_out_the_last_newline(folder: Path) -> None:
     change_body(folder)
-    file = folder / "functions" / "health.sql"
+    file = file_of(folder, "health")
     file.write_text(file.read_text().rstrip())
 
 
 def do_several(folder: Path) -> None:
     for change in (add, change_body, add_default, remove_parameter):
         change(folder)
-    (folder / "functions" / "group_total.sql").unlink()
+    file_of(folder, "group_total").unlink()
 
 
 def functions(conninfo: str) -> list[tuple]:
@@ -109,11 +121,16 @@ def functions(conninfo: str) -> list[tuple]:
 def made_by(folder: Path, conninfo: str) -> list[tuple]:
     """The functions that the files alone make, in a transaction that is rolled back."""
     with psycopg.connect(conninfo) as database:
-        names = database.execute("select proname from pg_proc where pronamespace = 'ledger'::regnamespace").fetchall()
+        names = database.execute(
+            """
+            select oid::regproc from pg_proc
+            where pronamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
+            """
+        ).fetchall()
         for (name,) in names:
-            database.execute(f"drop function ledger.{name} cascade")
+            database.execute(f"drop function {name} cascade")
         database.execute("set local check_function_bodies = off")
-        for file in (folder / "functions").glob("*.sql"):
+        for file in (folder / "functions").rglob("*.sql"):
             database.execute(file.read_text())
         made = fingerprint(database)["functions"]
         database.rollback()
@@ -134,6 +151,7 @@ def made_by(folder: Path, conninfo: str) -> list[tuple]:
         change_result,
         publish,
         withdraw,
+        move,
         leave_out_the_last_newline,
         do_several,
     ],
@@ -182,7 +200,7 @@ def test_only_what_changed_is_in_it(folder):
     change_body(folder)
     script, rollback = frozen(folder)
     for file in (script, rollback):
-        assert [name for name, _ in freeze.SECTION.findall(file.read_text())] == ["health"]
+        assert [path for path, _ in freeze.SECTION.findall(file.read_text())] == ["api/health"]
     assert freeze.frozen(folder / "migrations") == freeze.current(folder / "functions")
 
 
@@ -210,6 +228,7 @@ def test_refuses_a_name_that_is_no_words_joined_by_hyphens(folder, why):
     "text",
     [
         NEW.replace("greet", "other"),
+        NEW.replace("ledger.", "ledger_internal."),
         NEW + NEW.replace("greet", "other"),
         NEW.replace("create or replace function", "create function"),
         NEW + "create function ledger.other() returns int\nlanguage sql as 'select 1';\n",
@@ -218,6 +237,7 @@ def test_refuses_a_name_that_is_no_words_joined_by_hyphens(folder, why):
     ],
     ids=[
         "another name",
+        "another schema",
         "two functions",
         "no replace",
         "a second one without replace",
@@ -226,7 +246,7 @@ def test_refuses_a_name_that_is_no_words_joined_by_hyphens(folder, why):
     ],
 )
 def test_refuses_a_file_that_does_not_create_its_one_function(folder, text):
-    (folder / "functions" / "greet.sql").write_text(text)
+    (folder / "functions" / "api" / "greet.sql").write_text(text)
     with pytest.raises(freeze.FreezeError, match=r"greet\.sql"):
         frozen(folder)
 
@@ -241,16 +261,17 @@ def test_an_unreleased_migration_is_rewritten(folder, database: Database):
     script, rollback = add_and_freeze(folder)
     # Between two functions, where somebody has put it.
     for file, statement in ((script, BY_HAND), (rollback, BACK_BY_HAND)):
-        (first, second) = file.read_text().split("-- >>> db/functions/health.sql\n")
-        file.write_text(f"{first}{statement}\n-- >>> db/functions/health.sql\n{second}")
+        (first, second) = file.read_text().split("-- >>> db/functions/api/health.sql\n")
+        file.write_text(f"{first}{statement}\n-- >>> db/functions/api/health.sql\n{second}")
     edit(folder, "health", "select 'fine'", "select 'well'")
     add_parameter(folder)
     add_default(folder)
-    (folder / "functions" / "greet.sql").unlink()
+    (folder / "functions" / "api" / "greet.sql").unlink()
     assert frozen(folder) == frozen_paths(folder) == (script, rollback)
 
     for file in (script, rollback):
-        assert [name for name, _ in freeze.SECTION.findall(file.read_text())] == ["health", "name_fault"]
+        paths = [path for path, _ in freeze.SECTION.findall(file.read_text())]
+        assert paths == ["api/health", "internal/validation/invalid_name"]
     assert freeze.frozen(folder / "migrations") == freeze.current(folder / "functions")
     expected = made_by(folder, conninfo)
     assert migrate.migrate(conninfo) == [script.stem]
@@ -295,7 +316,7 @@ def test_functions_join_a_migration_that_is_written_by_hand(folder, database: Da
 def test_a_migration_of_which_nothing_is_left_is_removed(folder):
     before = sorted(folder.rglob("*"))
     add_and_freeze(folder)
-    (folder / "functions" / "greet.sql").unlink()
+    (folder / "functions" / "api" / "greet.sql").unlink()
     edit(folder, "health", "select 'fine'", "select 'ok'")
     assert frozen(folder) == ()
     assert sorted(folder.rglob("*")) == before
@@ -317,7 +338,7 @@ def test_tests_call_a_function_as_its_file_says(tmp_path):
     """A rule that is broken in its file, and nowhere else, fails its tests."""
     for part in ("api", "bench", "db", "seeds", "tests", "pyproject.toml"):
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, tmp_path / part)
-    function = tmp_path / "db" / "functions" / "get_group.sql"
+    function = tmp_path / "db" / "functions" / "api" / "get_group.sql"
     function.write_text(function.read_text().replace("\nbegin\n", "\nbegin\n  raise exception 'broken';\n"))
     command = [
         sys.executable,
@@ -327,7 +348,7 @@ def test_tests_call_a_function_as_its_file_says(tmp_path):
         "-x",
         "-p",
         "no:cacheprovider",
-        "tests/functions/test_get_group.py",
+        "tests/functions/api/test_get_group.py",
     ]
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=120)
     assert done.returncode == 1

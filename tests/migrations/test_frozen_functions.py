@@ -2,12 +2,11 @@
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from db import freeze
 from tests.migrations.steps import fingerprint
 
-FILES = sorted(freeze.FUNCTIONS.glob("*.sql"))
+FILES = {str(file.relative_to(freeze.FUNCTIONS).with_suffix("")): file for file in freeze.FUNCTIONS.rglob("*.sql")}
 
 
 def functions(database: psycopg.Connection) -> dict[str, tuple]:
@@ -15,7 +14,7 @@ def functions(database: psycopg.Connection) -> dict[str, tuple]:
 
 
 def run_files(database: psycopg.Connection) -> None:
-    for file in FILES:
+    for file in FILES.values():
         database.execute(file.read_text())
 
 
@@ -28,17 +27,17 @@ def strict(owner: psycopg.Connection) -> psycopg.Connection:
     return owner
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_each_function_file_equals_its_last_frozen_text(file):
-    assert file.read_text() == freeze.frozen()[file.stem]
+@pytest.mark.parametrize("path", FILES)
+def test_each_function_file_equals_its_last_frozen_text(path):
+    assert FILES[path].read_text() == freeze.frozen()[path]
 
 
 def test_every_frozen_function_has_a_file():
-    assert freeze.frozen().keys() == {file.stem for file in FILES}
+    assert freeze.frozen().keys() == FILES.keys()
 
 
 def test_files_and_functions_are_the_same_set(owner):
-    assert functions(owner).keys() == {file.stem for file in FILES}
+    assert functions(owner).keys() == {freeze.name_of(path) for path in FILES}
 
 
 def test_running_every_file_on_a_migrated_database_changes_nothing(strict):
@@ -49,8 +48,8 @@ def test_running_every_file_on_a_migrated_database_changes_nothing(strict):
 
 def test_the_files_alone_make_the_functions_with_owner_comment_and_grants(strict):
     before = functions(strict)
-    for name in before:
-        strict.execute(sql.SQL("drop function ledger.{} cascade").format(sql.Identifier(name)))
+    for path in FILES:
+        strict.execute(f"drop function {freeze.qualified_name(path)} cascade")
     assert functions(strict) == {}
     # Functions may call each other in any order; the second time every body is checked.
     strict.execute("set local check_function_bodies = off")

@@ -5,9 +5,9 @@ import signal
 import psycopg
 import pytest
 
-from api import embedded, migrate
+from api import migrate
 from tests.migrations.steps import NAMES, contents, fingerprint_of, locks, marked, put_data_in, python
-from tests.support import Database, refused
+from tests.support import refused
 
 DIE_BEFORE_MIGRATING = """
 import os, signal, sys
@@ -23,11 +23,6 @@ from api import migrate
 migrate.Backend.unmark_one = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 migrate.reset(sys.argv[1])
 """
-
-
-@pytest.fixture
-def conninfo(template, empty: Database) -> str:
-    return empty.url(embedded.ADMIN)
 
 
 def test_leaves_an_empty_ledger(conninfo):
@@ -49,7 +44,7 @@ def test_leaves_an_empty_ledger(conninfo):
 def drop_by_hand(conninfo: str) -> None:
     """What somebody does who does not know `ledger reset`."""
     with psycopg.connect(conninfo, autocommit=True) as database:
-        database.execute("drop schema ledger cascade")
+        database.execute("drop schema ledger, ledger_internal cascade")
         database.execute("delete from _yoyo_migration")
     migrate.migrate(conninfo)
 

@@ -1,7 +1,6 @@
 """Runs of `migrate` beside each other, beside yoyo's own, on a busy service, and after one that was killed."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,20 +16,29 @@ import pytest
 from api import embedded, migrate
 from tests.conftest import Server
 from tests.migrations.steps import NAMES, ROOT, apply_before, fingerprint_of, locks, marked, python
-from tests.support import Database
 
-MIGRATE = "import sys; from api import migrate; print(*migrate.migrate(sys.argv[1]))"
+# With the migrations of a folder.
+MIGRATE = """
+import sys
+from pathlib import Path
+from api import migrate
+
+migrate.MIGRATIONS = Path(sys.argv[2])
+print(*migrate.migrate(sys.argv[1]))
+"""
 
 # Dies where the n-th migration is committed and yoyo has not yet noted it.
 DIE_BEFORE_THE_MARK = """
 import os, signal, sys
+from pathlib import Path
 from api import migrate
 
+migrate.MIGRATIONS = Path(sys.argv[2])
 log, runs = migrate.Backend.log_migration, []
 
 def die(self, *arguments):
     runs.append(arguments)
-    if len(runs) == int(sys.argv[2]):
+    if len(runs) == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
     log(self, *arguments)
 
@@ -40,32 +48,18 @@ migrate.migrate(sys.argv[1])
 
 # What a busy service may do that a migration has to wait for, by the migration.
 HOLDING = {
-    NAMES[0]: "create schema ledger",
-    NAMES[1]: "alter function ledger.transfer cost 99",
+    "0001.baseline": "create schema ledger",
+    "0002.example": "lock table ledger.groups in share mode",
 }
 
 
 @pytest.fixture
-def conninfo(template, empty: Database) -> str:
-    return empty.url(embedded.ADMIN)
-
-
-@pytest.fixture
-def complete(shared: Database) -> dict[str, list[tuple]]:
-    """The fingerprint of a database on which every migration ran undisturbed."""
-    return fingerprint_of(shared.url(shared.admin))
-
-
-@pytest.fixture
-def hasty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Migrations that wait for a lock no longer than 0.1 s."""
-    folder = tmp_path / "migrations"
-    shutil.copytree(migrate.MIGRATIONS, folder)
-    for file in folder.iterdir():
+def hasty(names: list[str]) -> None:
+    """Have the migrations wait for a lock no longer than 0.1 s."""
+    for file in migrate.MIGRATIONS.iterdir():
         text = file.read_text()
         assert "set local lock_timeout = '5s';" in text
         file.write_text(text.replace("lock_timeout = '5s'", "lock_timeout = '100ms'"))
-    monkeypatch.setattr(migrate, "MIGRATIONS", folder)
 
 
 @contextmanager
@@ -112,10 +106,10 @@ def test_a_second_run_has_nothing_to_do(conninfo, complete):
     assert fingerprint_of(conninfo) == complete
 
 
-def test_processes_at_once_apply_each_migration_once(conninfo, complete):
-    runs = [python(MIGRATE, conninfo) for _ in range(3)]
-    assert sorted(" ".join(finished(run) for run in runs).split()) == NAMES
-    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, NAMES, 0)
+def test_processes_at_once_apply_each_migration_once(conninfo, names, complete):
+    runs = [python(MIGRATE, conninfo, str(migrate.MIGRATIONS)) for _ in range(3)]
+    assert sorted(" ".join(finished(run) for run in runs).split()) == names
+    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, names, 0)
 
 
 def test_ends_well_beside_a_run_of_yoyo(conninfo, complete):
@@ -170,7 +164,7 @@ def test_waits_for_a_run_that_lives(conninfo, monkeypatch):
 
 
 @pytest.mark.parametrize("name", HOLDING)
-def test_a_migration_gives_up_on_a_lock_and_changes_nothing(hasty, conninfo, complete, name):
+def test_a_migration_gives_up_on_a_lock_and_changes_nothing(hasty, conninfo, names, complete, name):
     apply_before(conninfo, name)
     before, marks = fingerprint_of(conninfo), marked(conninfo)
     with service(conninfo, HOLDING[name]):
@@ -178,51 +172,49 @@ def test_a_migration_gives_up_on_a_lock_and_changes_nothing(hasty, conninfo, com
             migrate.migrate(conninfo)
         assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (before, marks, 0)
     migrate.migrate(conninfo)
-    assert (fingerprint_of(conninfo), marked(conninfo)) == (complete, NAMES)
+    assert (fingerprint_of(conninfo), marked(conninfo)) == (complete, names)
 
 
-def test_a_roll_back_gives_up_on_a_lock_and_changes_nothing(hasty, conninfo, complete):
+def test_a_roll_back_gives_up_on_a_lock_and_changes_nothing(hasty, conninfo, names, complete):
     migrate.migrate(conninfo)
-    scripts = {name: (migrate.MIGRATIONS / f"{name}.rollback.sql").read_text() for name in NAMES}
-    with_locks = [name for name, script in scripts.items() if "alter table ledger.entries" in script]
-    for name in (with_locks[-1], NAMES[0]):
+    for name in reversed(names):
         with (
             service(conninfo, "lock table ledger.groups, ledger.entries in share mode"),
             migrate.locked(conninfo) as backend,
             pytest.raises(psycopg.errors.LockNotAvailable),
         ):
             backend.rollback_one(next(migration for migration in migrate.shipped() if migration.id == name))
-    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, NAMES, 0)
+    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, names, 0)
 
 
-def test_a_migration_that_fails_changes_nothing_and_is_not_marked(hasty, conninfo, complete):
-    apply_before(conninfo, NAMES[1])
+def test_a_migration_that_fails_changes_nothing_and_is_not_marked(hasty, conninfo, names, complete):
+    apply_before(conninfo, names[1])
     before = fingerprint_of(conninfo)
-    script = migrate.MIGRATIONS / f"{NAMES[1]}.sql"
+    script = migrate.MIGRATIONS / f"{names[1]}.sql"
     text = script.read_text()
     script.write_text(f"{text}\nselect 1 / 0;\n")
     with pytest.raises(psycopg.errors.DivisionByZero):
         migrate.migrate(conninfo)
-    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (before, NAMES[:1], 0)
+    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (before, names[:1], 0)
     script.write_text(text)
     migrate.migrate(conninfo)
-    assert (fingerprint_of(conninfo), marked(conninfo)) == (complete, NAMES)
+    assert (fingerprint_of(conninfo), marked(conninfo)) == (complete, names)
 
 
-def test_a_run_killed_inside_a_migration_is_taken_up_again(server, conninfo, complete):
-    apply_before(conninfo, NAMES[1])
-    with service(conninfo, HOLDING[NAMES[1]]):
-        run = python(MIGRATE, conninfo)
+def test_a_run_killed_inside_a_migration_is_taken_up_again(server, conninfo, names, complete):
+    apply_before(conninfo, names[1])
+    with service(conninfo, HOLDING[names[1]]):
+        run = python(MIGRATE, conninfo, str(migrate.MIGRATIONS))
         wait_until_one_is_blocked(server)
         run.kill()
         run.communicate()
-    assert migrate.migrate(conninfo) == NAMES[1:]
-    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, NAMES, 0)
+    assert migrate.migrate(conninfo) == names[1:]
+    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, names, 0)
 
 
-def test_waits_for_what_a_killed_run_still_does_in_the_server(server, conninfo, complete):
-    with service(conninfo, HOLDING[NAMES[0]]) as session, ThreadPoolExecutor() as pool:
-        run = python(MIGRATE, conninfo)
+def test_waits_for_what_a_killed_run_still_does_in_the_server(server, conninfo, names, complete):
+    with service(conninfo, HOLDING[names[0]]) as session, ThreadPoolExecutor() as pool:
+        run = python(MIGRATE, conninfo, str(migrate.MIGRATIONS))
         wait_until_one_is_blocked(server)
         run.kill()
         run.communicate()
@@ -230,19 +222,19 @@ def test_waits_for_what_a_killed_run_still_does_in_the_server(server, conninfo, 
         following = pool.submit(migrate.migrate, conninfo)
         wait_until(server, "application_name = 'ledger migrate: lock'")
         session.rollback()
-        assert following.result(timeout=60) == NAMES
-    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, NAMES, 0)
+        assert following.result(timeout=60) == names
+    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, names, 0)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_run_killed_between_a_migration_and_its_mark_is_taken_up_again(conninfo, complete, name):
-    run = python(DIE_BEFORE_THE_MARK, conninfo, str(NAMES.index(name) + 1))
+@pytest.mark.parametrize("name", HOLDING)
+def test_a_run_killed_between_a_migration_and_its_mark_is_taken_up_again(conninfo, names, complete, name):
+    run = python(DIE_BEFORE_THE_MARK, conninfo, str(migrate.MIGRATIONS), str(names.index(name) + 1))
     run.communicate(timeout=60)
     assert run.returncode == -signal.SIGKILL
-    assert marked(conninfo) == NAMES[: NAMES.index(name)]
+    assert marked(conninfo) == names[: names.index(name)]
     assert fingerprint_of(conninfo)["functions"]
-    assert migrate.migrate(conninfo) == NAMES[NAMES.index(name) :]
-    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, NAMES, 0)
+    assert migrate.migrate(conninfo) == names[names.index(name) :]
+    assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, names, 0)
 
 
 def test_a_killed_run_of_yoyo_is_taken_up_again(server, conninfo, complete):

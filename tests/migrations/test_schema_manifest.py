@@ -8,21 +8,22 @@ from api import embedded, migrate, schema
 from tests.migrations.steps import NAMES, apply_before
 from tests.support import Database, one
 
-MOVE = "function ledger.move(bigint,bigint,bigint,numeric,jsonb,bigint)"
+MOVE = "function ledger_internal.execute_transfer(bigint,bigint,bigint,numeric,jsonb,bigint)"
 HEALTH = "function ledger.health()"
 # What somebody does, and how it is named; each from a database that is as it should be.
 CHANGES: dict[str, tuple[str, list[str]]] = {
     "body": (
-        "create or replace function ledger.transfer_request(from_id bigint, to_id bigint, amount numeric, "
+        "create or replace function ledger_internal.transfer_request(from_id bigint, to_id bigint, amount numeric, "
         "metadata jsonb) returns text[] language sql immutable parallel safe as $$ select '{}'::text[] $$",
-        ["function ledger.transfer_request(bigint,bigint,numeric,jsonb) has another body"],
+        ["function ledger_internal.transfer_request(bigint,bigint,numeric,jsonb) has another body"],
     ),
     "volatility": (
         f"alter {HEALTH} immutable",
         [
             f"{HEALTH} has another declaration: (OUT status text) returns text sql immutable security definer "
-            "parallel s set search_path=ledger, pg_temp; it should be: (OUT status text) returns text sql stable "
-            "security definer parallel s set search_path=ledger, pg_temp"
+            "parallel s set search_path=ledger, ledger_internal, pg_temp; it should be: "
+            "(OUT status text) returns text sql stable security definer "
+            "parallel s set search_path=ledger, ledger_internal, pg_temp"
         ],
     ),
     "definer": (f"alter {MOVE} security definer", [f"{MOVE} has another declaration"]),
@@ -62,19 +63,20 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
         ["trigger entries_are_permanent of table ledger.entries is missing"],
     ),
     "another-trigger": (
-        "create trigger extra before insert on ledger.entries for each row execute function ledger.refuse_rewriting()",
+        "create trigger extra before insert on ledger.entries "
+        "for each row execute function ledger_internal.forbid_mutation()",
         ["trigger extra of table ledger.entries is none of the migrations'"],
     ),
     "foreign-key-off": (
-        "alter table ledger.group_totals disable trigger all",
+        "alter table ledger.group_total_history disable trigger all",
         [
-            "constraint group_totals_of_an_entry of table ledger.group_totals has another definition",
-            "trigger group_totals_are_permanent of table ledger.group_totals has another definition",
+            "constraint group_total_history_of_an_entry of table ledger.group_total_history has another definition",
+            "trigger group_total_history_is_permanent of table ledger.group_total_history has another definition",
         ],
     ),
     "no-constraint": (
-        "alter table ledger.entries drop constraint entries_are_sound",
-        ["constraint entries_are_sound of table ledger.entries is missing"],
+        "alter table ledger.entries drop constraint entries_are_valid",
+        ["constraint entries_are_valid of table ledger.entries is missing"],
     ),
     "constraint-not-valid": (
         "alter table ledger.groups drop constraint groups_name_not_empty, "
@@ -93,8 +95,8 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
         ["table ledger.entries has another column xid"],
     ),
     "type": (
-        "alter table ledger.group_counters alter column total type numeric(90, 0)",
-        ["table ledger.group_counters has another column total"],
+        "alter table ledger.group_total_shards alter column total type numeric(90, 0)",
+        ["table ledger.group_total_shards has another column total"],
     ),
     "another-column": (
         "alter table ledger.entries add column note text",
@@ -117,7 +119,10 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
         "create index extra on ledger.entries (amount)",
         ["index ledger.extra is none of the migrations'"],
     ),
-    "unlogged": ("alter table ledger.group_totals set unlogged", ["table ledger.group_totals has another kind"]),
+    "unlogged": (
+        "alter table ledger.group_total_history set unlogged",
+        ["table ledger.group_total_history has another kind"],
+    ),
     "table-grant": (
         "grant select on ledger.api_keys to ledger_reader",
         ["table ledger.api_keys has another grants"],

@@ -17,10 +17,10 @@ ROLES = ["deployer", "colleague", "outsider"]
 OWNERS = """
 select distinct pg_get_userbyid(owner)
 from (
-  select nspowner from pg_namespace where nspname = 'ledger'
+  select nspowner from pg_namespace where nspname in ('ledger', 'ledger_internal')
   union all select relowner from pg_class where relnamespace = 'ledger'::regnamespace
-  union all select proowner from pg_proc where pronamespace = 'ledger'::regnamespace
-  union all select typowner from pg_type where typnamespace = 'ledger'::regnamespace
+  union all select proowner from pg_proc where pronamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
+  union all select typowner from pg_type where typnamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
 ) as objects (owner)
 """
 

@@ -8,16 +8,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import embedded, migrate
+from api import migrate
 from tests.migrations.steps import NAMES, ROOT, contents, fingerprint_of, locks, marked, put_data_in
-from tests.support import Database
 
 YOYO = Path(sys.executable).parent / "yoyo"
-
-
-@pytest.fixture
-def conninfo(template, empty: Database) -> str:
-    return empty.url(embedded.ADMIN)
 
 
 @pytest.fixture

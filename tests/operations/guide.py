@@ -94,15 +94,16 @@ class Site:
         *,
         server_user: bool = False,
         folders: dict[str, Path] | None = None,
+        checkout: Path = ROOT,
         **settings: str | Path,
     ) -> str:
-        """Run a block of sh on a host; what it printed. `server_user` is whom PostgreSQL runs as."""
+        """Run a block of sh on a host, in a checkout; what it printed. `server_user` is whom PostgreSQL runs as."""
         script = self.substituted(script, host, folders)
         given = {"PATH": self.path} | {name: str(value) for name, value in settings.items()}
         if server_user:
             given |= {"PGHOST": str(self.folder / host / "run"), "PGUSER": embedded.ADMIN, "PGDATABASE": "postgres"}
             return as_server_user(["sh", "-e", "-c", script], self.folder, given)
-        return ended(["sh", "-e", "-c", script], cwd=ROOT, env=environment(**given))
+        return ended(["sh", "-e", "-c", script], cwd=checkout, env=environment(**given))
 
     def psql(self, script: str, host: str, role: str, database: str) -> list[str]:
         """Paste a block of SQL into psql; the lines that it printed."""

@@ -8,59 +8,61 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from yoyo.migrations import MigrationList
 
-from api import migrate
-from chaos.machine import MissingError
-from chaos.release import NEWEST, code_before
+from chaos import release
 from tests.operations.guide import Site, answer, block
-from tests.running.commands import refusal, serving
+from tests.running.commands import serving
 from tests.support import faults, one, until
 
 YOYO_APPLY = block("sh", "yoyo apply")
+EXAMPLE = "0002.example"
 
 
-def test_a_migration_that_gave_up_is_tried_again(site: Site) -> None:
-    with migrate.locked(site.url("db", "ledger_admin")) as backend:
-        # The first of these needs a lock that nobody else may have.
-        later = MigrationList([migration for migration in migrate.shipped() if migration.id >= "0006"])
-        backend.rollback_migrations(backend.to_rollback(later))
+@pytest.fixture(scope="module")
+def after(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code of a release that has one more migration."""
+    return release.code_after(tmp_path_factory.mktemp("releases") / "after")
+
+
+@pytest.fixture
+def programs(after: Path, site: Site) -> Path:
+    """A folder with the command `ledger` of that release."""
+    programs = site.folder / "programs"
+    programs.mkdir()
+    command = f'#!/bin/sh\nPYTHONPATH={after} exec {sys.executable} -P -m api.cli "$@"\n'
+    (programs / "ledger").write_text(command)
+    (programs / "ledger").chmod(0o755)
+    return programs
+
+
+def test_a_migration_that_gave_up_is_tried_again(site: Site, programs: Path) -> None:
     # The pause between two tries ends when the test says so.
-    stubs = site.folder / "stubs"
-    stubs.mkdir()
-    os.mkfifo(stubs / "end")
-    (stubs / "sleep").write_text(f"#!/bin/sh\n: > {stubs}/begun\nread -r _ < {stubs}/end\n")
-    (stubs / "sleep").chmod(0o755)
+    os.mkfifo(programs / "end")
+    (programs / "sleep").write_text(f"#!/bin/sh\n: > {programs}/begun\nread -r _ < {programs}/end\n")
+    (programs / "sleep").chmod(0o755)
     with ThreadPoolExecutor(1) as pool, site.connect("db") as reader:
         with reader.transaction():
-            reader.execute("select count(*) from ledger.entries")
-            said = pool.submit(site.paste, block("sh", "tries=5"), PATH=f"{stubs}:{site.path}")
-            until(lambda: (stubs / "begun").exists() or said.done(), "the migration to give up")
+            # The migration needs a lock that no other session may have.
+            reader.execute("select count(*) from ledger.groups")
+            said = pool.submit(site.paste, block("sh", "tries=5"), PATH=f"{programs}:{site.path}")
+            until(lambda: (programs / "begun").exists() or said.done(), "the migration to give up")
         assert not said.done()
-        (stubs / "end").write_text("\n")
+        (programs / "end").write_text("\n")
     assert said.result().splitlines()[-2:] == [
-        f"applied {NEWEST}",
+        f"applied {EXAMPLE}",
         "0 faults in 1 group (entries: 3, participants: 2, idempotency keys: 0)",
     ]
 
 
-@pytest.fixture(scope="module")
-def old_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code of before the newest migration, out of the repository's history."""
-    try:
-        return code_before(tmp_path_factory.mktemp("releases") / "old")
-    except MissingError as missing:
-        pytest.skip(str(missing))
-
-
-def test_old_code_goes_on_beside_new_code_on_the_newer_schema(site: Site, old_code: Path) -> None:
+def test_old_code_goes_on_beside_new_code_on_the_newer_schema(site: Site, after: Path) -> None:
+    release.migrate(after, site.url("db", "ledger_admin"))
     url = site.url("db", "ledger_service")
     module = ("-P", "-m", "api.cli", "serve", "--insecure")
     with (
-        serving(*module, program=Path(sys.executable), DATABASE_URL=url, PYTHONPATH=old_code) as old,
-        serving(DATABASE_URL=url) as new,
+        serving(DATABASE_URL=url) as old,
+        serving(*module, program=Path(sys.executable), DATABASE_URL=url, PYTHONPATH=after) as new,
     ):
-        assert f"PYTHONPATH={old_code}\0".encode() in Path(f"/proc/{old.workers[0]}/environ").read_bytes()
+        assert f"PYTHONPATH={after}\0".encode() in Path(f"/proc/{new.workers[0]}/environ").read_bytes()
         for service in (old, new, old):
             answer(service, "POST", "/api/groups/1/transfer", {"from": 1, "to": 2, "amount": 1})
         for service in (old, new):
@@ -70,16 +72,22 @@ def test_old_code_goes_on_beside_new_code_on_the_newer_schema(site: Site, old_co
         assert faults(admin) == []
 
 
-def test_the_way_back_and_forth_again(site: Site) -> None:
-    said = site.paste(block("sh", "yoyo rollback"))
-    assert [line.split()[1] for line in said.splitlines() if line.startswith("U ")] == [NEWEST]
+def test_the_way_back_and_forth_again(site: Site, after: Path, programs: Path) -> None:
+    site.paste(block("sh", "tries=5"), PATH=f"{programs}:{site.path}")
+    said = site.paste(block("sh", "yoyo rollback"), checkout=after)
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("U ")] == [EXAMPLE]
     with site.connect("db") as admin:
-        # And further, to where this code cannot go.
-        while one(admin, "select count(*) from _yoyo_migration where migration_id = '0013.api-keys'")[0]:
-            site.paste(block("sh", "yoyo rollback"))
         assert faults(admin) == []
         assert one(admin, "select count(*) from ledger.entries")[0] == 3
-    assert "the database is not migrated" in refusal("serve", DATABASE_URL=site.url("db", "ledger_service"))
-    site.paste(YOYO_APPLY)
     with serving(DATABASE_URL=site.url("db", "ledger_service")) as service:
         assert answer(service, "GET", "/api/groups/1/total") == {"group_total": 200}
+    site.paste(YOYO_APPLY, checkout=after)
+    with site.connect("db") as admin:
+        assert one(admin, "select count(note) from ledger.groups") == (0,)
+
+
+def test_the_first_migration_is_not_rolled_back_while_there_is_a_group(site: Site) -> None:
+    with pytest.raises(AssertionError, match="the ledger is not empty"):
+        site.paste(block("sh", "yoyo rollback"))
+    with site.connect("db") as admin:
+        assert one(admin, "select count(*) from ledger.entries")[0] == 3

@@ -203,7 +203,7 @@ def test_those_who_shared_a_call_tell_its_number(database: Database) -> None:
     assert len(told) == 40
     assert (
         len({line["batch"] for line in told})
-        == samples["ledger_shared_call_requests_count", ("function", "transfer_each")]
+        == samples["ledger_shared_call_requests_count", ("function", "transfer_batch")]
     )
 
 

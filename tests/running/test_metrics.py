@@ -109,9 +109,9 @@ def test_tells_of_transfers_of_those_that_share_a_call_and_of_those_that_wait(da
         path = f"/api/groups/{group}/transfer"
         assert [status for status, _ in threads.map(lambda _: service.ask("POST", path, body), range(20))] == [200] * 20
         samples = scraped(service)
-        assert samples["ledger_shared_call_requests_sum", ("function", "transfer_each")] == 20
-        assert 1 <= samples["ledger_shared_call_requests_count", ("function", "transfer_each")] <= 20
-        assert samples["ledger_shared_calls_waiting", ("function", "transfer_each")] == 0
+        assert samples["ledger_shared_call_requests_sum", ("function", "transfer_batch")] == 20
+        assert 1 <= samples["ledger_shared_call_requests_count", ("function", "transfer_batch")] <= 20
+        assert samples["ledger_shared_calls_waiting", ("function", "transfer_batch")] == 0
         with transfer_in_hand(service, admin) as (answer, release, _):
             samples = scraped(service)
             assert samples["ledger_pool_available", ("pool", "call")] == CALL_CONNECTIONS - 1
@@ -120,7 +120,7 @@ def test_tells_of_transfers_of_those_that_share_a_call_and_of_those_that_wait(da
             assert answer.result(PATIENCE)[0] == 200
         with transfer_in_hand_of_the_table(database, service, threads, path, body):
             until(
-                lambda: scraped(service)["ledger_shared_calls_waiting", ("function", "transfer_each")] == 3,
+                lambda: scraped(service)["ledger_shared_calls_waiting", ("function", "transfer_batch")] == 3,
                 "three to wait",
             )
         assert service.ask("POST", path, body | {"amount": 1000})[0] == 403

@@ -301,9 +301,9 @@ RIGHTS = {
         "grant update on sequence ledger.groups_id_seq to {login}",
     ),
     "calls what is not published": (
-        "may execute ledger.count_in_total",
+        "may execute ledger_internal.add_to_group_total",
         MEMBER,
-        "grant execute on function ledger.count_in_total to {login}",
+        "grant execute on function ledger_internal.add_to_group_total to {login}",
     ),
     "creates in the database": ("may create in the database", MEMBER, "grant create on database {database} to {login}"),
     "reads a table": ("has rights on table ledger.entries", MEMBER, "grant select on ledger.entries to {login}"),

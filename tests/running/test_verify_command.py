@@ -18,7 +18,7 @@ from tests.support import Database, call, create, join, one, transfer
 # What no constraint and no trigger keeps from being wrong any more; the database is the test's own.
 EVERYTHING_WRONG = """
 set session_replication_role = replica;
-alter table ledger.entries drop constraint entries_are_sound;
+alter table ledger.entries drop constraint entries_are_valid;
 alter table ledger.idempotency_keys drop constraint idempotency_keys_sha_256;
 -- One fault each: an entry that reverses itself, a participant who joined at another time, a key without a fingerprint.
 update ledger.entries set reverses = id;
@@ -154,24 +154,26 @@ def test_ids_that_two_groups_share_are_found(size, database, ids, admin, monkeyp
 
 
 def test_a_schema_that_differs_is_found(urls, ids, admin):
-    admin.execute("grant execute on function ledger.move to ledger_reader")
+    admin.execute("grant execute on function ledger_internal.execute_transfer to ledger_reader")
     result = command("verify", **urls)
     assert result.returncode == 1
     difference, summary = result.stdout.splitlines()
-    assert difference.startswith("schema: function ledger.move(bigint,bigint,bigint,numeric,jsonb,bigint) has another ")
+    assert difference.startswith(
+        "schema: function ledger_internal.execute_transfer(bigint,bigint,bigint,numeric,jsonb,bigint) has another "
+    )
     assert summary.startswith("1 fault in 2 groups (")
     # A group is right or wrong whatever the schema is.
     assert done("verify", str(ids["group"]), **urls).startswith("0 faults in 1 group (")
 
 
 def test_a_schema_of_another_release_is_not_compared(urls, ids, admin):
-    admin.execute("grant execute on function ledger.move to ledger_reader")
-    admin.execute("update _yoyo_migration set migration_id = '9999.x' where migration_id like '0018%%'")
+    admin.execute("grant execute on function ledger_internal.execute_transfer to ledger_reader")
+    admin.execute("update _yoyo_migration set migration_id = '9999.x' where migration_id = '0001.baseline'")
     result = command("verify", **urls)
     assert result.returncode == 0
     assert result.stdout.startswith("0 faults in 2 groups (")
     assert result.stderr == (
-        "ledger: the schema was not compared with this release's: the database lacks 0018.inline-fingerprints\n"
+        "ledger: the schema was not compared with this release's: the database lacks 0001.baseline\n"
     )
     # What is right in no release is found.
     admin.execute("alter table ledger.entries disable trigger all")

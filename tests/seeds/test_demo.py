@@ -16,7 +16,7 @@ DEMO = {
     "Ethereum Foundation": ["Vitalik", "Vlad", "Gavin", "Danny"],
     "ConsenSys": ["Joe", "Dudley", "Kevin"],
 }
-TABLES = ("groups", "participants", "entries", "group_counters")
+TABLES = ("groups", "participants", "entries", "group_total_shards")
 
 
 def by_psql(conninfo: str) -> None:

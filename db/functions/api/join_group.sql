@@ -1,0 +1,94 @@
+-- Join a group with a deposit from the main network.
+create or replace function ledger.join_group(
+  group_id        bigint,
+  username        text,
+  amount          numeric,
+  idempotency_key text  default null,
+  metadata        jsonb default null
+) returns ledger.join_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  reasons text[];
+  request text[];
+  answer  json;
+  joined  join_result;
+  shard group_total_shards;
+begin
+  reasons := array[
+    invalid_id(group_id), null, invalid_amount(amount, 0), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)
+  ];
+  -- Nothing is written out that is not valid.
+  if idempotency_key is not null and cardinality(array_remove(reasons, null)) = 0 then
+    request := array['join_group', username, trunc(amount)::text, metadata::text];
+  end if;
+  reasons[2] := invalid_new_name(username, group_id, idempotency_key, request);
+  perform refuse_invalid(array['group_id', 'username', 'amount', 'idempotency_key', 'metadata'], reasons);
+
+  if idempotency_key is not null then
+    answer := claim_idempotency_key(group_id, idempotency_key, request);
+    if answer is not null then
+      joined := json_populate_record(joined, answer);
+      joined.replayed := true;
+      return joined;
+    end if;
+  end if;
+
+  -- Kept from removal until this commits; joins do not keep each other out.
+  perform from groups as g
+  where g.id = join_group.group_id
+    and g.closed_at is null
+  for key share;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- A username from before usernames were composed counts, too; one of ASCII has one spelling.
+  insert into participants (group_id, username, amount)
+  select
+    join_group.group_id,
+    normalize(join_group.username, NFC),
+    join_group.amount
+  where octet_length(join_group.username) = char_length(join_group.username)
+    or find_participant_id(
+      join_group.group_id, array_remove(name_spellings(join_group.username), normalize(join_group.username, NFC))
+    ) is null
+  on conflict do nothing
+  returning participants.username, participants.id, participants.group_id, participants.amount
+  into joined.username, joined.id, joined.group_id, joined.amount;
+  if not found then
+    perform refuse_taken_name(
+      'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username))::text
+    );
+  end if;
+
+  -- A join that waits for a username holds no shard, so the time is known only now.
+  shard := add_to_group_total(group_id, amount, null);
+  update participants as p
+  set
+    joined_at = shard.changed_at,
+    moved_at = shard.changed_at
+  where p.group_id = join_group.group_id
+    and p.id = joined.id;
+
+  insert into entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
+  values (
+    join_group.group_id, 'join', joined.id, join_group.amount, join_group.amount, shard.changed_at, join_group.metadata
+  )
+  returning entries.id into joined.entry_id;
+  perform record_group_total(shard, joined.entry_id);
+
+  joined.replayed := false;
+  if idempotency_key is not null then
+    perform store_answer(group_id, idempotency_key, request, to_json(joined));
+  end if;
+  return joined;
+end
+$$;
+
+alter function ledger.join_group owner to ledger_owner;
+comment on function ledger.join_group is
+  'Join a group under a username, composed (NFC), that no one present has, with a deposit of 0 or more. entry_id is the entry written. Raises LG001, LG002, LG005, LG006.';
+revoke execute on function ledger.join_group from public;
+grant execute on function ledger.join_group to ledger_api;

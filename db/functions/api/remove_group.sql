@@ -1,0 +1,75 @@
+-- Remove an empty group; its record stays.
+create or replace function ledger.remove_group(
+  group_id        bigint,
+  idempotency_key text default null
+) returns ledger.remove_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request text[] := array['remove_group'];
+  answer  json;
+  removed remove_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'idempotency_key'],
+    array[invalid_id(group_id), invalid_idempotency_key(idempotency_key)]
+  );
+
+  if idempotency_key is not null then
+    answer := claim_idempotency_key(group_id, idempotency_key, request);
+    if answer is not null then
+      removed := json_populate_record(removed, answer);
+      removed.replayed := true;
+      return removed;
+    end if;
+  end if;
+
+  -- Joins hold this row in share mode: none is under way once it is ours, and none begins.
+  perform from groups as g
+  where g.id = remove_group.group_id
+    and g.closed_at is null
+  for update;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- Each join and exit updates a shard. Locking them waits for exits under way, and, above READ COMMITTED, fails
+  -- with 40001 where a join has committed that our snapshot does not show.
+  perform from group_total_shards as c
+  where c.group_id = remove_group.group_id
+  order by c.slot
+  for update;
+
+  if exists (
+    select from current_participants as p
+    where p.group_id = remove_group.group_id
+  ) then
+    raise exception using
+      errcode = 'LG004',
+      column  = 'group_id',
+      message = format('group %s has participants', group_id),
+      detail  = 'group_id: participants are present',
+      hint    = 'Let every participant exit first, with ledger.exit_group.';
+  end if;
+
+  update groups as g
+  set closed_at = greatest(
+    clock_timestamp(),
+    (select max(c.changed_at) from group_total_shards as c where c.group_id = remove_group.group_id)
+  )
+  where g.id = remove_group.group_id;
+
+  removed.replayed := false;
+  if idempotency_key is not null then
+    perform store_answer(group_id, idempotency_key, request, to_json(removed));
+  end if;
+  return removed;
+end
+$$;
+
+alter function ledger.remove_group owner to ledger_owner;
+comment on function ledger.remove_group is
+  'Remove a group without participants; its name is free again and its record stays. Raises LG001, LG002, LG004, LG006.';
+revoke execute on function ledger.remove_group from public;
+grant execute on function ledger.remove_group to ledger_api;

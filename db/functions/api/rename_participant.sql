@@ -1,0 +1,85 @@
+-- Rename a participant.
+create or replace function ledger.rename_participant(
+  group_id        bigint,
+  participant_id  bigint,
+  username        text,
+  idempotency_key text default null
+) returns ledger.participant_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request     text[] := array['rename_participant', participant_id::text, username];
+  new_name    text;
+  old_name    text;
+  taken_by    bigint;
+  answer      json;
+  participant participant_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'username', 'idempotency_key'],
+    array[
+      invalid_id(group_id),
+      invalid_id(participant_id),
+      invalid_new_name(username, group_id, idempotency_key, request),
+      invalid_idempotency_key(idempotency_key)
+    ]
+  );
+
+  if idempotency_key is not null then
+    answer := claim_idempotency_key(group_id, idempotency_key, request);
+    if answer is not null then
+      participant := json_populate_record(participant, answer);
+      participant.replayed := true;
+      return participant;
+    end if;
+  end if;
+
+  select p.username
+  into old_name
+  from participants as p
+  where p.group_id = rename_participant.group_id
+    and p.id = rename_participant.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+
+  -- A name that is taken is not waited for: of two participants who rename themselves to each other, each would.
+  taken_by := find_participant_id(group_id, name_spellings(username), participant_id);
+  if taken_by is not null then
+    perform refuse_taken_name('username', username, 'participant ' || taken_by::text);
+  end if;
+  new_name := normalize(username, NFC);
+  begin
+    update participants as p
+    set username = new_name
+    where p.group_id = rename_participant.group_id
+      and p.id = rename_participant.participant_id
+    returning p.username, p.id, p.group_id, p.amount
+    into participant.username, participant.id, participant.group_id, participant.amount;
+  exception when unique_violation then
+    perform refuse_taken_name(
+      'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username), participant_id)::text
+    );
+  end;
+
+  if old_name <> new_name then
+    insert into name_changes (group_id, participant_id, old_name, new_name)
+    values (rename_participant.group_id, rename_participant.participant_id, old_name, new_name);
+  end if;
+
+  participant.replayed := false;
+  if idempotency_key is not null then
+    perform store_answer(group_id, idempotency_key, request, to_json(participant));
+  end if;
+  return participant;
+end
+$$;
+
+alter function ledger.rename_participant owner to ledger_owner;
+comment on function ledger.rename_participant is
+  'Give a participant who is present a username, composed (NFC), that no one else present has; the change is kept in ledger.renames. Raises LG001, LG002, LG005, LG006.';
+revoke execute on function ledger.rename_participant from public;
+grant execute on function ledger.rename_participant to ledger_api;

@@ -1,0 +1,60 @@
+-- Make many transfers of one group in one step: all of them in their order, or none.
+create or replace function ledger.transfer_all(
+  group_id        bigint,
+  transfers       jsonb,
+  idempotency_key text default null
+) returns ledger.transfer_all_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  lines   transfer_lines;
+  held    transfer_legs;
+  request text[];
+  answer  json;
+  result  transfer_all_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'transfers', 'idempotency_key'],
+    array[
+      invalid_id(group_id),
+      case
+        when transfers is null
+        then 'must be given'
+        when jsonb_typeof(transfers) <> 'array'
+        then 'must be a list'
+        when jsonb_array_length(transfers) not between 1 and 10000
+        then 'must have 1 to 10000 lines'
+      end,
+      invalid_idempotency_key(idempotency_key)
+    ]
+  );
+  lines := parse_transfer_lines(transfers);
+
+  if idempotency_key is not null then
+    request := array[
+      'transfer_all', lines.from_ids::text, lines.to_ids::text, lines.amounts::text, lines.metadatas::text
+    ];
+    answer := claim_idempotency_key(group_id, idempotency_key, request);
+    if answer is not null then
+      result := json_populate_record(result, answer);
+      result.replayed := true;
+      return result;
+    end if;
+  end if;
+
+  held := lock_legs(group_id, lines);
+  result := execute_transfers(group_id, lines, held);
+  result.replayed := false;
+  if idempotency_key is not null then
+    perform store_answer(group_id, idempotency_key, request, to_json(result));
+  end if;
+  return result;
+end
+$$;
+
+alter function ledger.transfer_all owner to ledger_owner;
+comment on function ledger.transfer_all is
+  'Make 1 to 10,000 transfers of a group, a JSON list of {"from", "to", "amount", "metadata"}, all or none, in order: a line may spend what an earlier one gave. entries are those written, by line; participants are those who took part, with their balances at the end. A field of a line is named as transfers[0].amount. Raises LG001, LG002, LG003, LG006.';
+revoke execute on function ledger.transfer_all from public;
+grant execute on function ledger.transfer_all to ledger_api;

@@ -1,0 +1,37 @@
+-- Claim an idempotency key, and find the answer to an earlier request with it.
+create or replace function ledger_internal.claim_idempotency_key(
+  group_id bigint,
+  key      text,
+  request  text[]
+) returns json
+language plpgsql volatile
+as $$
+declare
+  first ledger.idempotency_keys;
+begin
+  -- Until this transaction ends, nobody else acts under the key: a repeated request waits for the first one's outcome.
+  -- The lock comes before every row lock, and the look-up is a statement of its own, to see what committed meanwhile.
+  perform pg_advisory_xact_lock(hashtextextended(claim_idempotency_key.key collate "C", claim_idempotency_key.group_id));
+
+  select k.*
+  into first
+  from ledger.idempotency_keys as k
+  where k.group_id = claim_idempotency_key.group_id
+    and k.key = claim_idempotency_key.key collate "C";
+
+  if first.fingerprint <> ledger_internal.fingerprint(request) then
+    raise exception using
+      errcode = 'LG006',
+      column  = 'idempotency_key',
+      message = 'idempotency key belongs to another request',
+      detail  = 'idempotency_key: was used for another request',
+      hint    = 'Repeat a request with exactly its values, and give each new request a key of its own.';
+  end if;
+  return first.answer;
+end
+$$;
+
+alter function ledger_internal.claim_idempotency_key owner to ledger_owner;
+comment on function ledger_internal.claim_idempotency_key is
+  'The answer that was given to this request, an operation and its values, under this idempotency key of the group; null if there was none. Claims the key until the transaction ends. Raises LG006 when the key was used for another request.';
+revoke execute on function ledger_internal.claim_idempotency_key from public;

@@ -1,0 +1,14 @@
+-- Hash a request, to compare it with others.
+create or replace function ledger_internal.fingerprint(
+  request text[]
+) returns bytea
+language sql stable parallel safe
+as $$
+  -- What is not given leaves no trace, so that a key outlives the coming of a new optional parameter.
+  select sha256(convert_to(array_remove(fingerprint.request, null)::text, 'UTF8'))
+$$;
+
+alter function ledger_internal.fingerprint owner to ledger_owner;
+comment on function ledger_internal.fingerprint is
+  'SHA-256 of a request, an operation and its values, those that are null left out; equal for equal requests only.';
+revoke execute on function ledger_internal.fingerprint from public;

@@ -1,0 +1,27 @@
+-- Store the answer to a request under its idempotency key, for ever.
+create or replace function ledger_internal.store_answer(
+  group_id bigint,
+  key      text,
+  request  text[],
+  answer   json
+) returns void
+language plpgsql volatile
+as $$
+begin
+  -- claim_idempotency_key() has locked the key; a snapshot from before another's commit ends in 40001 here. No money moves
+  -- without a stored answer.
+  insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, answer)
+  values (store_answer.group_id, store_answer.key, request[1], ledger_internal.fingerprint(request), store_answer.answer)
+  on conflict do nothing;
+  if not found then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = format('idempotency key "%s" of group %s has been used', key, group_id);
+  end if;
+end
+$$;
+
+alter function ledger_internal.store_answer owner to ledger_owner;
+comment on function ledger_internal.store_answer is
+  'Store the answer to a request, an operation and its values, under its idempotency key. Call claim_idempotency_key first. Raises 40001 when the key has been used, also by a request that the snapshot does not show.';
+revoke execute on function ledger_internal.store_answer from public;

@@ -1,0 +1,32 @@
+-- Restart the feed after the ledger was restored from a backup.
+create or replace function ledger.restart_feed()
+returns integer
+language plpgsql volatile
+as $$
+declare
+  generation integer;
+begin
+  -- Nobody writes meanwhile, so that every entry is either restored or new.
+  lock table ledger.entries in share row exclusive mode;
+  insert into ledger.feeds (generation, system_identifier, last_restored, first_xid)
+  select
+    (select max(f.generation) from ledger.feeds as f) + 1,
+    c.system_identifier,
+    (select coalesce(max(e.id), 0) from ledger.entries as e),
+    pg_snapshot_xmin(pg_current_snapshot())
+  from pg_control_system() as c
+  on conflict do nothing
+  returning feeds.generation into generation;
+  if not found then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = 'the feed has just begun again';
+  end if;
+  return generation;
+end
+$$;
+
+alter function ledger.restart_feed owner to ledger_owner;
+comment on function ledger.restart_feed is
+  'Begin the feed anew after a restore: earlier cursors are refused, and the entries that are there come first. Returns the number of the new feed. Raises 40001 when another call began it. For the owner.';
+revoke execute on function ledger.restart_feed from public;
