@@ -1,4 +1,4 @@
-"""An example of each call and of each refusal, for the OpenAPI description: the README's story of alice and bob."""
+"""An example of each call and of each refusal, for the OpenAPI description: the tutorial's story of alice and bob."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A client that a public generator makes of the description does what the README's tour in curl does."""
+"""A client that a public generator makes of the description does what the tutorial's tour in curl does."""
 
 import importlib
 import json

@@ -1,0 +1,227 @@
+"""The documents' tours work when pasted, and their examples are what the service answers."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from api import embedded
+from tests.documents.pages import ROOT, block
+from tests.http.client import Service, serving
+from tests.running.commands import LEDGER, environment
+from tests.support import Database, create, join
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the tours in curl need curl")
+
+
+def in_shell(script: str, service: Service, **settings: str) -> str:
+    """What a script prints that asks the service."""
+    script = script.replace("127.0.0.1:4000", f"127.0.0.1:{service.port}")
+    env = environment(PATH=f"{LEDGER.parent}:{os.environ['PATH']}", **settings)
+    return subprocess.run(["sh", "-e", "-c", script], env=env, capture_output=True, text=True, check=True).stdout
+
+
+def in_psql(database: Database, script: str) -> subprocess.CompletedProcess[str]:
+    """What a script prints in psql."""
+    psql = [embedded.binaries() / "psql", "-At", "--set=VERBOSITY=verbose", database.url(database.admin)]
+    return subprocess.run(psql, input=script, capture_output=True, text=True, check=True)
+
+
+def sqlstates(printed: subprocess.CompletedProcess[str]) -> list[str]:
+    return re.findall(r"ERROR:  (\w+):", printed.stderr)
+
+
+@needs_curl
+def test_the_readme_in_curl_works_when_pasted(database):
+    with serving(database) as service:
+        moved, left = map(json.loads, in_shell(block("README", "sh", '"Demo"'), service).splitlines())
+    assert [participant["amount"] for participant in moved["data"].values()] == [150, 50]
+    assert left == {"data": {"final_amount": 150}}
+
+
+def test_the_readme_in_psql_works_when_pasted(database):
+    printed = in_psql(database, block("README", "sql", "'Demo in psql'"))
+    assert printed.stdout.splitlines() == [
+        "(alice,1,1,150)|(bob,2,1,50)|3|f",
+        "200",
+        "150",
+        "join||1|100||100",
+        "join||2|100||100",
+        "transfer|2|1|50|50|150",
+        "exit|1||150|0|",
+    ]
+    assert sqlstates(printed) == ["LG003"]
+
+
+@needs_curl
+def test_the_tour_in_curl_works_when_pasted(database):
+    with serving(database) as service:
+        printed = in_shell(block("tutorial", "sh", '"ETH"'), service)
+    assert '"to_participant":{"username":"alice","id":1,"group_id":1,"amount":150}' in printed
+    assert '"from_participant":{"username":"bob","id":2,"group_id":1,"amount":50}' in printed
+    for part in (
+        '{"group_total":200}',
+        '"status":403',
+        '"status":409',
+        '{"final_amount":150}',
+        '{"final_amount":50}',
+    ):
+        assert part in printed
+    assert "HTTP/1.1 204" in printed
+
+
+def pasted_in_curl(service: Service, *blocks: str) -> str:
+    """What blocks of the tutorial print when they are pasted after the first lines of its first tour."""
+    names = "".join(block("tutorial", "sh", '"ETH"').splitlines(keepends=True)[:4])
+    return in_shell(names + "".join(blocks), service)
+
+
+def pasted_in_psql(database: Database, *blocks: str) -> tuple[list[str], list[str]]:
+    """The lines that blocks of the tutorial print when they are pasted one after the other, and the SQLSTATEs."""
+    printed = in_psql(database, "".join(blocks))
+    return printed.stdout.splitlines(), sqlstates(printed)
+
+
+@needs_curl
+def test_a_retry_in_curl_works_when_pasted(database):
+    with serving(database) as service:
+        printed = pasted_in_curl(service, block("tutorial", "sh", "Idempotency-Key"))
+    first, again, refused = re.split("(?=HTTP/1.1 )", printed)[1:]
+    assert first.startswith("HTTP/1.1 201")
+    assert "Idempotency-Replayed" not in first
+    assert "Idempotency-Replayed: true" in again
+    assert first.splitlines()[-1] == again.splitlines()[-1]
+    assert '"code":"idempotency_key_reused"' in refused
+
+
+def test_a_retry_in_psql_works_when_pasted(database):
+    assert pasted_in_psql(database, block("tutorial", "sql", "idempotency_key")) == (
+        ["carol|1|1|100|1|f", "carol|1|1|100|1|t"],
+        ["LG006"],
+    )
+
+
+@needs_curl
+def test_history_and_what_follows_in_curl_work_when_pasted(database):
+    with serving(database) as service:
+        printed = pasted_in_curl(
+            service,
+            block("tutorial", "sh", '"History"'),
+            block("tutorial", "sh", "lines="),
+            block("tutorial", "sh", "reversal"),
+            block("tutorial", "sh", "next="),
+        )
+    moved, newest, joined, chosen, past, total, many, refused, reversal, left, settled, rest, feed = map(
+        json.loads, printed.splitlines()
+    )
+    assert [participant["amount"] for participant in moved["data"].values()] == [130, 70]
+    assert [(entry["kind"], entry["metadata"]) for entry in newest["data"]] == [("transfer", {"order": 17})]
+    assert [(entry["kind"], entry["metadata"]) for entry in joined["data"]] == [("join", {"transaction": "0x1b"})]
+    assert chosen["data"] == newest["data"]
+    assert (past["data"]["amount"], total["data"]) == (100, {"group_total": 200})
+    assert [entry["to_amount"] for entry in many["data"]["entries"]] == [200, 200]
+    assert [participant["amount"] for participant in many["data"]["participants"]] == [200, 0]
+    assert list(refused["errors"]) == ["transfers[1].amount"]
+    assert reversal["data"]["reverses"] == reversal["data"]["id"] - 1
+    assert left["data"] == {"final_amount": 200}
+    assert settled["data"]["reference"] == "0x5f"
+    assert rest["data"] == []
+    # What comes last may have to wait for a transaction of another database.
+    ids = [entry["id"] for entry in feed["data"]]
+    assert ids
+    assert ids == [3, 4, 5, 6, 7][: len(ids)]
+
+
+def test_history_and_what_follows_in_psql_work_when_pasted(database):
+    printed, refused = pasted_in_psql(
+        database,
+        block("tutorial", "sql", "'History in psql'"),
+        block("tutorial", "sql", "ledger.transfer_all("),
+        block("tutorial", "sql", "ledger.reverse_transfer("),
+        block("tutorial", "sql", "ledger.read_feed("),
+    )
+    assert printed[:-1] == [
+        "transfer|30|70|130",
+        "join|100",
+        '30|{"order": 17}',
+        "100",
+        "200",
+        '{"(4,1,2,70,0,200)","(5,2,1,200,0,200)"}|{"(dave,1,1,200)","(erin,2,1,0)"}',
+        "200|t",
+        "1",
+        "0x5f",
+        "0",
+    ]
+    assert re.fullmatch(r"\d+-\d+-1\|join\|100", printed[-1])
+    assert refused == []
+
+
+def test_the_tour_in_psql_works_when_pasted(database):
+    printed = in_psql(database, block("tutorial", "sql", "'BTC'"))
+    assert printed.stdout.splitlines() == [
+        "(alice,1,1,150)|(bob,2,1,50)|3|f",
+        "200",
+        "150",
+        "50",
+        "f",
+        "join||1|100||100",
+        "join||2|100||100",
+        "transfer|2|1|50|50|150",
+        "exit|1||150|0|",
+        "exit|2||50|0|",
+    ]
+    assert sqlstates(printed) == ["LG003", "LG004"]
+    shown = [line for line in block("tutorial", "", "ERROR:").splitlines() if not line.startswith("ERROR")]
+    assert all(line in printed.stderr.splitlines() for line in shown)
+
+
+def test_a_call_in_sql_works_as_it_is_shown(database):
+    with database.connect() as ledger:
+        group = create(ledger, "Shown")
+        assert (group, join(ledger, group, "alice"), join(ledger, group, "bob")) == (1, 1, 2)
+    assert in_psql(database, block("sql-api", "sql", "ledger.transfer(")).stdout == "(alice,1,1,150)|(bob,2,1,50)|3|f\n"
+
+
+def test_a_refusal_is_answered_as_it_is_shown(database):
+    with database.connect() as ledger:
+        group = create(ledger, "Shown")
+        assert (group, join(ledger, group, "alice"), join(ledger, group, "bob")) == (1, 1, 2)
+    with serving(database) as service:
+        answer = service("POST", "/api/groups/1/transfer", {"from": 2, "to": 1, "amount": 150})
+    shown = json.loads(block("http-api", "json", "problems"))
+    assert list(answer.json.items()) == list(shown.items())
+
+
+@needs_curl
+def test_a_key_is_made_used_and_revoked_as_it_is_shown(database):
+    with database.connect() as ledger:
+        create(ledger, "Shown")
+    make, use, *rest = block("security", "sh", "ledger key").splitlines(keepends=True)
+    admin = database.url(database.admin)
+    with serving(database) as service:
+        secret = in_shell(make, service, LEDGER_ADMIN_URL=admin).strip()
+        assert re.fullmatch(r"ledger_1_\w+", secret)
+        use = use.replace("curl", "curl -s").replace("ledger_1_…", secret)
+        assert json.loads(in_shell(use, service)) == {"data": {"name": "Shown", "id": 1}}
+        assert len(in_shell("".join(rest), service, LEDGER_ADMIN_URL=admin).splitlines()) == 2
+
+
+def test_a_migration_is_rolled_back_as_it_is_shown(database):
+    env = environment(PATH=f"{LEDGER.parent}:{os.environ['PATH']}", LEDGER_ADMIN_URL=database.url(database.admin))
+    script = block("CONTRIBUTING", "sh", "yoyo rollback")
+
+    def pasted(part: str) -> str:
+        return subprocess.run(
+            ["sh", "-e", "-c", part], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        ).stdout
+
+    listed, rolled_back = script.splitlines()
+    newest = max(
+        path.name.removesuffix(".sql") for path in ROOT.glob("db/migrations/*.sql") if "rollback" not in path.name
+    )
+    assert re.search(rf"^A\s+{re.escape(newest)}", pasted(listed), re.MULTILINE)
+    pasted(rolled_back)
+    assert re.search(rf"^U\s+{re.escape(newest)}", pasted(listed), re.MULTILINE)
