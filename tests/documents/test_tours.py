@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from api import embedded
+from api import embedded, migrate
 from tests.documents.pages import ROOT, block
 from tests.http.client import Service, serving
 from tests.running.commands import LEDGER, environment
@@ -225,3 +225,4 @@ def test_a_migration_is_rolled_back_as_it_is_shown(database):
     assert re.search(rf"^A\s+{re.escape(newest)}", pasted(listed), re.MULTILINE)
     pasted(rolled_back)
     assert re.search(rf"^U\s+{re.escape(newest)}", pasted(listed), re.MULTILINE)
+    assert migrate.migrate(database.url(database.admin)) == [newest]
