@@ -1,29 +1,57 @@
 """Ledger: a thin HTTP layer over a PostgreSQL schema that holds every rule.
 
-routes.py       the table of routes: the whole HTTP surface
+A package imports only packages below it, and the modules at the bottom.
 
-app.py          the Sanic application, from these:
-  connection.py   a client's connection, with limits of time and of memory.py
-  framing.py      requests as RFC 9112 frames them
-  answers.py      answers that are sent in slices, or written at once
-  router.py       a path's route
-  origin.py       web pages that may use the service
-  access.py       API keys
-  arguments.py    a request's arguments: bodies.py reads them, values.py knows how they are spelled
-  call.py         one function call, and its answer; preferences.py and date.py serve its headers
-  batching.py     requests that share a call; sharing.py the same for questions; feed.py for the feed
-  errors.py       the one error shape
-  docs.py         the pages that describe it: openapi.py with schemas.py and examples.py
-  watch.py        what is noted of each request: log.py, metrics.py
+cli.py              the `ledger` command
+settings.py         the command's settings, from environment variables
 
-database.py     connections to PostgreSQL; sessions.py those of commands
+server/             processes: one supervisor and WORKERS workers
+  supervisor.py       starts, replaces and stops the workers
+  privileges.py       gives up root's rights in a worker
 
-cli.py          the `ledger` command; settings.py reads its environment
-serve.py        processes: one supervisor, WORKERS workers; privileges.py gives up root's rights in them
-embedded.py     the PostgreSQL that runs when DATABASE_URL is unset
-migrate.py      applying migrations, resetting
-seed.py         loading seeds
-verify.py       proving the books; schema.py compares the schema
-keys.py         making, listing and revoking API keys
-resources.py    where the SQL and the seeds are
+openapi/            the OpenAPI document
+  document.py         paths, operations and components
+  schemas.py          JSON schemas of requests, answers and problems
+  examples.py         an example of each call and of each problem
+
+admin/              what an administrator does with the command
+  api_keys.py         creates, lists and revokes API keys
+  seed.py             loads seeds
+  verify.py           verifies the books
+  schema.py           compares the schema of a database with this release's
+
+http/               the Sanic application of a worker
+  app.py              the application: a handler for each route
+  router.py           finds the route of a path
+  protocol.py         a client's connection, with limits of time and of memory.py
+  memory.py           the limit of the bytes that a worker holds for its clients
+  framing.py          requests and answers as RFC 9112 frames them
+  request.py          a request, which is logged and counted once it is answered
+  origins.py          web pages that may use the service
+  auth.py             authentication by API key
+  arguments.py        the arguments of a request's call
+  bodies.py           reads and decodes request bodies within bounds
+  values.py           how each kind of value may be spelled
+  call.py             the SQL of one function call, and its answer
+  batching.py         requests that share a function call
+  coalescing.py       questions to the database that requests share
+  feed.py             the feed of all groups, and clients that wait for its next entry
+  responses.py        success answers, sent in slices where they are large
+  preferences.py      the Prefer header
+  date.py             the Date header
+  docs.py             the pages that describe the API
+
+telemetry/          what operators see of a worker
+  log.py              lines of JSON for requests and errors
+  metrics.py          counters and gauges in memory that all processes share
+
+postgres/           PostgreSQL
+  pools.py            a worker's connections
+  sessions.py         a command's connections
+  embedded.py         the PostgreSQL that runs when DATABASE_URL is unset
+  migrate.py          applies migrations
+
+routes.py           the table of routes: the whole HTTP surface
+problems.py         the one error shape
+resources.py        where the SQL and the seeds are
 """

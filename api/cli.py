@@ -20,12 +20,13 @@ from types import FrameType
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api import embedded, keys, migrate, seed, sessions
-from api.database import TIMEOUTS, StartError, check_at_start, is_away
+from api.admin import api_keys, seed
+from api.admin.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
+from api.postgres import embedded, migrate, sessions
+from api.postgres.pools import TIMEOUTS, StartError, check_at_start, is_away
 from api.routes import SCOPES
-from api.serve import Settings, listen, supervise
+from api.server.supervisor import Settings, listen, supervise
 from api.settings import Given, fault_of_conninfo, one_of, origins, positive, seconds, setting, source, trust_the_system
-from api.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
 
 EPILOG = """\
 settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and then goes before the bare one:
@@ -459,14 +460,14 @@ def run_key(options: argparse.Namespace) -> None:
             apply_migrations(login)
         with sessions.connect(login.admin, "ledger key") as connection:
             if options.action == "create":
-                key, secret = keys.create(connection, options.name, options.scope, options.group)
+                key, secret = api_keys.create(connection, options.name, options.scope, options.group)
                 print(f"made {key}; its secret is not shown again:", file=sys.stderr, flush=True)
                 print(secret)
             elif options.action == "list":
-                for key in keys.every(connection):
+                for key in api_keys.every(connection):
                     print(key)
             else:
-                print(keys.revoke(connection, options.key))
+                print(api_keys.revoke(connection, options.key))
 
 
 def run_url(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ ENTRY: Shape = (
 # The members whose values are amounts.
 AMOUNTS = frozenset({"amount", "from_amount", "to_amount", "final_amount", "group_total"})
 
-# What a value may be: see api/values.py.
+# What a value may be: see api/http/values.py.
 Kind = Literal["id", "text", "amount", "after", "limit", "key", "time", "boolean", "order", "object", "json", "lines"]
 
 # What a key must be for, from the least to the most; what is open needs none.

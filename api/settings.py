@@ -10,7 +10,7 @@ from pathlib import Path
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
-from api.origin import read_origins
+from api.http.origins import read_origins
 
 PREFIX = "LEDGER_"
 MAX_SECONDS = 3600  # of DRAIN and DATABASE_WAIT

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from api import embedded
+from api.postgres import embedded
 from bench import large, report
 from bench.large import Stored, measure_large
 from bench.ledgers import baseline, served, workspace

@@ -8,7 +8,7 @@ import sys
 from psycopg_pool import AsyncConnectionPool
 from sanic import HTTPResponse, Request, Sanic, json
 
-from api.database import CALL_CONNECTIONS
+from api.postgres.pools import CALL_CONNECTIONS
 
 
 def main() -> None:

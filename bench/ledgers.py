@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from api import embedded
+from api.postgres import embedded
 from bench.load import ROOT, BenchError, Group, Server
 
 START_TIMEOUT = 60.0  # seconds
@@ -40,7 +40,7 @@ class Ledger:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        return [process for process in self.service.children() if "api.serve" in process.cmdline()]
+        return [process for process in self.service.children() if "api.server.supervisor" in process.cmdline()]
 
     @property
     def postmaster(self) -> psutil.Process:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from api import embedded
+from api.postgres import embedded
 from bench.hostile import ATTACKS, under_attack
 from bench.ledgers import Ledger
 from bench.load import BenchError, Group, Outcome, Server, from_one, lines, request, send, spread, transfers

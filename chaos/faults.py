@@ -14,7 +14,7 @@ from typing import TypeVar
 import psutil
 import psycopg
 
-from api import embedded
+from api.postgres import embedded
 from bench.ledgers import Ledger
 from bench.load import BenchError
 from chaos import machine, release

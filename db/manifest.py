@@ -5,7 +5,8 @@ from pathlib import Path
 
 import psycopg
 
-from api import embedded, migrate, schema
+from api.admin import schema
+from api.postgres import embedded, migrate
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
 
-from api import embedded, migrate
+from api.postgres import embedded, migrate
 from db import freeze
 from tests.support import Database, faults
 

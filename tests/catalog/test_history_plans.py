@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from pytest_postgresql.executors import NoopExecutor
 
-from api import embedded
+from api.postgres import embedded
 from tests.conftest import Server, janitor
 from tests.support import one
 

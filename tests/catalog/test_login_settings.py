@@ -7,9 +7,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from api import sessions
-from api.database import CHOSEN, FIXED, SETTINGS, TIMEOUTS, StartError, check_at_start
-from api.database import Database as ServiceDatabase
+from api.postgres import sessions
+from api.postgres.pools import CHOSEN, FIXED, SETTINGS, TIMEOUTS, StartError, check_at_start
+from api.postgres.pools import Database as ServiceDatabase
 from tests.conftest import VERSION
 from tests.support import Database, balance, create, join, one, refused, transfer
 

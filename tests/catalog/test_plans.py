@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from pytest_postgresql.executors import NoopExecutor
 
-from api import embedded
-from api.database import CHOSEN, SETTINGS
+from api.postgres import embedded
+from api.postgres.pools import CHOSEN, SETTINGS
 from tests.conftest import Server, janitor
 from tests.support import Database, create, join, one
 

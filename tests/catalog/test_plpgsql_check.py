@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import embedded, migrate
+from api.postgres import embedded, migrate
 from db import freeze
 
 try:

@@ -42,7 +42,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed() -> None:
 ACKNOWLEDGES_TOO_EARLY = """
 import asyncio, contextlib
 import psycopg
-from api.database import Database
+from api.postgres.pools import Database
 
 class Late:
     def __init__(self, pool):
@@ -74,8 +74,8 @@ as_it_is, Database.attempt = Database.attempt, attempt
 # Makes the transfers, and half a second later notes their keys.
 NOTES_KEYS_TOO_LATE = """
 import asyncio
-from api.batching import array
-from api.database import Database
+from api.http.batching import array
+from api.postgres.pools import Database
 
 USED = "select ledger.keys_used(%(group_id)s::bigint[], %(idempotency_key)s::text[])"
 NOTE = '''

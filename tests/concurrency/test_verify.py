@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from api import verify as command
+from api.admin import verify as command
 from tests.support import call, create, join, one, transfer
 
 ROUNDS = 30

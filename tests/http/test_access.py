@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pytest_postgresql.executors import NoopExecutor
 
-from api.access import KEY_SECONDS
+from api.http.auth import KEY_SECONDS
 from api.routes import ROUTES, Route
 from tests.conftest import Server, janitor
 from tests.http.client import Answer, Service, problem, serving

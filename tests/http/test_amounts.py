@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.preferences import prefers
+from api.http.preferences import prefers
 from tests.http.client import problem
 from tests.http.test_framing import exchange
 

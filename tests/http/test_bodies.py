@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api import bodies as bodies_module
-from api.bodies import decode_value
-from api.errors import Problem
+from api.http import bodies as bodies_module
+from api.http.bodies import decode_value
+from api.http.values import DECODER, Lines, Members, read_lines, spell_line
+from api.problems import Problem
 from api.routes import ROUTES
-from api.values import DECODER, Lines, Members, read_lines, spell_line
 from tests.http.client import problem
 
 (MANY,) = (route for route in ROUTES if route.lines)

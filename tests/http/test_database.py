@@ -9,15 +9,15 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from api import database
-from api.errors import ConnectionLost
+from api.postgres import pools
+from api.problems import ConnectionLost
 from tests.conftest import VERSION
 from tests.support import Database, one, until
 
 
-def run(shared: Database, use: Callable[[database.Database], Coroutine[None, None, None]]) -> None:
+def run(shared: Database, use: Callable[[pools.Database], Coroutine[None, None, None]]) -> None:
     async def main() -> None:
-        connections = database.Database(shared.url(shared.service), "ledger serve test")
+        connections = pools.Database(shared.url(shared.service), "ledger serve test")
         await connections.open()
         try:
             await use(connections)
@@ -29,10 +29,10 @@ def run(shared: Database, use: Callable[[database.Database], Coroutine[None, Non
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_call_that_takes_too_long_is_given_up_and_not_cancelled(shared, monkeypatch, reads):
-    monkeypatch.setattr(database, "CALL_TIMEOUT", 0.3)
+    monkeypatch.setattr(pools, "CALL_TIMEOUT", 0.3)
     slow = f"select pg_sleep(3), '{reads}'"
 
-    async def use(connections: database.Database) -> None:
+    async def use(connections: pools.Database) -> None:
         with pytest.raises(ConnectionLost):
             await connections.call(slow, {}, reads)
         with shared.connect(shared.admin) as admin:
@@ -45,7 +45,7 @@ def test_a_call_that_takes_too_long_is_given_up_and_not_cancelled(shared, monkey
 
 
 def test_a_call_outlives_the_request_that_made_it(shared):
-    async def use(connections: database.Database) -> None:
+    async def use(connections: pools.Database) -> None:
         asking = asyncio.create_task(connections.call("select pg_sleep(0.3)", {}, False))
         await asyncio.sleep(0.1)
         asking.cancel()
@@ -66,7 +66,7 @@ def test_a_deadlock_or_a_serialization_failure_is_tried_once_more(shared, monkey
         attempts += 1
         raise psycopg.errors.SerializationFailure
 
-    async def use(connections: database.Database) -> None:
+    async def use(connections: pools.Database) -> None:
         monkeypatch.setattr(connections, "attempt", fail)
         with pytest.raises(psycopg.errors.SerializationFailure):
             await connections.call("select 1", {}, False)
@@ -78,7 +78,7 @@ def test_a_deadlock_or_a_serialization_failure_is_tried_once_more(shared, monkey
 def test_a_server_that_vanishes_is_found_by_tcp_unless_the_connection_string_says_otherwise():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"postgresql://127.0.0.1:{server.getsockname()[1]}/ledger?keepalives_count=5"
-        connections = database.Database(url, "ledger serve test")
+        connections = pools.Database(url, "ledger serve test")
         connecting = pq.PGconn.connect_start(connections.conninfo.encode())
 
         def is_connected() -> bool:
@@ -101,7 +101,7 @@ def test_a_session_that_a_time_out_ends_is_a_lost_connection(shared):
 
     async def main() -> None:
         url = shared.url(shared.service) + "&options=-c%20transaction_timeout%3D200ms"
-        connections = database.Database(url, "ledger serve test")
+        connections = pools.Database(url, "ledger serve test")
         await connections.open()
         try:
             with pytest.raises(ConnectionLost) as raised:

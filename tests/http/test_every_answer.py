@@ -6,8 +6,8 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from api.date import Clock
-from api.docs import DESCRIPTION, DOCS, VERSION
+from api.http.date import Clock
+from api.http.docs import DESCRIPTION, DOCS, VERSION
 from api.routes import LIVE, METRICS
 from tests.http.test_framing import exchange
 
@@ -57,7 +57,7 @@ def test_the_answer_to_no_request_has_a_date_and_is_not_stored(api):
 def test_the_date_goes_on(monkeypatch):
     clock = Clock()
     for second, written in ((0.9, "Thu, 01 Jan 1970 00:00:00 GMT"), (1795789805.0, "Fri, 27 Nov 2026 14:30:05 GMT")):
-        monkeypatch.setattr("api.date.time", lambda second=second: second)
+        monkeypatch.setattr("api.http.date.time", lambda second=second: second)
         assert clock.now() == clock.now() == written
 
 

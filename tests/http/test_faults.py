@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import embedded, migrate
+from api.postgres import embedded, migrate
 from tests.conftest import VERSION
 from tests.http.client import Service, problem, serving
 from tests.support import Database, one, until

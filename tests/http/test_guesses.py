@@ -10,14 +10,14 @@ import psycopg
 import pytest
 from sanic.compat import Header
 
-from api import access
-from api.access import Access, Principal
-from api.database import MAX_WAITING
-from api.database import Database as Connections
-from api.errors import ConnectionLost, Problem
-from api.origin import Origins
+from api.http import auth
+from api.http.auth import Access, Principal
+from api.http.origins import Origins
+from api.http.request import WatchedRequest
+from api.postgres.pools import MAX_WAITING
+from api.postgres.pools import Database as Connections
+from api.problems import ConnectionLost, Problem
 from api.routes import ROUTES
-from api.watch import WatchedRequest
 from tests.http.client import serving
 from tests.support import Database, call, one
 
@@ -34,7 +34,7 @@ def test_every_request_of_a_good_key_is_answered_beside_many_that_guess(
     database: Database, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A good key is due to be looked at again at each request.
-    (tmp_path / "sitecustomize.py").write_text("import api.access\napi.access.KEY_SECONDS = 0\n")
+    (tmp_path / "sitecustomize.py").write_text("import api.http.auth\napi.http.auth.KEY_SECONDS = 0\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     good, *fresh = [new_key(database, number) for number in range(6)]
 
@@ -84,7 +84,7 @@ class Told:
         self.calls: list[tuple[int, bool, asyncio.Future]] = []
 
     async def call_access(self, statement: str, parameters: dict[str, str], known: bool) -> list:
-        asked = 0 if statement == access.KEYS_REQUIRED else parameters["key_ids"].count(",") + 1
+        asked = 0 if statement == auth.KEYS_REQUIRED else parameters["key_ids"].count(",") + 1
         future = asyncio.get_running_loop().create_future()
         self.calls.append((asked, known, future))
         return await future
@@ -162,7 +162,7 @@ def test_guesses_share_calls_and_none_is_refused_for_their_number() -> None:
             await settle(100)  # the requests of one call go on in slices
         refusals = await asyncio.gather(*guesses, return_exceptions=True)
         assert {cast("Problem", refusal).code for refusal in refusals} == {"unauthorized"}
-        assert [asked for asked, _, _ in database.calls] == [1, *[access.MAX_TOGETHER] * 5, 3000 % access.MAX_TOGETHER]
+        assert [asked for asked, _, _ in database.calls] == [1, *[auth.MAX_TOGETHER] * 5, 3000 % auth.MAX_TOGETHER]
 
     run(story)
 
@@ -242,7 +242,7 @@ def test_while_the_database_is_away_nobody_waits_for_one_failure_after_another()
 
 
 def test_spellings_of_one_key_are_one_and_the_oldest_of_too_many_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(auth, "MAX_REMEMBERED", 3)
 
     async def story(guard: Access, database: Told) -> None:
         for number in range(3):

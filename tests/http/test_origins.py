@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from api.docs import DESCRIPTION, DOCS
-from api.origin import Origins, read_origins
+from api.http.docs import DESCRIPTION, DOCS
+from api.http.origins import Origins, read_origins
 from api.routes import LIVE, METRICS
 from tests.http.client import Service as Client
 from tests.http.client import problem

@@ -10,12 +10,12 @@ import psycopg
 import pytest
 from psycopg_pool import TooManyRequests
 
-from api import batching
-from api.batching import SharedCalls, array
-from api.database import Trace
-from api.errors import ConnectionLost
-from api.metrics import Metrics, share
+from api.http import batching
+from api.http.batching import SharedCalls, array
+from api.postgres.pools import Trace
+from api.problems import ConnectionLost
 from api.routes import ROUTES, Route
+from api.telemetry.metrics import Metrics, share
 from tests.http.client import Answer, problem, serving
 from tests.support import join, one, until
 

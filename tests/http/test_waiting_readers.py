@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from api import feed
-from api.database import Database as Connections
-from api.database import Trace
-from api.errors import ConnectionLost
-from api.feed import GOES_ON, Feed
+from api.http import feed
+from api.http.feed import GOES_ON, Feed
+from api.postgres.pools import Database as Connections
+from api.postgres.pools import Trace
+from api.problems import ConnectionLost
 from tests.http.client import serving
 from tests.support import Database, create, join, one
 

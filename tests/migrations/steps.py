@@ -9,7 +9,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 from yoyo.migrations import Migration
 
-from api import migrate
+from api.postgres import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [migration.id for migration in migrate.shipped()]

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import migrate
+from api.postgres import migrate
 from db import freeze
 from tests.migrations.steps import ROOT, fingerprint, fingerprint_of, run
 from tests.support import Database

@@ -5,7 +5,7 @@ import re
 import pytest
 import sqlparse
 
-from api import migrate
+from api.postgres import migrate
 from db import freeze
 from tests.migrations.steps import NAMES
 

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from api import migrate
+from api.postgres import migrate
 from tests.migrations.steps import NAMES
 from tests.support import Database, one
 

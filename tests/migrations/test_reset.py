@@ -11,14 +11,14 @@ from tests.support import refused
 
 DIE_BEFORE_MIGRATING = """
 import os, signal, sys
-from api import migrate
+from api.postgres import migrate
 
 migrate.migrate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 migrate.reset(sys.argv[1])
 """
 DIE_WITHIN = """
 import os, signal, sys
-from api import migrate
+from api.postgres import migrate
 
 migrate.Backend.unmark_one = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 migrate.reset(sys.argv[1])

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import embedded, migrate
+from api.postgres import embedded, migrate
 from tests.conftest import Server
 from tests.migrations.steps import NAMES, ROOT, apply_before, fingerprint_of, locks, marked, python
 

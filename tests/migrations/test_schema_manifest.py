@@ -4,7 +4,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from api import embedded, migrate, schema
+from api.admin import schema
+from api.postgres import embedded, migrate
 from tests.migrations.steps import NAMES, apply_before
 from tests.support import Database, one
 

@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from api import migrate, seed, sessions, verify
+from api.admin import seed, verify
+from api.postgres import migrate, sessions
 from tests.migrations.steps import NAMES, fingerprint_of, marked, put_data_in, roll_back
 from tests.migrations.test_yoyo_command import listed, yoyo
 from tests.support import Database, faults, in_background, one, until

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from api import embedded, migrate
+from api.postgres import embedded, migrate
 from tests.conftest import Server
 from tests.migrations.steps import NAMES, fingerprint, fingerprint_of, marked
 from tests.support import Database

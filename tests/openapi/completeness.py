@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from api.errors import SQLSTATES
+from api.problems import SQLSTATES
 from api.routes import LIVE, METRICS, Route, Shape
 
 # What the service tells of itself, and the media type of its answer.

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from pytest_postgresql.executors import NoopExecutor
 
-from api.openapi import document
+from api.openapi.document import document
 from tests.conftest import Server, janitor
 from tests.http.client import Service, serving
 from tests.support import faults, one

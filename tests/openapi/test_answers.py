@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from api.errors import PROBLEMS
-from api.examples import EXAMPLES
+from api.openapi.examples import EXAMPLES
+from api.problems import PROBLEMS
 from api.routes import LIVE, METRICS, ROUTES
 from tests.http.client import Service, serving
 from tests.openapi.answers import check, validator

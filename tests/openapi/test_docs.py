@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from api.docs import DESCRIPTION, DOCS, SCRIPT, STYLE, SWAGGER_UI, VERSION
+from api.http.docs import DESCRIPTION, DOCS, SCRIPT, STYLE, SWAGGER_UI, VERSION
 from tests.openapi import browser
 from tests.openapi.completeness import operations
 

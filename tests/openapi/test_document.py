@@ -7,8 +7,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from api.errors import PROBLEMS
-from api.openapi import comment, document, published
+from api.openapi.document import comment, document, published
+from api.problems import PROBLEMS
 from api.routes import AT, GROUP, KEY, METADATA, ROUTES, Route, text
 from tests.openapi.answers import validator
 from tests.openapi.completeness import as_template, codes, found_faults, operations, raised

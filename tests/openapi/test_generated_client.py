@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from api.openapi import encoded
+from api.openapi.document import encoded
 from tests.openapi.completeness import operations
 
 GENERATOR = Path(sys.executable).with_name("openapi-python-client")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from api.docs import DESCRIPTION
+from api.http.docs import DESCRIPTION
 from tests.http.client import Service
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")

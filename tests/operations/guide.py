@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from api import embedded
+from api.postgres import embedded
 from tests.running.commands import LEDGER, ROOT, Service, environment, serving
 
 GUIDE = ROOT / "docs" / "operations.md"

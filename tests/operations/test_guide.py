@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from api.app import KEEP_ALIVE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT
-from api.connection import ANSWER_TIMEOUT
-from api.database import CALL_TIMEOUT, HEALTH_TIMEOUT, WAIT_TIMEOUT
-from api.serve import GRACE
-from api.values import MAX_WAIT
+from api.http.app import KEEP_ALIVE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT
+from api.http.protocol import ANSWER_TIMEOUT
+from api.http.values import MAX_WAIT
+from api.postgres.pools import CALL_TIMEOUT, HEALTH_TIMEOUT, WAIT_TIMEOUT
+from api.server.supervisor import GRACE
 from tests.operations.guide import BLOCK, GUIDE, number
 
 

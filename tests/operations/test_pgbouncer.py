@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from api import embedded
+from api.postgres import embedded
 from tests.operations.guide import Site, answer, block, served
 from tests.running.commands import Service, free_port
 from tests.support import faults, one, until

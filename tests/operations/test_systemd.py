@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from api.serve import GRACE
+from api.server.supervisor import GRACE
 from tests.operations.guide import Site, block, number
 from tests.running.commands import ROOT, done, free_port, serving
 
@@ -36,7 +36,7 @@ class Unit(configparser.RawConfigParser):
 
 
 def test_the_unit_gives_the_service_time_to_stop() -> None:
-    # What the supervisor waits for a worker: api/serve.py; and the longest drain that the guide says it is enough for.
+    # GRACE is what the supervisor waits for a worker; 30 seconds is the longest drain that the guide allows for.
     given = float(Unit(UNIT.read_text())["Service"]["TimeoutStopSec"])
     assert number(r"`TimeoutStopSec` is (\d+) seconds") == given
     assert given > GRACE + 5 + number(r"`LEDGER_DRAIN` of up to (\d+)")
@@ -76,7 +76,7 @@ def test_what_is_installed_serves(site: Site) -> None:
     with serving(*arguments, program=Path(program), locked=True, PYTHONPATH=ours["PYTHONPATH"], **settings) as service:
         assert service.answers()
         assert len(service.workers) == 2
-        code = "import api.serve; print(api.serve.__file__)"
+        code = "import api.server.supervisor; print(api.server.supervisor.__file__)"
         used = done("-P", "-c", code, program=installed / "bin" / "python", PYTHONPATH=ours["PYTHONPATH"])
         assert Path(used.strip()).is_relative_to(installed)
 

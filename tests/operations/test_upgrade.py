@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api import embedded, migrate
+from api.postgres import embedded, migrate
 from tests.operations.guide import Site, block, initialise, sited
 from tests.support import create, join, one, refused, transfer
 

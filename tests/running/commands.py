@@ -108,7 +108,9 @@ class Service:
     @property
     def workers(self) -> list[int]:
         """The pids of the workers, the first worker first."""
-        numbered = [(arguments(pid)[-1], pid) for pid in children(self.process.pid) if "api.serve" in arguments(pid)]
+        numbered = [
+            (arguments(pid)[-1], pid) for pid in children(self.process.pid) if "api.server.supervisor" in arguments(pid)
+        ]
         return [pid for _, pid in sorted(numbered)]
 
     @property

@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 from sanic import Sanic
 
-from api import embedded, metrics
-from api.app import App, create_app
-from api.log import Log
-from api.watch import Watch
+from api.http.app import App, create_app
+from api.http.request import Watch
+from api.postgres import embedded
+from api.telemetry import metrics
+from api.telemetry.log import Log
 from tests.running.commands import done, postmaster, users_of
 from tests.support import until
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import embedded
+from api.postgres import embedded
 from tests.running.commands import ROOT, Service, command, done, refusal, serving
 from tests.support import Database, until
 
@@ -29,7 +29,7 @@ ATTEMPT = """
 import json, os, sys
 sys.path[:] = json.loads(sys.argv[1])
 import psycopg
-from api import privileges
+from api.server import privileges
 privileges.become(sys.argv[2])
 url, statement = sys.argv[3:]
 try:

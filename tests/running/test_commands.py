@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api import embedded, migrate
+from api.postgres import embedded, migrate
 from tests.conftest import Server
 from tests.running.commands import LEDGER, SETTINGS, command, done, environment, postmaster, refusal, serving
 from tests.support import Database, call, create, one

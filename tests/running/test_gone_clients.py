@@ -16,13 +16,13 @@ import pytest
 from sanic import Request
 from sanic.compat import Header
 
-from api import app as application
-from api import database
-from api.app import App
-from api.bodies import WEIGHTY, WEIGHTY_CALLS, Turns
-from api.connection import UNFINISHED, Connection
+from api.http import app as application
+from api.http.app import App
+from api.http.bodies import WEIGHTY, WEIGHTY_CALLS, Turns
+from api.http.protocol import UNFINISHED, Connection
+from api.http.request import Gauges, WatchedRequest
+from api.postgres import pools
 from api.routes import ROUTES, Route
-from api.watch import Gauges, WatchedRequest
 from tests.running.commands import Service, serving
 from tests.support import Database, create, join, one, until
 
@@ -228,7 +228,7 @@ def test_a_call_keeps_its_turn_when_its_client_has_gone(monkeypatch: pytest.Monk
         turns, finished = Turns(), asyncio.Event()
         under_way = 0
 
-        class Waiting(database.Database):
+        class Waiting(pools.Database):
             async def call(self, *_: object) -> list[bytes | None]:
                 nonlocal under_way
                 under_way += 1

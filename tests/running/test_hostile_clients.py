@@ -50,10 +50,10 @@ def test_the_memory_of_large_requests_is_given_back() -> None:
 
 
 SMALL = """
-import api.connection
-api.connection.MAX_CONNECTIONS = 9
-api.connection.UNFINISHED.limit = 1 << 20
-api.connection.UNREAD.limit = 4 << 20
+import api.http.protocol
+api.http.protocol.MAX_CONNECTIONS = 9
+api.http.protocol.UNFINISHED.limit = 1 << 20
+api.http.protocol.UNREAD.limit = 4 << 20
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import embedded
+from api.postgres import embedded
 from tests.running.commands import command, done, free_port, refusal, serving
 from tests.support import Database, create, one, until
 

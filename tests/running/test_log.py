@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 import psycopg
 import pytest
 
-from api import log, metrics
-from api.log import Faults, Lines, Log
+from api.telemetry import log, metrics
+from api.telemetry.log import Faults, Lines, Log
 from tests.conftest import janitor
 from tests.running.commands import LEDGER, PATIENCE, Service, environment, free_port, serving
 from tests.running.test_metrics import scraped

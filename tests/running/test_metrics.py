@@ -17,10 +17,10 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.database import CALL_CONNECTIONS, READ_CONNECTIONS
-from api.errors import PROBLEMS
-from api.metrics import METHODS, PATHS, STATUSES
-from api.watch import is_local
+from api.http.request import is_local
+from api.postgres.pools import CALL_CONNECTIONS, READ_CONNECTIONS
+from api.problems import PROBLEMS
+from api.telemetry.metrics import METHODS, PATHS, STATUSES
 from tests.running.commands import PATIENCE, Service, children, postmaster, serving
 from tests.running.test_stop import transfer_in_hand
 from tests.support import Database, create, join, until

@@ -52,7 +52,7 @@ def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
     ]
     assert len(data) > 20
     assert {f"api/{file.relative_to(ROOT)}" for file in data} <= carried
-    assert {f"api/{file.name}" for file in ROOT.glob("api/*.py")} <= carried
+    assert {str(file.relative_to(ROOT)) for file in ROOT.glob("api/**/*.py")} <= carried
     # Nothing outside the package: `tests` or `db` at the top would be everybody's.
     assert {name.split("/")[0] for name in carried} == {"api"}
 
@@ -77,7 +77,10 @@ def test_installed_command_uses_what_it_carries(installed: Path, fresh: Path) ->
 
 
 def test_installed_command_runs_its_own_modules(installed: Path) -> None:
-    code = "import api.cli, api.migrate, api.seed; print(api.cli.__file__, api.migrate.MIGRATIONS, api.seed.SEEDS)"
+    code = (
+        "from api import cli; from api.admin import seed; from api.postgres import migrate; "
+        "print(cli.__file__, migrate.MIGRATIONS, seed.SEEDS)"
+    )
     shown = done("-P", "-c", code, program=installed.parent / "python").split()
     assert len(shown) == 3
     assert all(Path(path).is_relative_to(installed.parents[1]) and Path(path).exists() for path in shown)

@@ -7,8 +7,8 @@ import pytest
 from sanic import Sanic, router
 from sanic.exceptions import SanicException
 
-from api.docs import pages
-from api.router import Router
+from api.http.docs import pages
+from api.http.router import Router
 from api.routes import LIVE, METRICS, ROUTES
 
 IDS = ("1", "2", "abc", "groups", "entries", "%2F", "é", "")

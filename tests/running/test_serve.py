@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from api import serve
-from api.database import StartError
+from api.postgres.pools import StartError
+from api.server import supervisor
 from tests.running.commands import arguments, children, free_port, lives, postmaster, serving
 from tests.support import Database, until
 
@@ -159,10 +159,10 @@ def test_a_worker_that_cannot_be_forked_is_an_error_in_words(monkeypatch: pytest
     def fail(*_: object, **__: object) -> None:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(serve.subprocess, "Popen", fail)
-    settings = serve.Settings(1, True, False, False, 0)
+    monkeypatch.setattr(supervisor.subprocess, "Popen", fail)
+    settings = supervisor.Settings(1, True, False, False, 0)
     with socket.socket() as sock:
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(StartError, match="could not be started"):
-            serve.start(sock, 0, 0, "", settings, 0)
+            supervisor.start(sock, 0, 0, "", settings, 0)
         assert len(os.listdir("/proc/self/fd")) == before

@@ -17,11 +17,11 @@ import psutil
 import pytest
 from sanic import HTTPResponse, Request
 
-from api import app as application
-from api.app import KEEP_ALIVE_TIMEOUT, App
-from api.bodies import drop_body
-from api.connection import Connection
-from api.serve import FIND_THE_VANISHED, listen
+from api.http import app as application
+from api.http.app import KEEP_ALIVE_TIMEOUT, App
+from api.http.bodies import drop_body
+from api.http.protocol import Connection
+from api.server.supervisor import FIND_THE_VANISHED, listen
 from bench.load import Server, request, send
 from tests.running.commands import Service, free_port, serving
 from tests.support import Database, create, join, until
@@ -32,9 +32,9 @@ LOAD_BALANCER_KEEPS = 130  # seconds that the one of docs/operations.md keeps an
 REQUEST_TIMEOUT, ANSWER_TIMEOUT = 1, 1  # seconds, instead of 30 and 60
 
 HURRIED = f"""
-import api.app, api.connection
-api.app.REQUEST_TIMEOUT = {REQUEST_TIMEOUT}
-api.connection.ANSWER_TIMEOUT = {ANSWER_TIMEOUT}
+import api.http.app, api.http.protocol
+api.http.app.REQUEST_TIMEOUT = {REQUEST_TIMEOUT}
+api.http.protocol.ANSWER_TIMEOUT = {ANSWER_TIMEOUT}
 """
 
 

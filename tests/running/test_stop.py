@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import embedded
+from api.postgres import embedded
 from tests.running.commands import PATIENCE, Service, lives, postmaster, serving, users_of
 from tests.support import Database, balance, create, join, one, until
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import cli, verify
+from api import cli
+from api.admin import verify
 from tests.running.commands import command, done, refusal
 from tests.support import Database, call, create, join, one, transfer
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from api import embedded
-from api.seed import SEEDS, seed
+from api.admin.seed import SEEDS, seed
+from api.postgres import embedded
 from tests.support import Database, call, create, join, transfer
 
 DEMO = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api import seed
+from api.admin import seed
 from tests.seeds.test_demo import content, participants
 from tests.support import Database, call, one
 

@@ -6,9 +6,9 @@ against the service by the tests.
 
 from collections.abc import Iterator, Mapping
 
-from api.errors import PROBLEMS, SQLSTATES
+from api.http.values import MAX_ID, MAX_LIMIT, MAX_WAIT
+from api.problems import PROBLEMS, SQLSTATES
 from api.routes import ENTRY, GROUP, HEALTH, MOVED, PARTICIPANT, TRANSFER, Argument, Route, Shape
-from api.values import MAX_ID, MAX_LIMIT, MAX_WAIT
 
 Schema = dict[str, object]
 

@@ -9,11 +9,10 @@ from typing import cast
 from sanic import Request
 from sanic.http import Http
 
-from api.bodies import Turns, decode, read_body
-from api.connection import Connection
-from api.errors import Problem
-from api.routes import KEY, Argument, Route
-from api.values import (
+from api.http.bodies import Turns, decode, read_body
+from api.http.protocol import Connection
+from api.http.request import WatchedRequest
+from api.http.values import (
     MAX_LIMIT,
     MISSING,
     Members,
@@ -23,7 +22,8 @@ from api.values import (
     significant,
     wait_fault,
 )
-from api.watch import WatchedRequest
+from api.problems import Problem
+from api.routes import KEY, Argument, Route
 
 MISNAMED_KEY = f"X-{KEY.name}"
 

@@ -16,7 +16,7 @@ from sanic.http.http1 import HTTP_CONTINUE
 from sanic.models.protocol_types import TransportProtocol
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from api.answers import Answer
+from api.http.responses import Answer
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 REQUEST_LINE = re.compile(TOKEN + rb" [!-~]++ HTTP/1\.[01]")
@@ -173,7 +173,7 @@ class StrictHttp(Http):
         """The next bytes of the body, None at its end. Raises BadRequest, PayloadTooLarge."""
         if self.expecting_continue:
             self.expecting_continue = False
-            # The time of a request runs on: see api/connection.py.
+            # The time of a request runs on: see api/http/protocol.py.
             began = self.protocol._time
             await self._send(HTTP_CONTINUE)
             self.protocol._time = began

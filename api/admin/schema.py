@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import psycopg
 from psycopg import sql
 
-from api import migrate
+from api.postgres import migrate
 from api.resources import RESOURCES
 
 MANIFEST = RESOURCES / "db" / "schema.txt"

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import psycopg
 
-from api.batching import quoted
-from api.database import Database, Trace, Values
-from api.errors import ConnectionLost
-from api.sharing import SharedAnswers, give
+from api.http.batching import quoted
+from api.http.coalescing import SharedAnswers, give
+from api.postgres.pools import Database, Trace, Values
+from api.problems import ConnectionLost
 
 INTERVAL = 0.25  # seconds between two looks; no connection is held during this time
 AT_ONCE = 256  # clients that are woken in one turn of the event loop: they share a page

@@ -15,11 +15,11 @@ from sanic.exceptions import RequestTimeout
 from sanic.http import Stage
 from sanic.server import HttpProtocol
 
-from api.answers import UNCACHED, Answer
-from api.date import CLOCK
-from api.errors import Problem
-from api.framing import StrictHttp
-from api.memory import Budget, Held
+from api.http.date import CLOCK
+from api.http.framing import StrictHttp
+from api.http.memory import Budget, Held
+from api.http.responses import UNCACHED, Answer
+from api.problems import Problem
 
 # For an answer to be read: 4 MiB, the largest page, over a line of 600 kbit/s.
 ANSWER_TIMEOUT = 60.0  # seconds

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
-from api import openapi
+from api.openapi import document
 from api.routes import API, DESCRIPTION, DOCS, ROOT
 
 VERSION = "5.31.0"
@@ -101,7 +101,7 @@ def pages() -> dict[str, Page]:
     return {
         ROOT: welcome,
         API: welcome,
-        DESCRIPTION: Page(openapi.encoded(), "application/json", changing),
+        DESCRIPTION: Page(document.encoded(), "application/json", changing),
         DOCS: Page(PAGE.encode(), "text/html; charset=utf-8", changing | policy),
         f"{DOCS}/start.js": Page(START.encode(), "text/javascript; charset=utf-8", changing),
         **published("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),

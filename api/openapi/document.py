@@ -11,11 +11,11 @@ from functools import cache
 from importlib.metadata import version
 from itertools import groupby
 
-from api import examples, schemas
-from api.errors import PROBLEMS, RETRY_AFTER, SQLSTATES
+from api.openapi import examples, schemas
+from api.openapi.schemas import Schema
+from api.problems import PROBLEMS, RETRY_AFTER, SQLSTATES
 from api.resources import RESOURCES
 from api.routes import HEALTH, KEY, LIVE, METRICS, MIB, ROUTES, Argument, Route
-from api.schemas import Schema
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from api import sessions
+from api.postgres import sessions
 from api.resources import RESOURCES
 
 SEEDS = RESOURCES / "seeds"

@@ -22,13 +22,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from api import metrics, privileges
-from api.app import App, create_app
-from api.connection import Connection
-from api.database import StartError
-from api.log import Faults, Log
-from api.origin import Origins, read_origins
-from api.watch import Watch
+from api.http.app import App, create_app
+from api.http.origins import Origins, read_origins
+from api.http.protocol import Connection
+from api.http.request import Watch
+from api.postgres.pools import StartError
+from api.server import privileges
+from api.telemetry import metrics
+from api.telemetry.log import Faults, Log
 
 BACKLOG = 1024
 GRACE = 20.0  # seconds that a worker gives the requests in hand: a wait for a connection and a call
@@ -205,7 +206,7 @@ def start(
         try:
             worker = subprocess.Popen(
                 # -P: an `api` in the working directory is not ours.
-                [sys.executable, "-P", "-m", "api.serve", *(str(int(number)) for number in numbers)],
+                [sys.executable, "-P", "-m", "api.server.supervisor", *(str(int(number)) for number in numbers)],
                 # The connection string may hold a password, which the command line would show to everybody.
                 env=privileges.environment(os.environ, settings.account)
                 | MALLOC

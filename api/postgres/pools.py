@@ -16,10 +16,10 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from api import sessions
-from api.errors import ConnectionLost, outcome_is_unknown
+from api.postgres import sessions
+from api.postgres.sessions import FIND_THE_VANISHED, NEUTRAL, OWN, SHORTEST, WITHOUT_HASTE, undocumented
+from api.problems import ConnectionLost, outcome_is_unknown
 from api.routes import ROUTES
-from api.sessions import FIND_THE_VANISHED, NEUTRAL, OWN, SHORTEST, WITHOUT_HASTE, undocumented
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from api.errors import SQLSTATES, Problem
+from api.problems import SQLSTATES, Problem
 from api.routes import AMOUNTS, Route
 
 Json = dict[str, object]

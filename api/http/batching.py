@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import psycopg
 from psycopg_pool import TooManyRequests
 
-from api.call import json_of
-from api.database import TRANSIENT, Database, Trace, Values
-from api.errors import ConnectionLost, known
-from api.metrics import TOGETHER, Metrics
+from api.http.call import json_of
+from api.http.values import sql_type
+from api.postgres.pools import TRANSIENT, Database, Trace, Values
+from api.problems import ConnectionLost, known
 from api.routes import Route
-from api.values import sql_type
+from api.telemetry.metrics import TOGETHER, Metrics
 
 MAX_TOGETHER = 128  # requests of one call: with more, the worker waits for a long call and then the database for it
 MAX_WAITING = 4096  # requests; one more is refused

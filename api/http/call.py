@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 from sanic import HTTPResponse, Request
 
-from api.answers import Answer
-from api.preferences import prefers
+from api.http.preferences import prefers
+from api.http.responses import Answer
+from api.http.values import MAX_LIMIT, sql_type
 from api.routes import AMOUNTS, Argument, Route, Shape
-from api.values import MAX_LIMIT, sql_type
 
 
 def statement(route: Route, amounts_as_strings: bool) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from api import schema, sessions
+from api.admin import schema
+from api.postgres import sessions
 
 RANGE_SECONDS = 1.0  # what a range may take; of one that takes longer the next has half the rows
 FIRST_SIZE = 1_000  # rows

@@ -13,22 +13,22 @@ from sanic.config import Config
 from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 
-from api.access import Access
-from api.answers import Answer
-from api.arguments import read_arguments
-from api.batching import SharedCalls
-from api.bodies import Turns, drop_body
-from api.call import prefers_strings, render, statement
-from api.connection import most_connections
-from api.database import Database, Values
-from api.docs import Page, pages
-from api.errors import Problem, from_database, from_framework
-from api.feed import Feed
-from api.metrics import CONTENT_TYPE
-from api.origin import Origins
-from api.router import Router
+from api.http.arguments import read_arguments
+from api.http.auth import Access
+from api.http.batching import SharedCalls
+from api.http.bodies import Turns, drop_body
+from api.http.call import prefers_strings, render, statement
+from api.http.docs import Page, pages
+from api.http.feed import Feed
+from api.http.origins import Origins
+from api.http.protocol import most_connections
+from api.http.request import Gauges, Watch, WatchedRequest, is_local
+from api.http.responses import Answer
+from api.http.router import Router
+from api.postgres.pools import Database, Values
+from api.problems import Problem, from_database, from_framework
 from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES, Route
-from api.watch import Gauges, Watch, WatchedRequest, is_local
+from api.telemetry.metrics import CONTENT_TYPE
 
 logger = logging.getLogger("ledger")
 

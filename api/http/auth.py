@@ -17,13 +17,13 @@ from functools import cached_property
 from time import monotonic
 from typing import TypeVar
 
-from api.batching import array
-from api.database import Database
-from api.errors import ConnectionLost, Problem, from_database
-from api.origin import Origins
+from api.http.batching import array
+from api.http.coalescing import K, SharedAnswers, V
+from api.http.origins import Origins
+from api.http.request import WatchedRequest
+from api.postgres.pools import Database
+from api.problems import ConnectionLost, Problem, from_database
 from api.routes import SCOPES, Route, Scope
-from api.sharing import K, SharedAnswers, V
-from api.watch import WatchedRequest
 
 KEY_SECONDS = 5.0
 MAX_REMEMBERED = 10_000  # keys; with more, the one whose look-up is the oldest is forgotten

@@ -17,13 +17,13 @@ from sanic.http import Http
 from sanic.models.protocol_types import TransportProtocol
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from api.answers import UNCACHED
-from api.batching import SharedCalls
-from api.database import Database, Trace
-from api.date import CLOCK
-from api.errors import Problem
-from api.log import Log
-from api.metrics import (
+from api.http.batching import SharedCalls
+from api.http.date import CLOCK
+from api.http.responses import UNCACHED
+from api.postgres.pools import Database, Trace
+from api.problems import Problem
+from api.telemetry.log import Log
+from api.telemetry.metrics import (
     FEED_LAG,
     IN_FLIGHT,
     METHODS,

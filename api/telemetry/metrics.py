@@ -23,7 +23,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from api.errors import PROBLEMS
+from api.problems import PROBLEMS
 from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

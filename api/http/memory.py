@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from api.connection import Connection
+    from api.http.protocol import Connection
 
 # The bytes of a connection's own, and those that it may have in common with others: they count once.
 Held = tuple[int, bytes]

@@ -17,11 +17,11 @@ from typing import cast
 from sanic import Request
 from sanic.http import Http
 
-from api.connection import Connection
-from api.errors import Problem
+from api.http.protocol import Connection
+from api.http.request import WatchedRequest
+from api.http.values import DECODER, MAX_LINES, Lines, Members
+from api.problems import Problem
 from api.routes import MIB, Route
-from api.values import DECODER, MAX_LINES, Lines, Members
-from api.watch import WatchedRequest
 
 # From so many bytes on a body is decoded when no other is.
 LARGE = 8 << 10

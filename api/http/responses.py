@@ -12,7 +12,7 @@ from sanic.headers import format_http1_response
 if TYPE_CHECKING:
     from sanic.http import Http
 
-    from api.connection import Connection
+    from api.http.protocol import Connection
 
 # Bytes of an answer that are handed over at a time, and again as its client reads them.
 SLICE = 64 << 10

@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, ip_address
 
 from sanic import Request
 
-from api.errors import Problem
+from api.problems import Problem
 
 ANY = "*"
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -67,7 +67,7 @@ class Origins:
     def refuse_foreign(self, request: Request, any_host: bool | None = None) -> None:
         """Raise Problem `foreign_origin` for a request of another site's page, or for another host."""
         headers = request.headers
-        hosts = headers.getall("host", ())  # one at most, see api/framing.py; HTTP/1.0 has none
+        hosts = headers.getall("host", ())  # one at most, see api/http/framing.py; HTTP/1.0 has none
         if (
             hosts
             and not (self.any_host if any_host is None else any_host)

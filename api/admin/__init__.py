@@ -1,0 +1,1 @@
+"""What an administrator does with the command: seed, verify, API keys."""

@@ -1,0 +1,1 @@
+"""The Sanic application of a worker: routes, arguments, calls and answers."""

@@ -1,0 +1,1 @@
+"""Processes: one supervisor and its workers."""

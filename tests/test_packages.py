@@ -1,0 +1,76 @@
+"""The packages of api/: its map lists every module, and imports run downwards only."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import api
+
+ROOT = Path(api.__file__).parent
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
+
+# The modules that every package may import, and that import nothing but each other.
+BOTTOM = {"routes", "problems", "resources"}
+# The packages that each package may import, besides itself.
+BELOW: dict[str, set[str]] = {
+    "postgres": set(),
+    "telemetry": {"postgres"},
+    "http": {"telemetry", "postgres", "openapi"},
+    "server": {"http", "telemetry", "postgres"},
+    "admin": {"postgres"},
+    "openapi": {"http"},
+    "settings": {"http"},
+}
+# The command imports everything, and nothing imports it.
+TOP = "cli"
+
+
+def parts(path: Path) -> tuple[str, ...]:
+    return path.relative_to(ROOT).with_suffix("").parts
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The package, or the module of none, behind each import from api, those for type checkers included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "api":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("api."):
+            yield str(node.module).split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("api."))
+
+
+def test_map_lists_the_modules_of_each_package() -> None:
+    listed, package = set(), ""
+    for line in (api.__doc__ or "").splitlines():
+        if found := re.fullmatch(r"(\w+)/ +\S.*", line):
+            package = found[1]
+        elif found := re.fullmatch(r"( *)(\w+)\.py +\S.*", line):
+            listed.add((package, found[2]) if found[1] else (found[2],))
+    assert listed == {parts(path) for path in MODULES}
+
+
+def test_each_package_has_a_docstring() -> None:
+    packages = {path.parent for path in MODULES}
+    assert [
+        path.name for path in sorted(packages) if not ast.get_docstring(ast.parse((path / "__init__.py").read_text()))
+    ] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: "/".join(parts(path)))
+def test_imports_run_downwards(path: Path) -> None:
+    own = parts(path)[0]
+    allowed = BOTTOM if own in BOTTOM else {own, *BOTTOM, *BELOW.get(own, ())}
+    if own != TOP:
+        assert set(imports(path)) <= allowed
+
+
+def test_imports_are_found(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text(
+        "import api.a\nfrom api import b\nfrom api.c import d\nif True:\n    from api.e.f import g\nimport apis.h"
+    )
+    assert {*imports(module)} == {"a", "b", "c", "e"}
