@@ -7,6 +7,9 @@ settings.py         the command's settings, from environment variables
 
 server/             processes: one supervisor and WORKERS workers
   supervisor.py       starts, replaces and stops the workers
+  worker.py           a worker's main program
+  listener.py         the listening socket
+  settings.py         the settings that all workers share
   privileges.py       gives up root's rights in a worker
 
 openapi/            the OpenAPI document
@@ -27,6 +30,8 @@ http/               the Sanic application of a worker
   memory.py           the limit of the bytes that a worker holds for its clients
   framing.py          requests and answers as RFC 9112 frames them
   request.py          a request, which is logged and counted once it is answered
+  gauges.py           what a worker measures once a second, and at each scrape
+  errors.py           problems for errors of the database and of Sanic
   origins.py          web pages that may use the service
   auth.py             authentication by API key
   arguments.py        the arguments of a request's call
@@ -46,7 +51,11 @@ telemetry/          what operators see of a worker
   metrics.py          counters and gauges in memory that all processes share
 
 postgres/           PostgreSQL
-  pools.py            a worker's connections
+  pools.py            the pools of connections that a worker's calls use
+  connection.py       one connection: opened, lost, ended
+  session_settings.py the settings of a worker's sessions
+  probe.py            a question with a limit of time, on a connection of its own
+  preflight.py        what is checked before a database is served from
   sessions.py         a command's connections
   embedded.py         the PostgreSQL that runs when DATABASE_URL is unset
   migrate.py          applies migrations

@@ -23,9 +23,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from api.admin import api_keys, seed
 from api.admin.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
 from api.postgres import embedded, migrate, sessions
-from api.postgres.pools import TIMEOUTS, StartError, check_at_start, is_away
+from api.postgres.connection import is_away
+from api.postgres.preflight import StartError, check_at_start
+from api.postgres.session_settings import TIMEOUTS
 from api.routes import SCOPES
-from api.server.supervisor import Settings, listen, supervise
+from api.server.listener import listen
+from api.server.settings import Settings
+from api.server.supervisor import supervise
 from api.settings import Given, fault_of_conninfo, one_of, origins, positive, seconds, setting, source, trust_the_system
 
 EPILOG = """\

@@ -40,7 +40,7 @@ class Ledger:
 
     @property
     def workers(self) -> list[psutil.Process]:
-        return [process for process in self.service.children() if "api.server.supervisor" in process.cmdline()]
+        return [process for process in self.service.children() if "api.server.worker" in process.cmdline()]
 
     @property
     def postmaster(self) -> psutil.Process:

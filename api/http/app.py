@@ -19,14 +19,17 @@ from api.http.batching import SharedCalls
 from api.http.bodies import Turns, drop_body
 from api.http.call import prefers_strings, render, statement
 from api.http.docs import Page, pages
+from api.http.errors import from_database, from_framework
 from api.http.feed import Feed
+from api.http.gauges import Gauges
 from api.http.origins import Origins
 from api.http.protocol import most_connections
-from api.http.request import Gauges, Watch, WatchedRequest, is_local
+from api.http.request import Watch, WatchedRequest, is_local
 from api.http.responses import Answer
 from api.http.router import Router
-from api.postgres.pools import Database, Values
-from api.problems import Problem, from_database, from_framework
+from api.postgres.connection import Values
+from api.postgres.pools import Database
+from api.problems import Problem
 from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES, Route
 from api.telemetry.metrics import CONTENT_TYPE
 

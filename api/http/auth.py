@@ -19,10 +19,12 @@ from typing import TypeVar
 
 from api.http.batching import array
 from api.http.coalescing import K, SharedAnswers, V
+from api.http.errors import from_database
 from api.http.origins import Origins
 from api.http.request import WatchedRequest
+from api.postgres.connection import ConnectionLost
 from api.postgres.pools import Database
-from api.problems import ConnectionLost, Problem, from_database
+from api.problems import Problem
 from api.routes import SCOPES, Route, Scope
 
 KEY_SECONDS = 5.0

@@ -19,8 +19,9 @@ from psycopg_pool import TooManyRequests
 
 from api.http.call import json_of
 from api.http.values import sql_type
-from api.postgres.pools import TRANSIENT, Database, Trace, Values
-from api.problems import ConnectionLost, known
+from api.postgres.connection import ConnectionLost, Values
+from api.postgres.pools import TRANSIENT, Database, Trace
+from api.problems import known
 from api.routes import Route
 from api.telemetry.metrics import TOGETHER, Metrics
 

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import psycopg
 
-from api.problems import ConnectionLost
+from api.postgres.connection import ConnectionLost
 
 SLICE = 32  # requests that go on in one turn of the event loop, so that others are served in between
 

@@ -12,8 +12,8 @@ import psycopg
 
 from api.http.batching import quoted
 from api.http.coalescing import SharedAnswers, give
-from api.postgres.pools import Database, Trace, Values
-from api.problems import ConnectionLost
+from api.postgres.connection import ConnectionLost, Values
+from api.postgres.pools import Database, Trace
 
 INTERVAL = 0.25  # seconds between two looks; no connection is held during this time
 AT_ONCE = 256  # clients that are woken in one turn of the event loop: they share a page

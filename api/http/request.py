@@ -17,39 +17,18 @@ from sanic.http import Http
 from sanic.models.protocol_types import TransportProtocol
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from api.http.batching import SharedCalls
 from api.http.date import CLOCK
 from api.http.responses import UNCACHED
-from api.postgres.pools import Database, Trace
+from api.postgres.pools import Trace
 from api.problems import Problem
 from api.telemetry.log import Log
-from api.telemetry.metrics import (
-    FEED_LAG,
-    IN_FLIGHT,
-    METHODS,
-    OLDEST,
-    OTHER,
-    POOL_IDLE,
-    POOL_SIZE,
-    POOL_WAITING,
-    REFUSED,
-    UP,
-    WAITING,
-    Metrics,
-    Told,
-)
+from api.telemetry.metrics import METHODS, OTHER, REFUSED, Metrics
 
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 
 # Ids of our own: no two processes have the same beginning.
 BEGINNING = token_hex(8)
 NUMBERS = count(1)
-
-
-# How often what is looked at and not counted is, and how long what the database said of itself is told again.
-INTERVAL = 1.0  # seconds
-
-ACTIVITY = "select feed_lag, oldest_transaction from ledger.activity()"
 
 
 @dataclass
@@ -147,43 +126,3 @@ def is_local(request: Request) -> bool:
         return False
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return (mapped or address).is_loopback
-
-
-class Gauges:
-    """What a worker looks at: its queues and its pools every second, and at a scrape the database."""
-
-    def __init__(self, watch: Watch, database: Database, queues: Sequence[SharedCalls]) -> None:
-        self.watch = watch
-        self.database = database
-        self.queues = queues
-        self.asked: dict[Told, float | None] = {}
-        self.asked_at = -INTERVAL
-
-    def look_again(self) -> None:
-        """Look, and every second from now on."""
-        self.look()
-        self.watch.log.flush()
-        asyncio.get_running_loop().call_later(INTERVAL, self.look_again)
-
-    def look(self) -> None:
-        metrics = self.watch.metrics
-        metrics.set(IN_FLIGHT, number=sum(bool(connection.http) for connection in self.watch.connections))
-        for queue in self.queues:
-            metrics.set(WAITING, queue.route.together, number=len(queue.waiting))
-        for name, pool in self.database.pools.items():
-            stats = pool.get_stats()
-            metrics.set(POOL_SIZE, name, number=stats["pool_size"])
-            metrics.set(POOL_IDLE, name, number=stats["pool_available"])
-            metrics.set(POOL_WAITING, name, number=stats["requests_waiting"])
-
-    async def text(self, request: Request) -> bytes:
-        """The answer to a scrape, in time whatever the database does."""
-        self.watch.connections = cast("Http", request.stream).protocol.connections
-        now = asyncio.get_running_loop().time()
-        if now - self.asked_at >= INTERVAL:
-            answer = await self.database.activity.ask(ACTIVITY)
-            lag, oldest = (None if value is None else float(value) for value in answer or (None, None))
-            self.asked = {UP: float(answer is not None), FEED_LAG: lag, OLDEST: oldest}
-            self.asked_at = now
-        self.look()
-        return self.watch.metrics.text(self.asked)

@@ -1,15 +1,13 @@
-"""Processes: a supervisor that owns the listening socket, and workers that answer on it.
+"""Supervise the workers: start them on one listening socket, replace those that die, stop them.
 
-The workers share nothing but the socket. One that dies is replaced. As the first process of a container the supervisor
-also collects every orphan that ends there. SIGTERM, SIGINT and SIGHUP are for the supervisor alone:
-the workers do not hear them, because a service manager signals every process, and a second signal would cut a stop
-short. They stop when the supervisor's end of a pipe is closed, by it or by its death, and finish the requests in hand.
-Before that, for DRAIN seconds, the supervisor lets the health check fail while requests are still served.
+The workers share nothing but the socket. As the first process of a container the supervisor also collects every orphan
+that ends there. Only the supervisor handles SIGTERM, SIGINT and SIGHUP: a service manager signals every process, and a
+second signal would cut a stop short, so the workers block them. A worker stops when the supervisor's end of a pipe is
+closed, by the supervisor or by its death, and finishes the requests in hand. Before that, for DRAIN seconds, the health
+check fails while requests are still served.
 """
 
 import fcntl
-import gc
-import logging
 import os
 import resource
 import selectors
@@ -20,83 +18,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from api.http.app import App, create_app
-from api.http.origins import Origins, read_origins
-from api.http.protocol import Connection
-from api.http.request import Watch
-from api.postgres.pools import StartError
+from api.postgres.preflight import StartError
 from api.server import privileges
+from api.server.settings import GRACE, Settings
 from api.telemetry import metrics
-from api.telemetry.log import Faults, Log
 
-BACKLOG = 1024
-GRACE = 20.0  # seconds that a worker gives the requests in hand: a wait for a connection and a call
 WATCH_INTERVAL = 1.0  # seconds
 READY_TIMEOUT = 30.0  # seconds from a worker's start until it answers
 STOP_TIMEOUT = 5.0  # the same while a signal to stop waits
-
-# Finds clients that vanished without a word: whose machine is silent, or takes nothing of what it is sent. Linux hands
-# the options of a listening socket on to its connections.
-FIND_THE_VANISHED = {
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 30,  # seconds
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 10,  # seconds
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 60_000,  # milliseconds
-}
-
-# What the system keeps of answers that a client has not acknowledged, for each connection; handed on, too.
-SEND_BUFFER = 256 << 10  # bytes
 
 # Have glibc give large blocks back to the system when they are freed. By default it keeps those up to the size of the
 # largest one that was, and a worker stays as large as its largest requests made it.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10), "MALLOC_TRIM_THRESHOLD_": str(4 << 20), "MALLOC_ARENA_MAX": "2"}
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What may be chosen for all workers.
-
-    `open_at_first` asks for no API key until one has been made; `log_requests` says that each request has a line in the
-    log, `metrics_for_all` that others than those on this machine may read the metrics, and `drain` for how many seconds
-    the health check fails before a stop; `host` is what the service was told to listen on, and `cors_origins` are the
-    origins whose web pages may use it. `account` is the OS user that the workers run as; ours where it is empty.
-    """
-
-    workers: int
-    open_at_first: bool
-    log_requests: bool
-    metrics_for_all: bool
-    drain: int
-    host: str = "127.0.0.1"
-    cors_origins: tuple[str, ...] = ()
-    account: str = ""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises StartError."""
-    if port > 65535:  # the system would take the remainder
-        raise StartError(f"{port} is no port: choose one from 1 to 65535")
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        sock = socket.create_server(address, family=family, backlog=BACKLOG)
-    except UnicodeError as error:  # a label that is empty, or too long
-        raise StartError(f"cannot listen on {host}: it is no name of a host") from error
-    except OSError as error:
-        # Python adds words of its own to what the system says of a port in use.
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise StartError(
-            f"cannot listen on {host} port {port}: {reason}. LEDGER_HOST and LEDGER_PORT, or --host and --port, choose "
-            "another."
-        ) from error
-    for (level, option), value in FIND_THE_VANISHED.items():
-        sock.setsockopt(level, option, value)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    return sock
 
 
 def allow_many_connections() -> None:
@@ -206,7 +142,7 @@ def start(
         try:
             worker = subprocess.Popen(
                 # -P: an `api` in the working directory is not ours.
-                [sys.executable, "-P", "-m", "api.server.supervisor", *(str(int(number)) for number in numbers)],
+                [sys.executable, "-P", "-m", "api.server.worker", *(str(int(number)) for number in numbers)],
                 # The connection string may hold a password, which the command line would show to everybody.
                 env=privileges.environment(os.environ, settings.account)
                 | MALLOC
@@ -239,84 +175,3 @@ def start(
         raise StartError(f"worker {number} did not start; what it said is above")
     finally:
         os.close(is_ready)
-
-
-def work(
-    sock: socket.socket,
-    alive: int,
-    ready: int,
-    watch: Watch,
-    open_at_first: bool,
-    metrics_for_all: bool,
-    conninfo: str,
-    number: int,
-    origins: Origins,
-    account: str,
-) -> None:
-    """Answer requests, as the OS user `account` if that is not empty, until the supervisor stops or is gone."""
-    app = create_app(conninfo, f"ledger serve {number}", watch, open_at_first, metrics_for_all, origins)
-    app.config.GRACEFUL_SHUTDOWN_TIMEOUT = GRACE
-
-    async def give_up_rights(*_: object) -> None:
-        if account:
-            privileges.become(account)
-
-    # Once everything is loaded, which the account may not be able to read; before the first connection to anybody.
-    app.register_listener(give_up_rights, "before_server_start", priority=1)
-
-    stopping = False
-
-    @app.before_server_stop
-    async def note_stop(app: App) -> None:
-        nonlocal stopping
-        stopping = True
-
-    def stop() -> None:
-        # A stop that comes before the server's own loop runs is lost, so it is said until it is heard.
-        if not stopping:
-            app.stop(terminate=False)
-            app.loop.call_later(0.2, stop)
-
-    def supervisor_gone() -> None:
-        app.loop.remove_reader(alive)
-        stop()
-
-    @app.after_server_start
-    async def follow_supervisor(app: App) -> None:
-        # What there is by now stays for good. Looking through it again and again, Python's collector would stop all
-        # requests for some 15 ms each time.
-        gc.collect()
-        gc.freeze()
-        app.loop.add_reader(alive, supervisor_gone)
-        os.write(ready, b"1")
-        os.close(ready)
-
-    app.run(
-        sock=sock,
-        protocol=Connection,
-        single_process=True,
-        motd=False,
-        access_log=False,
-        backlog=BACKLOG,
-        register_sys_signals=False,
-    )
-
-
-def main() -> None:
-    descriptor, alive, ready, memory, open_at_first, log_requests, metrics_for_all, number = map(int, sys.argv[1:])
-    # SIGTERM, SIGINT and SIGHUP stay blocked, as the supervisor had them.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    ours = metrics.Metrics(memory, number)
-    ours.begin()
-    log = Log(number, bool(log_requests), memory, lambda lines: ours.add(metrics.DROPPED, number=lines))
-    logging.basicConfig(level=logging.WARNING, handlers=[Faults(log)])
-    conninfo = os.environ.pop("LEDGER_WORKER_DATABASE")
-    sock, watch = socket.socket(fileno=descriptor), Watch(ours, log)
-    hosts = (os.environ.pop("LEDGER_WORKER_HOST"), sock.getsockname()[0])
-    origins = Origins(hosts, read_origins(os.environ.pop("LEDGER_WORKER_ORIGINS")))
-    account = os.environ.pop("LEDGER_WORKER_ACCOUNT")
-    work(sock, alive, ready, watch, bool(open_at_first), bool(metrics_for_all), conninfo, number, origins, account)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,8 +8,9 @@ import pytest
 from psycopg import sql
 
 from api.postgres import sessions
-from api.postgres.pools import CHOSEN, FIXED, SETTINGS, TIMEOUTS, StartError, check_at_start
 from api.postgres.pools import Database as ServiceDatabase
+from api.postgres.preflight import StartError, check_at_start
+from api.postgres.session_settings import CHOSEN, FIXED, SETTINGS, TIMEOUTS
 from tests.conftest import VERSION
 from tests.support import Database, balance, create, join, one, refused, transfer
 

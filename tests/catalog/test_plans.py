@@ -8,7 +8,7 @@ import pytest
 from pytest_postgresql.executors import NoopExecutor
 
 from api.postgres import embedded
-from api.postgres.pools import CHOSEN, SETTINGS
+from api.postgres.session_settings import CHOSEN, SETTINGS
 from tests.conftest import Server, janitor
 from tests.support import Database, create, join, one
 

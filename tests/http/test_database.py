@@ -10,7 +10,7 @@ import pytest
 from psycopg import pq
 
 from api.postgres import pools
-from api.problems import ConnectionLost
+from api.postgres.connection import ConnectionLost
 from tests.conftest import VERSION
 from tests.support import Database, one, until
 

@@ -14,9 +14,10 @@ from api.http import auth
 from api.http.auth import Access, Principal
 from api.http.origins import Origins
 from api.http.request import WatchedRequest
+from api.postgres.connection import ConnectionLost
 from api.postgres.pools import MAX_WAITING
 from api.postgres.pools import Database as Connections
-from api.problems import ConnectionLost, Problem
+from api.problems import Problem
 from api.routes import ROUTES
 from tests.http.client import serving
 from tests.support import Database, call, one

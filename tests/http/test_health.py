@@ -13,7 +13,9 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from api.postgres.pools import CONNECT_TIMEOUT, HEALTH_TIMEOUT, WAIT_TIMEOUT, Probe, is_away
+from api.postgres.connection import CONNECT_TIMEOUT, is_away
+from api.postgres.pools import HEALTH_TIMEOUT, WAIT_TIMEOUT
+from api.postgres.probe import Probe
 from tests.conftest import Server
 from tests.http.client import Service, problem, serving
 from tests.support import Database, one, until

@@ -12,8 +12,8 @@ from psycopg_pool import TooManyRequests
 
 from api.http import batching
 from api.http.batching import SharedCalls, array
+from api.postgres.connection import ConnectionLost
 from api.postgres.pools import Trace
-from api.problems import ConnectionLost
 from api.routes import ROUTES, Route
 from api.telemetry.metrics import Metrics, share
 from tests.http.client import Answer, problem, serving

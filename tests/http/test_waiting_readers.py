@@ -14,9 +14,9 @@ from psycopg import sql
 
 from api.http import feed
 from api.http.feed import GOES_ON, Feed
+from api.postgres.connection import ConnectionLost
 from api.postgres.pools import Database as Connections
 from api.postgres.pools import Trace
-from api.problems import ConnectionLost
 from tests.http.client import serving
 from tests.support import Database, create, join, one
 

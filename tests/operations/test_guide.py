@@ -9,7 +9,7 @@ from api.http.app import KEEP_ALIVE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT
 from api.http.protocol import ANSWER_TIMEOUT
 from api.http.values import MAX_WAIT
 from api.postgres.pools import CALL_TIMEOUT, HEALTH_TIMEOUT, WAIT_TIMEOUT
-from api.server.supervisor import GRACE
+from api.server.settings import GRACE
 from tests.operations.guide import BLOCK, GUIDE, number
 
 

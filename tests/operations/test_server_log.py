@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from api.postgres.pools import check_at_start
+from api.postgres.preflight import check_at_start
 from tests.operations.guide import Site, block
 from tests.support import one, until
 

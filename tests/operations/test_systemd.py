@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from api.server.supervisor import GRACE
+from api.server.settings import GRACE
 from tests.operations.guide import Site, block, number
 from tests.running.commands import ROOT, done, free_port, serving
 
@@ -76,7 +76,7 @@ def test_what_is_installed_serves(site: Site) -> None:
     with serving(*arguments, program=Path(program), locked=True, PYTHONPATH=ours["PYTHONPATH"], **settings) as service:
         assert service.answers()
         assert len(service.workers) == 2
-        code = "import api.server.supervisor; print(api.server.supervisor.__file__)"
+        code = "import api.server.worker; print(api.server.worker.__file__)"
         used = done("-P", "-c", code, program=installed / "bin" / "python", PYTHONPATH=ours["PYTHONPATH"])
         assert Path(used.strip()).is_relative_to(installed)
 

@@ -109,7 +109,7 @@ class Service:
     def workers(self) -> list[int]:
         """The pids of the workers, the first worker first."""
         numbered = [
-            (arguments(pid)[-1], pid) for pid in children(self.process.pid) if "api.server.supervisor" in arguments(pid)
+            (arguments(pid)[-1], pid) for pid in children(self.process.pid) if "api.server.worker" in arguments(pid)
         ]
         return [pid for _, pid in sorted(numbered)]
 

@@ -68,7 +68,7 @@ def test_revives_the_database_and_reaps_every_orphan(fresh: Path) -> None:
 @in_a_container
 def test_replaces_a_worker_beside_the_orphans(fresh: Path) -> None:
     with contained(fresh) as (service, first):
-        worker = next(pid for pid in children(first) if "api.server.supervisor" in arguments(pid))
+        worker = next(pid for pid in children(first) if "api.server.worker" in arguments(pid))
         for pid in (server_of(fresh), worker):
             os.kill(pid, signal.SIGKILL)
         until(lambda: "worker 0 ended with -9" in service.said(), "a word of the worker")

@@ -19,8 +19,9 @@ from sanic.compat import Header
 from api.http import app as application
 from api.http.app import App
 from api.http.bodies import WEIGHTY, WEIGHTY_CALLS, Turns
+from api.http.gauges import Gauges
 from api.http.protocol import UNFINISHED, Connection
-from api.http.request import Gauges, WatchedRequest
+from api.http.request import WatchedRequest
 from api.postgres import pools
 from api.routes import ROUTES, Route
 from tests.running.commands import Service, serving

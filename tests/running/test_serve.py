@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.postgres.pools import StartError
+from api.postgres.preflight import StartError
 from api.server import supervisor
 from tests.running.commands import arguments, children, free_port, lives, postmaster, serving
 from tests.support import Database, until

@@ -21,7 +21,7 @@ from api.http import app as application
 from api.http.app import KEEP_ALIVE_TIMEOUT, App
 from api.http.bodies import drop_body
 from api.http.protocol import Connection
-from api.server.supervisor import FIND_THE_VANISHED, listen
+from api.server.listener import FIND_THE_VANISHED, listen
 from bench.load import Server, request, send
 from tests.running.commands import Service, free_port, serving
 from tests.support import Database, create, join, until

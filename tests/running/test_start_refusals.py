@@ -13,7 +13,7 @@ import pytest
 
 from api import cli
 from api.postgres import embedded, migrate, sessions
-from api.postgres.pools import StartError, check_at_start
+from api.postgres.preflight import StartError, check_at_start
 from api.settings import fault_of_conninfo
 from tests.conftest import VERSION, Server
 from tests.running.commands import LEDGER, Service, environment, free_port, refusal, serving

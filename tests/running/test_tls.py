@@ -16,7 +16,7 @@ import pytest
 from api import cli, settings
 from api.admin import seed, verify
 from api.postgres import embedded, migrate, sessions
-from api.postgres.pools import is_away, is_permanent
+from api.postgres.connection import is_away, is_permanent
 from tests.operations.guide import Site, ended, initialise, sited
 from tests.running.commands import command, environment, free_port, refusal
 from tests.support import until

@@ -1,0 +1,43 @@
+"""The socket that the workers share."""
+
+import os
+import socket
+
+from api.postgres.preflight import StartError
+
+BACKLOG = 1024
+
+# Finds clients that vanished without a word: whose machine is silent, or takes nothing of what it is sent. Linux hands
+# the options of a listening socket on to its connections.
+FIND_THE_VANISHED = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 30,  # seconds
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 10,  # seconds
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 3,
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 60_000,  # milliseconds
+}
+
+# What the system keeps of answers that a client has not acknowledged, for each connection; handed on, too.
+SEND_BUFFER = 256 << 10  # bytes
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises StartError."""
+    if port > 65535:  # the system would take the remainder
+        raise StartError(f"{port} is no port: choose one from 1 to 65535")
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        sock = socket.create_server(address, family=family, backlog=BACKLOG)
+    except UnicodeError as error:  # a label that is empty, or too long
+        raise StartError(f"cannot listen on {host}: it is no name of a host") from error
+    except OSError as error:
+        # Python adds words of its own to what the system says of a port in use.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise StartError(
+            f"cannot listen on {host} port {port}: {reason}. LEDGER_HOST and LEDGER_PORT, or --host and --port, choose "
+            "another."
+        ) from error
+    for (level, option), value in FIND_THE_VANISHED.items():
+        sock.setsockopt(level, option, value)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    return sock
