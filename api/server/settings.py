@@ -1,18 +1,21 @@
-"""The settings that all workers share."""
+"""The settings of the service, and what one worker is started with."""
 
+import json
 from dataclasses import dataclass
+from typing import Self
 
 GRACE = 20.0  # seconds that a worker gives the requests in hand: a wait for a connection and a call
+WORKER_SETTINGS = "LEDGER_WORKER_SETTINGS"  # the environment variable with a worker's settings, as JSON
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What may be chosen for all workers.
+    """The settings that all workers share.
 
-    `open_at_first` asks for no API key until one has been made; `log_requests` says that each request has a line in the
-    log, `metrics_for_all` that others than those on this machine may read the metrics, and `drain` for how many seconds
-    the health check fails before a stop; `host` is what the service was told to listen on, and `cors_origins` are the
-    origins whose web pages may use it. `account` is the OS user that the workers run as; ours where it is empty.
+    `open_at_first` requires no API key until one has been created; `log_requests` writes a log line for each request;
+    `metrics_for_all` lets other machines than this one read the metrics; `drain` is for how many seconds the health
+    check fails before a stop; `host` is the name or address that the service listens on; `cors_origins` are the origins
+    whose web pages may use it. `account` is the OS user that the workers run as; it is empty for the current one.
     """
 
     workers: int
@@ -23,3 +26,32 @@ class Settings:
     host: str = "127.0.0.1"
     cors_origins: tuple[str, ...] = ()
     account: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker is started with: the shared settings, the connection string, and descriptors that it inherits.
+
+    `listener` is the listening socket; `alive` is a pipe that ends with the supervisor; the worker writes a byte to
+    `ready` once it answers; `memory` holds the metrics of all processes.
+    """
+
+    service: Settings
+    conninfo: str
+    listener: int
+    alive: int
+    ready: int
+    memory: int
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return self.listener, self.alive, self.ready, self.memory
+
+    def to_json(self) -> str:
+        return json.dumps({**vars(self), "service": vars(self.service)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        members = json.loads(text)
+        service = members.pop("service")
+        return cls(service=Settings(**service | {"cors_origins": tuple(service["cors_origins"])}), **members)

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from api.postgres.preflight import StartError
 from api.server import privileges
-from api.server.settings import GRACE, Settings
+from api.server.settings import GRACE, WORKER_SETTINGS, Settings, WorkerSettings
 from api.telemetry import metrics
 
 WATCH_INTERVAL = 1.0  # seconds
@@ -136,25 +136,18 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Start a worker and return once it answers. Raises StartError."""
     is_ready, ready = os.pipe()
-    chosen = (settings.open_at_first, settings.log_requests, settings.metrics_for_all)
-    numbers = (sock.fileno(), alive, ready, memory, *chosen, number)
+    given = WorkerSettings(settings, conninfo, sock.fileno(), alive, ready, memory)
     try:
         try:
             worker = subprocess.Popen(
-                # -P: an `api` in the working directory is not ours.
-                [sys.executable, "-P", "-m", "api.server.worker", *(str(int(number)) for number in numbers)],
+                # -P: an `api` in the working directory is not ours. The number is what `ps` shows of the worker.
+                [sys.executable, "-P", "-m", "api.server.worker", str(number)],
                 # The connection string may hold a password, which the command line would show to everybody.
                 env=privileges.environment(os.environ, settings.account)
                 | MALLOC
-                | {
-                    "LEDGER_WORKER_DATABASE": conninfo,
-                    "LEDGER_WORKER_HOST": settings.host,
-                    "LEDGER_WORKER_ORIGINS": ",".join(settings.cors_origins),
-                    "LEDGER_WORKER_ACCOUNT": settings.account,
-                    "SANIC_IGNORE_PRODUCTION_WARNING": "true",
-                },
+                | {WORKER_SETTINGS: given.to_json(), "SANIC_IGNORE_PRODUCTION_WARNING": "true"},
                 stdin=subprocess.DEVNULL,
-                pass_fds=[sock.fileno(), alive, ready, memory],
+                pass_fds=given.descriptors,
                 # A terminal's Ctrl-C goes to the supervisor, and no worker can type into the terminal.
                 start_new_session=True,
             )

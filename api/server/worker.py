@@ -8,35 +8,37 @@ import socket
 import sys
 
 from api.http.app import App, create_app
-from api.http.origins import Origins, read_origins
+from api.http.origins import Origins
 from api.http.protocol import Connection
 from api.http.request import Watch
 from api.server import privileges
 from api.server.listener import BACKLOG
-from api.server.settings import GRACE
+from api.server.settings import GRACE, WORKER_SETTINGS, WorkerSettings
 from api.telemetry import metrics
 from api.telemetry.log import Faults, Log
 
 
-def work(
-    sock: socket.socket,
-    alive: int,
-    ready: int,
-    watch: Watch,
-    open_at_first: bool,
-    metrics_for_all: bool,
-    conninfo: str,
-    number: int,
-    origins: Origins,
-    account: str,
-) -> None:
-    """Answer requests, as the OS user `account` if that is not empty, until the supervisor stops or is gone."""
-    app = create_app(conninfo, f"ledger serve {number}", watch, open_at_first, metrics_for_all, origins)
+def work(number: int, given: WorkerSettings) -> None:
+    """Answer requests until the supervisor stops or is gone."""
+    settings = given.service
+    sock = socket.socket(fileno=given.listener)
+    counters = metrics.Metrics(given.memory, number)
+    counters.begin()
+    log = Log(number, settings.log_requests, given.memory, lambda lines: counters.add(metrics.DROPPED, number=lines))
+    logging.basicConfig(level=logging.WARNING, handlers=[Faults(log)])
+    app = create_app(
+        given.conninfo,
+        f"ledger serve {number}",
+        Watch(counters, log),
+        settings.open_at_first,
+        settings.metrics_for_all,
+        Origins((settings.host, sock.getsockname()[0]), settings.cors_origins),
+    )
     app.config.GRACEFUL_SHUTDOWN_TIMEOUT = GRACE
 
     async def give_up_rights(*_: object) -> None:
-        if account:
-            privileges.become(account)
+        if settings.account:
+            privileges.become(settings.account)
 
     # Once everything is loaded, which the account may not be able to read; before the first connection to anybody.
     app.register_listener(give_up_rights, "before_server_start", priority=1)
@@ -55,7 +57,7 @@ def work(
             app.loop.call_later(0.2, stop)
 
     def supervisor_gone() -> None:
-        app.loop.remove_reader(alive)
+        app.loop.remove_reader(given.alive)
         stop()
 
     @app.after_server_start
@@ -64,9 +66,9 @@ def work(
         # requests for some 15 ms each time.
         gc.collect()
         gc.freeze()
-        app.loop.add_reader(alive, supervisor_gone)
-        os.write(ready, b"1")
-        os.close(ready)
+        app.loop.add_reader(given.alive, supervisor_gone)
+        os.write(given.ready, b"1")
+        os.close(given.ready)
 
     app.run(
         sock=sock,
@@ -80,19 +82,10 @@ def work(
 
 
 def main() -> None:
-    descriptor, alive, ready, memory, open_at_first, log_requests, metrics_for_all, number = map(int, sys.argv[1:])
+    """Run the worker whose number is the argument, with the settings that the environment holds."""
     # SIGTERM, SIGINT and SIGHUP stay blocked, as the supervisor had them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    ours = metrics.Metrics(memory, number)
-    ours.begin()
-    log = Log(number, bool(log_requests), memory, lambda lines: ours.add(metrics.DROPPED, number=lines))
-    logging.basicConfig(level=logging.WARNING, handlers=[Faults(log)])
-    conninfo = os.environ.pop("LEDGER_WORKER_DATABASE")
-    sock, watch = socket.socket(fileno=descriptor), Watch(ours, log)
-    hosts = (os.environ.pop("LEDGER_WORKER_HOST"), sock.getsockname()[0])
-    origins = Origins(hosts, read_origins(os.environ.pop("LEDGER_WORKER_ORIGINS")))
-    account = os.environ.pop("LEDGER_WORKER_ACCOUNT")
-    work(sock, alive, ready, watch, bool(open_at_first), bool(metrics_for_all), conninfo, number, origins, account)
+    work(int(sys.argv[1]), WorkerSettings.from_json(os.environ.pop(WORKER_SETTINGS)))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 
 from api.postgres.preflight import StartError
 from api.server import supervisor
+from api.server.settings import Settings, WorkerSettings
 from tests.running.commands import arguments, children, free_port, lives, postmaster, serving
 from tests.support import Database, until
 
@@ -160,9 +161,15 @@ def test_a_worker_that_cannot_be_forked_is_an_error_in_words(monkeypatch: pytest
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     monkeypatch.setattr(supervisor.subprocess, "Popen", fail)
-    settings = supervisor.Settings(1, True, False, False, 0)
+    settings = Settings(1, True, False, False, 0)
     with socket.socket() as sock:
         before = len(os.listdir("/proc/self/fd"))
         with pytest.raises(StartError, match="could not be started"):
             supervisor.start(sock, 0, 0, "", settings, 0)
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_worker_gets_its_settings_as_json() -> None:
+    service = Settings(2, True, False, True, 3, "::1", ("https://a.example", "https://b.example"), "_ledger_web")
+    given = WorkerSettings(service, "postgresql://", 3, 4, 5, 6)
+    assert WorkerSettings.from_json(given.to_json()) == given
