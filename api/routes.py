@@ -4,22 +4,58 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-# The members of an answer in their order, "column as member" where their names differ. One with members of its own is a
-# pair, and one whose name ends in [] a list.
-Shape = tuple["str | tuple[str, Shape]", ...]
-
-HEALTH: Shape = ("status",)
-GROUP: Shape = ("name", "id")
-PARTICIPANT: Shape = ("username", "id", "group_id", "amount")
-TRANSFER: Shape = (("to_participant", PARTICIPANT), ("from_participant", PARTICIPANT))
-MOVED: Shape = ("id", "from_id as from", "to_id as to", "amount", "from_amount", "to_amount")
-ENTRY: Shape = (
-    *("id", "group_id", "kind", "from_id as from", "to_id as to", "amount", "from_amount", "to_amount", "created_at"),
-    *("metadata", "reverses", "reversed_by", "reference", "settled_at"),
-)
-
 # The members whose values are amounts.
 AMOUNTS = frozenset({"amount", "from_amount", "to_amount", "final_amount", "group_total"})
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of an answer and the column of the function's row that holds its value.
+
+    A composite value has `members` of its own; with `is_list` it is an array of such values.
+    """
+
+    name: str
+    column: str
+    members: "Shape" = ()
+    is_list: bool = False
+
+
+# The members of an answer, in their order.
+Shape = tuple[Member, ...]
+
+
+def columns(*names: str) -> Shape:
+    """Members that have the names of their columns."""
+    return tuple(Member(name, name) for name in names)
+
+
+HEALTH = columns("status")
+GROUP = columns("name", "id")
+TOTAL = columns("group_total")
+PARTICIPANT = columns("username", "id", "group_id", "amount")
+FINAL_AMOUNT = columns("final_amount")
+TRANSFER = (
+    Member("to_participant", "to_participant", PARTICIPANT),
+    Member("from_participant", "from_participant", PARTICIPANT),
+)
+MOVED = (
+    *columns("id"),
+    Member("from", "from_id"),
+    Member("to", "to_id"),
+    *columns("amount", "from_amount", "to_amount"),
+)
+TRANSFERS = (
+    Member("entries", "entries", MOVED, is_list=True),
+    Member("participants", "participants", PARTICIPANT, is_list=True),
+)
+ENTRY = (
+    *columns("id", "group_id", "kind"),
+    Member("from", "from_id"),
+    Member("to", "to_id"),
+    *columns("amount", "from_amount", "to_amount", "created_at"),
+    *columns("metadata", "reverses", "reversed_by", "reference", "settled_at"),
+)
 
 # What a value may be: see api/http/values.py.
 Kind = Literal["id", "text", "amount", "after", "limit", "key", "time", "boolean", "order", "object", "json", "lines"]
@@ -133,7 +169,7 @@ class Route:
 
 
 def has_amounts(shape: Shape) -> bool:
-    return any(has_amounts(member[1]) if isinstance(member, tuple) else member in AMOUNTS for member in shape)
+    return any(member.name in AMOUNTS or has_amounts(member.members) for member in shape)
 
 
 KEY = Argument("idempotency_key", "header", "key", "Idempotency-Key")
@@ -186,7 +222,7 @@ ROUTES: tuple[Route, ...] = (
     Route("read", ("GET",), ONE_GROUP, "get_group", IN_GROUP, GROUP),
     Route("admin", ("PUT", "PATCH"), ONE_GROUP, "rename_group", (*IN_GROUP, text("name"), KEY), GROUP, wrapper="group"),
     Route("admin", ("DELETE",), ONE_GROUP, "remove_group", (*IN_GROUP, KEY), None, 204),
-    Route("read", ("GET",), "/api/groups/<id>/total", "group_total", (*IN_GROUP, *AT), ("group_total",)),
+    Route("read", ("GET",), "/api/groups/<id>/total", "group_total", (*IN_GROUP, *AT), TOTAL),
 
     Route("read", ("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE, USERNAME), PARTICIPANT, many=True),
     Route("transact", ("POST",), PARTICIPANTS, "join_group",
@@ -196,7 +232,7 @@ ROUTES: tuple[Route, ...] = (
           together="get_participants"),
     Route("transact", ("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant", (*OF_PARTICIPANT, text("username"), KEY),
           PARTICIPANT, wrapper="update_params", echoes="group_id", frozen=BY_MOVEMENT),
-    Route("transact", ("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, KEY, METADATA), ("final_amount",),
+    Route("transact", ("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, KEY, METADATA), FINAL_AMOUNT,
           entry="entry_id"),
 
     Route("transact", ("POST",), "/api/groups/<group_id>/transfer", "transfer",
@@ -204,7 +240,7 @@ ROUTES: tuple[Route, ...] = (
           TRANSFER, entry="entry_id", together="transfer_batch"),
     Route("transact", ("POST",), "/api/groups/<id>/transfers", "transfer_all",
           (*IN_GROUP, Argument("transfers", "body", "lines", "transfers"), KEY),
-          (("entries[]", MOVED), ("participants[]", PARTICIPANT)), body_limit=16 * MIB),
+          TRANSFERS, body_limit=16 * MIB),
 
     Route("read", ("GET",), "/api/groups/<id>/entries", "list_entries", (*IN_GROUP, KIND, SETTLED, *HISTORY), ENTRY,
           many=True),

@@ -60,21 +60,15 @@ def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
     """The SQL expression that renders a row as JSON with exactly these members, in this order."""
     columns = []
     for member in shape:
-        if isinstance(member, tuple):
-            column, inner = member
-            name = column.removesuffix("[]")
-            if name == column:
-                value = json_of(inner, f"({row}.{name})", amounts_as_strings)
-            else:
-                each = json_of(inner, "i", amounts_as_strings)
-                value = f"(select array_to_json(array_agg({each})) from unnest({row}.{name}) as i)"
-        else:
-            column, _, name = member.partition(" as ")
-            name = name or column
-            value = f"{row}.{column}"
-            if amounts_as_strings and name in AMOUNTS:
-                value += "::text"
-        columns.append(f'{value} as "{name}"')
+        value = f"{row}.{member.column}"
+        if member.is_list:
+            each = json_of(member.members, "i", amounts_as_strings)
+            value = f"(select array_to_json(array_agg({each})) from unnest({value}) as i)"
+        elif member.members:
+            value = json_of(member.members, f"({value})", amounts_as_strings)
+        elif amounts_as_strings and member.name in AMOUNTS:
+            value += "::text"
+        columns.append(f'{value} as "{member.name}"')
     return f"(select row_to_json(o) from (select {', '.join(columns)}) as o)"
 
 

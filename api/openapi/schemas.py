@@ -129,8 +129,8 @@ NAMES: dict[Shape, str] = {
     MOVED: "Movement",
     ENTRY: "Entry",
 }
-NULLABLE: dict[Shape, frozenset[object]] = {
-    ENTRY: frozenset(ENTRY) - {"id", "group_id", "kind", "amount", "created_at"},
+NULLABLE: dict[Shape, set[str]] = {
+    ENTRY: {member.name for member in ENTRY} - {"id", "group_id", "kind", "amount", "created_at"},
 }
 
 ANSWERED: dict[str, Schema] = {
@@ -168,14 +168,13 @@ def object_of(shape: Shape) -> Schema:
 
 def properties_of(shape: Shape) -> Iterator[tuple[str, Schema]]:
     for member in shape:
-        if isinstance(member, tuple):
-            name, inner = member
-            many = name.endswith("[]")
-            yield name.removesuffix("[]"), {"type": "array", "items": answer(inner)} if many else answer(inner)
+        if member.members:
+            inner = answer(member.members)
+            yield member.name, {"type": "array", "items": inner} if member.is_list else inner
         else:
-            name = member.rpartition(" as ")[2]
-            nullable = member in NULLABLE.get(shape, ())
-            yield name, {"anyOf": [ANSWERED[name], {"type": "null"}]} if nullable else ANSWERED[name]
+            schema = ANSWERED[member.name]
+            nullable = member.name in NULLABLE.get(shape, ())
+            yield member.name, {"anyOf": [schema, {"type": "null"}]} if nullable else schema
 
 
 # What a parameter of a query is, by its kind; what is null for those that have no value of their own.

@@ -168,18 +168,17 @@ def faults_of_body(document: dict, body: dict, route: Route) -> Iterator[str]:
 
 def faults_of_shape(document: dict, schema: dict, shape: Shape) -> Iterator[str]:
     schema = follow(document, schema)
-    names = [(member if isinstance(member, str) else member[0]).rpartition(" as ")[2] for member in shape]
+    names = [member.name for member in shape]
     properties = schema.get("properties", {})
-    if list(properties) != [name.removesuffix("[]") for name in names] or schema["required"] != list(properties):
+    if list(properties) != names or schema["required"] != list(properties):
         yield f"the answer's members are {list(properties)}"
         return
     if schema["additionalProperties"] is not False:
         yield "the answer has members of any name"
     for member in shape:
-        if isinstance(member, tuple):
-            name, inner = member
-            one = properties[name.removesuffix("[]")]
-            yield from faults_of_shape(document, one["items"] if name.endswith("[]") else one, inner)
+        if member.members:
+            one = properties[member.name]
+            yield from faults_of_shape(document, one["items"] if member.is_list else one, member.members)
 
 
 def required_codes(route: Route) -> set[str]:

@@ -9,7 +9,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.openapi.document import comment, document, published
 from api.problems import PROBLEMS
-from api.routes import AT, GROUP, KEY, METADATA, ROUTES, Route, text
+from api.routes import AT, GROUP, KEY, METADATA, ROUTES, Route, columns, text
 from tests.openapi.answers import validator
 from tests.openapi.completeness import as_template, codes, found_faults, operations, raised
 
@@ -52,8 +52,8 @@ CHANGES = {
     "no wrapper": routes_with("rename_group", wrapper=None),
     "no echo": routes_with("join_group", echoes=None),
     "another status": routes_with("create_group", status=200),
-    "another answer": routes_with("get_group", answer=("name", "id", "created_at")),
-    "another order of members": routes_with("get_group", answer=("id", "name")),
+    "another answer": routes_with("get_group", answer=columns("name", "id", "created_at")),
+    "another order of members": routes_with("get_group", answer=columns("id", "name")),
     "no answer": routes_with("get_group", answer=None),
     "no list": routes_with("list_groups", many=False),
     "a feed": routes_with("list_groups", feed=True),
