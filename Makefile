@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A roll-back removes what others may use by its nature.
 TO_LINT = $(filter-out %.rollback.sql,$(wildcard db/migrations/*.sql))
 
-.PHONY: help run test check fuzz lint format bench bench-full chaos audit migration manifest clean
+.PHONY: help run test check fuzz lint format bench bench-full chaos audit migration manifest openapi clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -26,7 +26,7 @@ check: $(VENV)/installed ## Run the tests that a change of one function can brea
 	@PG="$(PG)" $(BIN)/python -m db.check '$(f)'
 
 fuzz: $(VENV)/installed ## Hold the service against its OpenAPI description with more than 20,000 generated requests
-	@EXAMPLES=500 $(BIN)/python -m pytest -s tests/openapi/test_generated_requests.py -k described
+	@EXAMPLES=1000 $(BIN)/python -m pytest -s tests/openapi/test_generated_requests.py -k described
 	@FRAMING_REQUESTS=5000 $(BIN)/python -m pytest tests/http/test_framing.py -k random
 
 lint: $(VENV)/installed ## Check the code's layout and style, its types, and what the migrations would stop
@@ -55,6 +55,9 @@ migration: $(VENV)/installed ## Freeze changed functions into a migration: make 
 
 manifest: $(VENV)/installed ## Write down what schema the migrations make, for `ledger verify`: after each change of them
 	@$(BIN)/python -m db.manifest
+
+openapi: $(VENV)/installed ## Write the OpenAPI document, api/openapi.json: after each change of the routes or a function's comment
+	@$(BIN)/python -m api.openapi
 
 clean: ## Remove what was installed here
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ server/             processes: one supervisor and WORKERS workers
   settings.py         the settings that all workers share
   privileges.py       gives up root's rights in a worker
 
-openapi/            the OpenAPI document
+openapi/            `make openapi`: writes the OpenAPI document, openapi.json; nothing imports it at run time
   document.py         paths, operations and components
   schemas.py          JSON schemas of requests, answers and problems
   examples.py         an example of each call and of each problem
@@ -62,5 +62,5 @@ postgres/           PostgreSQL
 
 routes.py           the table of routes: the whole HTTP surface
 problems.py         the one error shape
-resources.py        where the SQL and the seeds are
+resources.py        where the SQL, the seeds and the OpenAPI document are
 """

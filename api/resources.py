@@ -1,7 +1,9 @@
-"""Where the SQL and the seeds lie that come along."""
+"""Where the SQL, the seeds and the OpenAPI document are."""
 
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 # Installed, the data lies inside the package; in a checkout, beside it.
 RESOURCES = PACKAGE if (PACKAGE / "db").is_dir() else PACKAGE.parent
+
+OPENAPI = PACKAGE / "openapi.json"

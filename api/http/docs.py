@@ -1,4 +1,4 @@
-"""The pages that tell of the API: its OpenAPI description, and Swagger UI, which shows it in a browser.
+"""Serve the pages that describe the API: its OpenAPI document, and Swagger UI, which shows it in a browser.
 
 The browser asks no other host for anything, and runs no script but the two that the page names: Swagger UI's, as its
 authors published it, and ours.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 
-from api.openapi import document
+from api.resources import OPENAPI
 from api.routes import API, DESCRIPTION, DOCS, ROOT
 
 VERSION = "5.31.0"
@@ -101,7 +101,7 @@ def pages() -> dict[str, Page]:
     return {
         ROOT: welcome,
         API: welcome,
-        DESCRIPTION: Page(document.encoded(), "application/json", changing),
+        DESCRIPTION: Page(OPENAPI.read_bytes(), "application/json", changing),
         DOCS: Page(PAGE.encode(), "text/html; charset=utf-8", changing | policy),
         f"{DOCS}/start.js": Page(START.encode(), "text/javascript; charset=utf-8", changing),
         **published("swagger-ui-bundle.js", "text/javascript; charset=utf-8"),

@@ -1,7 +1,7 @@
-"""The OpenAPI description of the HTTP surface (OpenAPI Specification 3.1).
+"""Make the OpenAPI document of the HTTP surface (OpenAPI Specification 3.1).
 
-It is made of the table of routes, the problems, and the functions' comments, which it takes from their files: to ask
-the database for them the service would need a right that it has no use for otherwise.
+It is made of the table of routes, the problems, and the comments in the functions' files. `make openapi` writes it to
+api/openapi.json, which is what the service serves.
 """
 
 import json
@@ -37,6 +37,9 @@ once, and answered as it was.
 `{"detail": "<title>"}`. 401, `forbidden` and `foreign_origin` come first, then 400, 422, 404, and the other 403 and
 409. Unknown members of a body and unknown parameters of a query are refused. A method that a path does not have is
 refused with 405 (`method_not_allowed`), and `Allow` names those that it has.
+
+**HEAD and OPTIONS** are not repeated for each path. Each path with GET has HEAD, which is answered as GET is, without
+the content. Each path has OPTIONS: its answer is 204, and `Allow` names the methods of the path. It needs no API key.
 
 **No answer is stored** (`Cache-Control: no-store`). Every answer has `Date` and `X-Content-Type-Options: nosniff`.
 """
@@ -101,7 +104,6 @@ HEADERS: dict[str, Schema] = {
         "description": "What a request must carry (RFC 6750).",
         "schema": {"type": "string", "pattern": "^Bearer "},
     },
-    "Allow": {"description": "The methods of the path.", "required": True, "schema": {"type": "string"}},
     "Ledger-Entry": {"description": "The entry that was written.", "required": True, "schema": schemas.ID},
     "Vary": {
         "description": "What the answer depends on.",
@@ -149,8 +151,8 @@ OWN: dict[str, tuple[str, str, str, Schema, object]] = {
 
 
 def encoded() -> bytes:
-    """The description in JSON."""
-    return json.dumps(document(), ensure_ascii=False, separators=(",", ":")).encode()
+    """Return the document as the JSON text of api/openapi.json."""
+    return f"{json.dumps(document(), ensure_ascii=False, indent=1)}\n".encode()
 
 
 def document() -> Schema:
@@ -179,38 +181,23 @@ def document() -> Schema:
 
 
 def path_item(routes: list[Route]) -> Schema:
-    """The operations of one path: those of its routes, HEAD where there is GET, and OPTIONS."""
-    operations: Schema = {}
-    for route in routes:
-        for method in route.methods:
-            operations[method.lower()] = operation(route, method)
-        if route.reads:
-            operations["head"] = operation(route, "HEAD")
-    return with_options(routes[0].path, operations)
+    """Return the operations of one path: those of its routes."""
+    operations = {method.lower(): operation(route, method) for route in routes for method in route.methods}
+    return {"parameters": [REQUEST_ID], **operations}
 
 
 def own_path_item(path: str) -> Schema:
-    """The operations of a path that the service tells of itself by."""
+    """Return the operation of a path that calls no function."""
     name, summary, media_type, schema, example = OWN[path]
     success: Schema = {"description": REASONS[200], "headers": {"X-Request-ID": HEADERS["X-Request-ID"]}}
     content = {media_type: {"schema": schema, "examples": {"example": {"value": example}}}}
-    told: Schema = {"tags": [tag(path)], "summary": summary, "security": [], "parameters": []}
+    codes = EVERYWHERE | ({"not_found", "foreign_origin"} if path == METRICS else set())
+    get: Schema = {"operationId": name, "tags": [tag(path)], "summary": summary, "security": [], "parameters": []}
     answers: dict[str, Schema] = {"200": success | {"content": content}}
-    refused = refusals(
-        in_order(EVERYWHERE | ({"not_found", "foreign_origin"} if path == METRICS else set())), None, "GET"
-    )
-    return with_options(
-        path,
-        {
-            "get": {"operationId": name, **told, "responses": answers | refused},
-            "head": {"operationId": f"{name}_head", **told, "responses": without_contents(answers | refused)},
-        },
-    )
-
-
-def with_options(path: str, operations: Schema) -> Schema:
-    methods = [*map(str.upper, operations), "OPTIONS"]
-    return {"parameters": [REQUEST_ID], **operations, "options": tell_methods(path, methods)}
+    return {
+        "parameters": [REQUEST_ID],
+        "get": get | {"responses": answers | refusals(in_order(codes), None, "GET")},
+    }
 
 
 def operation(route: Route, method: str) -> Schema:
@@ -230,34 +217,7 @@ def operation(route: Route, method: str) -> Schema:
     if route.body:
         described["requestBody"] = request_body(route)
     answers: dict[str, Schema] = {str(route.status): success_answer(route)} | refusals(codes_of(route), route, method)
-    return described | {"responses": without_contents(answers) if method == "HEAD" else answers}
-
-
-def without_contents(answers: dict[str, Schema]) -> Schema:
-    return {
-        status: {name: value for name, value in answer.items() if name != "content"}
-        for status, answer in answers.items()
-    }
-
-
-def tell_methods(path: str, methods: list[str]) -> Schema:
-    """The operation that tells the methods of a path. It looks at nothing but the path's pattern."""
-    names = re.findall("<([a-z_]+)>", path)
-    allow = {**HEADERS["Allow"], "schema": {"type": "string", "const": ", ".join(methods)}}
-    return {
-        "operationId": "_".join(["options", *re.findall("[a-z]+", path.removeprefix("/api"))]),
-        "tags": [tag(path)],
-        "summary": "The methods of the path.",
-        "security": [],
-        "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}, "example": "1"}
-            for name in names
-        ],
-        "responses": {
-            "204": {"description": REASONS[204], "headers": {"Allow": allow, "X-Request-ID": HEADERS["X-Request-ID"]}}
-        }
-        | refusals(in_order(EVERYWHERE), None, "OPTIONS"),
-    }
+    return described | {"responses": answers}
 
 
 def parameters(route: Route) -> list[Schema]:

@@ -17,14 +17,23 @@ def validator(document: dict, schema: dict) -> Draft202012Validator:
 
 
 def check(document: dict, method: str, path: str, answer: Answer) -> str:
-    """Assert that the description has the answer; return the operation's name and the status."""
+    """Assert that the description has the answer; return the operation's name and the status.
+
+    Its text describes HEAD, which is answered as GET but without content, and OPTIONS.
+    """
     templates = [
         template
         for template in document["paths"]
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path.partition("?")[0])
     ]
     (template,) = templates
-    operation = document["paths"][template][method.lower()]
+    item = document["paths"][template]
+    if method == "OPTIONS":
+        methods = [name.upper() for name in item if name != "parameters"]
+        assert set(answer.headers["Allow"].split(", ")) == {*methods, *(["HEAD"] if "get" in item else []), "OPTIONS"}
+        assert (answer.status, answer.body) == (204, b"")
+        return f"options {template}"
+    operation = item["get" if method == "HEAD" else method.lower()]
     assert str(answer.status) in operation["responses"], (method, path, answer)
     described = operation["responses"][str(answer.status)]
     headers = described.get("headers", {})
@@ -36,7 +45,7 @@ def check(document: dict, method: str, path: str, answer: Answer) -> str:
         if value is not None:
             as_json = int(value) if header["schema"]["type"] == "integer" else value
             validator(document, header["schema"]).validate(as_json)
-    content = described.get("content", {})
+    content = {} if method == "HEAD" else described.get("content", {})
     if content:
         (media_type,) = content
         assert given["content-type"].partition(";")[0] == media_type

@@ -19,31 +19,18 @@ def found_faults(document: dict, routes: Iterable[Route], problems: Mapping[str,
     """Each difference, in words; none for a description that is complete."""
     routes = list(routes)
     described = {(method, path) for path, method, _ in operations(document)}
-    methods: dict[str, list[str]] = {path: ["get", "head"] for path in OWN}
-    for route in routes:
-        heads = ["head"] if route.reads else []
-        methods.setdefault(as_template(route.path), []).extend([*map(str.lower, route.methods), *heads])
-    expected = {(method, path) for path, its in methods.items() for method in [*its, "options"]}
+    expected = {(method.lower(), as_template(route.path)) for route in routes for method in route.methods}
+    expected |= {("get", path) for path in OWN}
     faults = [f"operations: {sorted(described ^ expected)}"] if described != expected else []
     for method, path in described & expected:
         operation = document["paths"][path][method]
-        if method == "options":
-            if operation.get("security") != []:
-                faults.append(f"{path}: OPTIONS asks for a key")
-            allowed = follow(document, operation["responses"]["204"]["headers"]["Allow"])["schema"]["const"]
-            if allowed.lower().split(", ") != [*methods[path], "options"]:
-                faults.append(f"{path}: OPTIONS tells {allowed}")
-            continue
         if path in OWN:
-            faults += [f"{method} {path}: {fault}" for fault in faults_of_own(operation, path, method)]
+            faults += [f"{method} {path}: {fault}" for fault in faults_of_own(operation, path)]
             continue
-        (route,) = (
-            route
-            for route in routes
-            if as_template(route.path) == path
-            and (method.upper() in route.methods or (method == "head" and route.reads))
-        )
+        (route,) = (route for route in routes if as_template(route.path) == path and method.upper() in route.methods)
         faults += [f"{method} {path}: {fault}" for fault in faults_of(document, operation, route, method, problems)]
+    text = document["info"]["description"]
+    faults += [f"{method} is not described" for method in ("HEAD", "OPTIONS") if method not in text]
     names = {path: [parameter["name"] for parameter in item["parameters"]] for path, item in document["paths"].items()}
     faults += [f"{path}: takes {its}" for path, its in names.items() if its != ["X-Request-ID"]]
     schemas = document["components"]["schemas"].values()
@@ -73,13 +60,13 @@ def operations(document: dict) -> Iterator[tuple[str, str, dict]]:
                 yield path, method, operation
 
 
-def faults_of_own(operation: dict, path: str, method: str) -> Iterator[str]:
+def faults_of_own(operation: dict, path: str) -> Iterator[str]:
     if operation.get("security") != []:
         yield "asks for a key"
     answer = operation["responses"]["200"]
     if list(answer["headers"]) != ["X-Request-ID"]:
         yield f"headers {list(answer['headers'])}"
-    if list(answer.get("content", {})) != ([OWN[path]] if method == "get" else []):
+    if list(answer.get("content", {})) != [OWN[path]]:
         yield f"content {list(answer.get('content', {}))}"
 
 
@@ -126,10 +113,6 @@ def faults_of(
     }
     if headers != {name for name, tells in told.items() if tells}:
         yield f"headers {headers}"
-    if method == "head":
-        if any("content" in answer for answer in operation["responses"].values()):
-            yield "a HEAD has no content"
-        return
     content = answer.get("content", {})
     if (list(content) or None) != (["application/json"] if route.answer else None):
         yield f"content {list(content)}"
@@ -193,8 +176,8 @@ def required_codes(route: Route) -> set[str]:
 
 
 def codes(document: dict, path: str, method: str) -> set[str]:
-    """The codes that an operation may be refused with; for a HEAD, which has no content, those of its GET."""
-    operation = document["paths"][path]["get" if method == "head" else method]
+    """The codes that an operation may be refused with."""
+    operation = document["paths"][path][method]
     contents = [answer.get("content", {}) for answer in operation["responses"].values()]
     schemas = [
         content["application/problem+json"]["schema"] for content in contents if "application/problem+json" in content

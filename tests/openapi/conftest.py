@@ -1,12 +1,13 @@
 """One `ledger serve` for the folder, which asks for an API key, on a database of its own."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from pytest_postgresql.executors import NoopExecutor
 
-from api.openapi.document import document
+from api.resources import OPENAPI
 from tests.conftest import Server, janitor
 from tests.http.client import Service, serving
 from tests.support import faults, one
@@ -26,4 +27,4 @@ def api(server: Server, template: NoopExecutor) -> Iterator[Service]:
 
 @pytest.fixture(scope="package")
 def described() -> dict:
-    return document()
+    return json.loads(OPENAPI.read_bytes())

@@ -7,8 +7,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from api.openapi.document import comment, document, published
+from api.openapi.document import comment, encoded, published
 from api.problems import PROBLEMS
+from api.resources import OPENAPI
 from api.routes import AT, GROUP, KEY, METADATA, ROUTES, Route, columns, text
 from tests.openapi.answers import validator
 from tests.openapi.completeness import as_template, codes, found_faults, operations, raised
@@ -97,7 +98,7 @@ def test_a_function_says_what_its_route_is_and_what_it_refuses(owner: psycopg.Co
 
 def test_every_operation_has_a_name_of_its_own(described):
     names = [operation["operationId"] for _, _, operation in operations(described)]
-    assert len(names) == len(set(names)) > 40
+    assert len(names) == len(set(names)) > 20
 
 
 def examples(document: dict) -> list:
@@ -137,7 +138,7 @@ def test_each_code_has_an_example_of_its_own(described):
             for answer in operation["responses"].values()
             for example in answer.get("content", {}).get("application/problem+json", {}).get("examples", {}).values()
         }
-        assert method == "head" or given == codes(described, path, method)
+        assert given == codes(described, path, method)
 
 
 def test_every_schema_is_a_schema_and_refuses_something(described):
@@ -146,5 +147,6 @@ def test_every_schema_is_a_schema_and_refuses_something(described):
         assert not validator(described, schema).is_valid(None), name
 
 
-def test_it_is_the_same_every_time():
-    assert document() == document()
+def test_the_committed_document_is_the_one_that_the_code_makes():
+    """`make openapi` writes it."""
+    assert OPENAPI.read_bytes() == encoded()

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from api.openapi.document import encoded
+from api.resources import OPENAPI
 from tests.openapi.completeness import operations
 
 GENERATOR = Path(sys.executable).with_name("openapi-python-client")
@@ -20,7 +20,7 @@ GENERATOR = Path(sys.executable).with_name("openapi-python-client")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of a package with the client."""
     folder = tmp_path_factory.mktemp("client")
-    (folder / "openapi.json").write_bytes(encoded())
+    (folder / "openapi.json").write_bytes(OPENAPI.read_bytes())
     (folder / "settings.json").write_text(json.dumps({"post_hooks": []}))  # it would format what nobody reads
     options = ["--output-path", "ledger_client", "--meta", "none", "--config", "settings.json", "--fail-on-warning"]
     told = subprocess.run(

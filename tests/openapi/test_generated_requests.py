@@ -22,7 +22,7 @@ FOLDER = Path(__file__).parent
 
 EXAMPLES = int(os.environ.get("EXAMPLES") or 0)
 FEW = 5
-MANY = 500  # make fuzz
+MANY = 1000  # make fuzz
 
 NUMBERS = itertools.count()
 

@@ -52,6 +52,7 @@ def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
     ]
     assert len(data) > 20
     assert {f"api/{file.relative_to(ROOT)}" for file in data} <= carried
+    assert "api/openapi.json" in carried
     assert {str(file.relative_to(ROOT)) for file in ROOT.glob("api/**/*.py")} <= carried
     # Nothing outside the package: `tests` or `db` at the top would be everybody's.
     assert {name.split("/")[0] for name in carried} == {"api"}
@@ -60,7 +61,7 @@ def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
 def test_wheel_carries_no_left_overs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
-    assert {Path(name).suffix for name in names if Path(name).name != "RELEASED"} == {".py", ".sql", ".txt"}
+    assert {Path(name).suffix for name in names if Path(name).name != "RELEASED"} == {".json", ".py", ".sql", ".txt"}
     assert len(names) == len(set(names))
 
 
