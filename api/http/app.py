@@ -8,7 +8,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
-from sanic import HTTPResponse, Request, Sanic
+from sanic import Request, Sanic
 from sanic.config import Config
 from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
@@ -25,7 +25,7 @@ from api.http.gauges import Gauges
 from api.http.origins import Origins
 from api.http.protocol import most_connections
 from api.http.request import Watch, WatchedRequest, is_local
-from api.http.responses import Answer
+from api.http.responses import Response
 from api.http.router import Router
 from api.postgres.connection import Values
 from api.postgres.pools import Database
@@ -45,7 +45,7 @@ REQUEST_TIMEOUT = 30  # seconds
 KEEP_ALIVE_TIMEOUT = 150  # seconds
 # Longer than any call can take, its wait for a connection and its second attempt included.
 RESPONSE_TIMEOUT = 120  # seconds
-Handler = Callable[..., Coroutine[Any, Any, HTTPResponse]]
+Handler = Callable[..., Coroutine[Any, Any, Response]]
 App = Sanic[Config, SimpleNamespace]
 
 
@@ -167,7 +167,7 @@ def handle(
         finally:
             turns.give_back(request)
 
-    async def handler(request: WatchedRequest, **parts: str) -> HTTPResponse:
+    async def handler(request: WatchedRequest, **parts: str) -> Response:
         admitted_until = await access.admit(route, request, parts)
         try:
             parameters = await read_arguments(route, request, turns, parts)
@@ -197,7 +197,7 @@ def handle_health(route: Route, database: Database, watch: Watch) -> Handler:
     """The health check's handler. It answers in time, whatever the database does."""
     query = statement(route, False)
 
-    async def handler(request: Request) -> HTTPResponse:
+    async def handler(request: Request) -> Response:
         if watch.metrics.draining:
             raise Problem("unavailable", "the server is about to stop")
         answer = await database.health.ask(query)
@@ -211,26 +211,26 @@ def handle_health(route: Route, database: Database, watch: Watch) -> Handler:
 def without_body(handler: Handler) -> Handler:
     """A handler that drops the body of its request before it answers."""
 
-    async def answer(request: Request, **parts: str) -> HTTPResponse:
+    async def answer(request: Request, **parts: str) -> Response:
         await drop_body(request)
         return await handler(request, **parts)
 
     return answer
 
 
-async def tell_live(request: Request) -> HTTPResponse:
+async def tell_live(request: Request) -> Response:
     """Whether the process answers, which does not need the database."""
-    return HTTPResponse(b'{"data":{"status":"ok"}}', content_type="application/json")
+    return Response(b'{"data":{"status":"ok"}}', content_type="application/json")
 
 
 def handle_metrics(gauges: Gauges, origins: Origins, for_all: bool) -> Handler:
     """The handler of a scrape, for those on this machine unless it is `for_all`. A web page is not one of them."""
 
-    async def handler(request: Request) -> HTTPResponse:
+    async def handler(request: Request) -> Response:
         if not for_all and not is_local(request):
             raise Problem("not_found", f"{request.path} does not exist")
         origins.refuse_foreign(request, any_host=for_all)
-        return HTTPResponse(await gauges.text(request), content_type=CONTENT_TYPE)
+        return Response(await gauges.text(request), content_type=CONTENT_TYPE)
 
     return handler
 
@@ -239,12 +239,13 @@ def show(page: Page) -> Handler:
     """The handler of a page, which is the same for everybody."""
 
     plain, compressed = page.content, page.compressed
-    headers = {**page.headers, "Vary": "Accept-Encoding"} if compressed else page.headers
+    policy = [*page.headers.items(), *([("Vary", "Accept-Encoding")] if compressed else [])]
+    encoding = [("Content-Encoding", "gzip")]
 
-    async def handler(request: Request) -> HTTPResponse:
+    async def handler(request: Request) -> Response:
         if compressed and accepts_gzip(request):
-            return Answer(compressed, 200, {**headers, "Content-Encoding": "gzip"}, page.media_type)
-        return Answer(plain, 200, dict(headers), page.media_type)
+            return Response(compressed, 200, encoding, page.media_type, policy=policy)
+        return Response(plain, content_type=page.media_type, policy=policy)
 
     return handler
 
@@ -259,18 +260,18 @@ def accepts_gzip(request: Request) -> bool:
     return weights.get("gzip", weights["*"]) > 0
 
 
-async def tell_methods(request: Request, **parts: str) -> HTTPResponse:
+async def tell_methods(request: Request, **parts: str) -> Response:
     assert request.route is not None
     allowed = request.route.ctx.allowed
-    return HTTPResponse(status=204, headers={"Allow": allowed} | request.app.ctx.origins.preflight(request, allowed))
+    return Response(status=204, pairs=[("Allow", allowed), *request.app.ctx.origins.preflight(request, allowed)])
 
 
 class Problems(ErrorHandler):
     """Answers every exception in the one error shape."""
 
-    def response(self, request: Request, exception: Exception) -> HTTPResponse:
+    def response(self, request: Request, exception: Exception) -> Response:
         if isinstance(exception, RequestCancelled):
-            return HTTPResponse(status=499)  # to nobody: the client has gone
+            return Response(status=499)  # to nobody: the client has gone
         problem = exception if isinstance(exception, Problem) else from_framework(exception, request)
         if problem is None:
             request_id = str(request.id)
@@ -279,6 +280,6 @@ class Problems(ErrorHandler):
         cast("WatchedRequest", request).problem = problem
         # What was under way when it was raised, the body included, would stay for as long as the request does.
         problem.__traceback__ = problem.__cause__ = problem.__context__ = None
-        return HTTPResponse(problem.body(), problem.status, problem.all_headers, "application/problem+json")
+        return Response(problem.body(), problem.status, problem.all_headers.items(), "application/problem+json")
 
     default = response

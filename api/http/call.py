@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from sanic import HTTPResponse, Request
+from sanic import Request
 
 from api.http.preferences import prefers
-from api.http.responses import Answer
+from api.http.responses import Response
 from api.http.values import MAX_LIMIT, sql_type
 from api.routes import AMOUNTS, Argument, Route, Shape
 
@@ -80,28 +80,28 @@ def prefers_strings(request: Request) -> bool:
 
 def render(
     route: Route, request: Request, parameters: Mapping[str, str | None], row: list[bytes | None], strings: bool
-) -> HTTPResponse:
-    """The success answer of a call."""
+) -> Response:
+    """Return the response to a call that succeeded."""
     answer, identifier, entry, replayed = (*row, None, None, None)[:4]
-    headers = {"Idempotency-Replayed": "true"} if replayed == b"t" else {}
+    pairs = [("Idempotency-Replayed", "true")] if replayed == b"t" else []
     if route.answer is None:
-        return Answer(b"", route.status, headers)
+        return Response(b"", route.status, pairs)
     body = answer if route.many and answer else b'{"data":' + (answer or b"null")
     tail = b"}"
     if route.has_amounts:
-        headers["Vary"] = "Prefer"
+        pairs.append(("Vary", "Prefer"))
         if strings:
-            headers["Preference-Applied"] = "amounts=string"
+            pairs.append(("Preference-Applied", "amounts=string"))
     if route.feed or (route.many and identifier is not None):
         following = f"{request.path}?{urlencode(next_page(route, request, parameters, identifier))}"
-        headers["Link"] = f'<{following}>; rel="next"'
+        pairs.append(("Link", f'<{following}>; rel="next"'))
         tail = b',"next":' + json.dumps(following).encode() + b"}"
     if route.location and identifier is not None:
         parts = request.match_info | {"id": identifier.decode()}
-        headers["Location"] = route.location.replace("<", "{").replace(">", "}").format(**parts)
+        pairs.append(("Location", route.location.replace("<", "{").replace(">", "}").format(**parts)))
     if route.entry and entry is not None:
-        headers["Ledger-Entry"] = entry.decode()
-    return Answer(body, route.status, headers, "application/json", tail)
+        pairs.append(("Ledger-Entry", entry.decode()))
+    return Response(body, route.status, pairs, "application/json", tail)
 
 
 def next_page(

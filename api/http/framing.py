@@ -16,7 +16,7 @@ from sanic.http.http1 import HTTP_CONTINUE
 from sanic.models.protocol_types import TransportProtocol
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from api.http.responses import Answer
+from api.http.responses import Response
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 REQUEST_LINE = re.compile(TOKEN + rb" [!-~]++ HTTP/1\.[01]")
@@ -43,7 +43,7 @@ MAX_REMEMBERED = 256  # bytes of a field
 
 
 class StrictHttp(Http):
-    """Reads requests strictly, and writes the head of a Success; other answers are Sanic's.
+    """Reads requests strictly, and writes the head of a response with a body; Sanic writes the others.
 
     No request changes the protocol of its connection: `Upgrade` and CONNECT are ignored and refused like any field and
     any method. Sanic would stop counting the time of a request with `Upgrade: websocket`.
@@ -226,7 +226,7 @@ class StrictHttp(Http):
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
         """Send the head of an answer, with the body or, in its own piece of memory, the first slice of it."""
         answer = self.response
-        if not isinstance(answer, Answer) or not answer.body or self.head_only or self.expecting_continue:
+        if not isinstance(answer, Response) or not answer.body or self.head_only or self.expecting_continue:
             await super().http1_response_header(data, end_stream)
             return
         head = answer.head(self.keep_alive)

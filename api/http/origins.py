@@ -6,12 +6,13 @@ are required, a page needs one, and a browser has it sent only where CORS allows
 """
 
 import re
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from sanic import Request
 
+from api.http.responses import Pair
 from api.problems import Problem
 
 ANY = "*"
@@ -95,28 +96,29 @@ class Origins:
         name = canonical(match[1])
         return name == "localhost" or name in self.hosts or is_loopback(name)
 
-    def add_headers(self, request: Request, headers: MutableMapping[str, str]) -> None:
-        """Let a page whose origin is allowed read an answer. For when any are allowed."""
+    def add_headers(self, request: Request, pairs: list[Pair]) -> None:
+        """Add the header fields that let a page whose origin is allowed read a response, if any origin is allowed."""
         if ANY in self.allowed:
             origin = ANY
         else:
-            headers["Vary"] = f"{headers['Vary']}, Origin" if "Vary" in headers else "Origin"
+            others = [value for name, value in pairs if name == "Vary"]
+            pairs[:] = [pair for pair in pairs if pair[0] != "Vary"]
+            pairs.append(("Vary", ", ".join([*others, "Origin"])))
             origin = self.allowed_origin(request.headers.getall("origin", ()))
         if origin:
-            headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Expose-Headers"] = EXPOSED
+            pairs += (("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", EXPOSED))
 
-    def preflight(self, request: Request, methods: str) -> Mapping[str, str]:
-        """What the answer to OPTIONS says besides, if a page whose origin is allowed asks for its next request."""
+    def preflight(self, request: Request, methods: str) -> tuple[Pair, ...]:
+        """Return more header fields for the response to OPTIONS, if a page of an allowed origin sent a preflight."""
         if "access-control-request-method" not in request.headers:
-            return {}
+            return ()
         if ANY not in self.allowed and not self.allowed_origin(request.headers.getall("origin", ())):
-            return {}
-        return {
-            "Access-Control-Allow-Methods": methods,
-            "Access-Control-Allow-Headers": SENDABLE,
-            "Access-Control-Max-Age": MAX_AGE,
-        }
+            return ()
+        return (
+            ("Access-Control-Allow-Methods", methods),
+            ("Access-Control-Allow-Headers", SENDABLE),
+            ("Access-Control-Max-Age", MAX_AGE),
+        )
 
     def allowed_origin(self, origins: Sequence[str]) -> str:
         """The origin of a request, if there is one and it is allowed by its name; empty otherwise."""

@@ -18,7 +18,7 @@ from sanic.server import HttpProtocol
 from api.http.date import CLOCK
 from api.http.framing import StrictHttp
 from api.http.memory import Budget, Held
-from api.http.responses import UNCACHED, Answer
+from api.http.responses import UNCACHED, Response
 from api.problems import Problem
 
 # For an answer to be read: 4 MiB, the largest page, over a line of 600 kbit/s.
@@ -92,7 +92,7 @@ class Connection(HttpProtocol):
         waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
         answer = self.http.response if self.http is not None else None
         # What waits of a large answer is no copy of it.
-        if isinstance(answer, Answer):
+        if isinstance(answer, Response):
             return max(waiting - answer.handed_over, 0), answer.body or b""
         return waiting, b""
 
@@ -152,7 +152,7 @@ def crowded() -> bytes:
         "content-type": "application/problem+json",
         "connection": "close",
         "date": CLOCK.now(),
-        **UNCACHED,
+        **dict(UNCACHED),
     } | problem.all_headers
     body = problem.body()
     lines = [f"{name}: {value}" for name, value in (headers | {"content-length": str(len(body))}).items()]

@@ -18,7 +18,7 @@ from sanic.models.protocol_types import TransportProtocol
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from api.http.date import CLOCK
-from api.http.responses import UNCACHED
+from api.http.responses import Response
 from api.postgres.pools import Trace
 from api.problems import Problem
 from api.telemetry.log import Log
@@ -75,14 +75,12 @@ class WatchedRequest(Request, Trace):
 
     async def respond(self, response: Any = None, **_: Any) -> Any:
         """What Sanic does with every answer before it is sent, but for middleware, of which we have none."""
-        headers = response.headers
-        headers["X-Request-ID"] = self.id
-        headers["Date"] = CLOCK.now()
-        if "Cache-Control" not in headers:  # a page has its own
-            headers.update(UNCACHED)
+        if not isinstance(response, Response):  # Sanic's own, for an error that the error handler itself raised
+            response = Response(response.body or b"", response.status, content_type=response.content_type)
+        response.pairs += (("X-Request-ID", self.id), ("Date", CLOCK.now()))
         origins = self.app.ctx.origins
         if origins.allowed:
-            origins.add_headers(self, headers)
+            origins.add_headers(self, response.pairs)
         if not self.noted:  # one that could not be sent is followed by another
             self.noted = True
             self.note(response.status)

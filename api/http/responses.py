@@ -1,61 +1,83 @@
-"""The answers that are no problems: large ones are sent in slices, and no byte of them is copied for each client."""
+"""The responses of the service: large ones are sent in slices, and no byte of their body is copied for each client."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from sanic import HTTPResponse
-from sanic.compat import Header
 from sanic.exceptions import RequestCancelled
 from sanic.headers import format_http1_response
+from sanic.response.types import BaseHTTPResponse
 
 if TYPE_CHECKING:
     from sanic.http import Http
 
     from api.http.protocol import Connection
 
-# Bytes of an answer that are handed over at a time, and again as its client reads them.
+# Bytes of a response that are handed over at a time, and again as its client reads them.
 SLICE = 64 << 10
-# What every answer has that is no page of the documentation.
-UNCACHED = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+# A header field: its name and its value.
+Pair = tuple[str, str]
+
+# The policy of every response that is no page of the documentation.
+UNCACHED: tuple[Pair, ...] = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 
 
-class Answer(HTTPResponse):
-    """A success, handed over slice by slice, as its client reads it, where it is large.
+class Response(HTTPResponse):
+    """A response, handed over slice by slice, as its client reads it, where it is large.
 
-    Other clients may be getting the same body; what only this one gets is the `tail` after it. The headers are made of
-    numbers, paths and words of ours: nothing in them can end a line. Sanic looks for that in each of them, and keeps
-    them where one may be given twice, which takes as long as reading the request.
+    Other clients may be getting the same `body`; the `tail` after it is this client's own. The header is a list of
+    pairs: the service knows each of its fields, gives each once, and none holds a line end. Sanic's Header looks up
+    and checks each of them, which takes as long as reading the request; only what Sanic adds itself is in `headers`.
     """
 
+    __slots__ = ("handed_over", "pairs", "tail")
+
     def __init__(
-        self, body: bytes, status: int, headers: dict[str, str], content_type: str | None = None, tail: bytes = b""
+        self,
+        body: bytes = b"",
+        status: int = 200,
+        pairs: Iterable[Pair] = (),
+        content_type: str | None = None,
+        tail: bytes = b"",
+        policy: Iterable[Pair] = UNCACHED,
     ) -> None:
         if len(body) + len(tail) <= SLICE:
             body, tail = body + tail, b""
-        super().__init__(body, status, content_type=content_type)
-        self.headers = cast("Header", headers)
+        BaseHTTPResponse.__init__(self)  # type: ignore[no-untyped-call]  # HTTPResponse makes a second Header
+        self.body: bytes = body
+        self.status = status
+        self.content_type = content_type
+        self.pairs = [*policy, *pairs]
         self.tail = tail
         self.handed_over = 0  # bytes of the body, if it is large
 
     @property
     def length(self) -> int:
-        return len(self.body or b"") + len(self.tail)
+        return len(self.body) + len(self.tail)
 
     def head(self, keep_alive: bool) -> bytes:
-        """What is sent before the body, which is not empty."""
-        self.headers["content-length"] = str(self.length)
-        fields = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        """Return what is sent before the body, which is not empty."""
+        fields = "".join([f"{name}: {value}\r\n" for name, value in self.pairs])
         connection = "keep-alive" if keep_alive else "close"
         return (
-            f"{status_line(self.status)}{fields}connection: {connection}\r\ncontent-type: {self.content_type}\r\n\r\n"
+            f"{status_line(self.status)}{fields}content-length: {self.length}\r\nconnection: {connection}\r\n"
+            f"content-type: {self.content_type}\r\n\r\n"
         ).encode("ascii")
 
+    @property
+    def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
+        """The whole header, for a response whose head Sanic writes: one without a body, or after `Expect`."""
+        for name, value in self.pairs:
+            yield name.encode("ascii"), value.encode("ascii")
+        yield from super().processed_headers
+
     def send(self, data: Any = None, end_stream: bool | None = None) -> Coroutine[Any, Any, None]:
-        if data is None and self.body is not None and self.length > SLICE:
+        if data is None and self.length > SLICE:
             if not cast("Any", self.stream).head_only:
                 return self.send_slices(self.body)
-            self.body += self.tail  # Sanic tells its length
+            self.body += self.tail  # Sanic sends its length
         return super().send(data, end_stream)
 
     async def send_slices(self, body: bytes) -> None:
