@@ -21,7 +21,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.admin import api_keys, seed
-from api.admin.verify import KEYS_OF_NEW_GROUPS, Fault, Step, VerifyError, verify
+from api.admin.verify import NEW_GROUPS, Discrepancy, Step, VerifyError, verify
 from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
 from api.postgres.preflight import StartError, check_at_start
@@ -30,7 +30,7 @@ from api.routes import SCOPES
 from api.server.listener import listen
 from api.server.settings import Settings
 from api.server.supervisor import supervise
-from api.settings import Given, fault_of_conninfo, one_of, origins, positive, seconds, setting, source, trust_the_system
+from api.settings import Given, conninfo_error, one_of, origins, positive, seconds, setting, source, trust_the_system
 
 EPILOG = """\
 settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and then goes before the bare one:
@@ -57,7 +57,7 @@ PROGRESS_SECONDS = 2.0  # between two lines that say how far a verification is
 
 
 class Refusal(Exception):
-    """What keeps a command from being carried out, in words for the person who gave it."""
+    """Why a command cannot be carried out, in words for the person who gave it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Login:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    # A standard stream that is closed would be the name of the next file that is opened: a connection, say.
+    # If a standard stream is closed, the next file that is opened, such as a connection, takes its descriptor.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "serve")
-    # Whatever is running is unwound, the embedded server's stop included.
+    # SystemExit unwinds the command, which stops the embedded server.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has SIGHUP
             signal.signal(number, stop)
@@ -198,7 +198,7 @@ def identifier(value: str) -> int:
 
 @contextmanager
 def database(keep: bool = False) -> Iterator[Login]:
-    """The database to work on; the embedded one runs for as long, or with `keep` longer."""
+    """Yield how to log in to the database; run the embedded one during this time, or with `keep` for longer."""
     service, admin = setting("DATABASE_URL"), os.environ.get("LEDGER_ADMIN_URL")
     if service or admin:
         for name, value in (("DATABASE_URL", service), ("LEDGER_ADMIN_URL", admin)):
@@ -206,7 +206,7 @@ def database(keep: bool = False) -> Iterator[Login]:
                 check_conninfo(value, name)
         yield Login(service or "", admin or service or "", embedded=False)
         return
-    # libpq reads each of them beside the address: PGHOSTADDR, for one, leads to another server.
+    # libpq reads each PG* variable beside the address: PGHOSTADDR, for one, leads to another server.
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
     data = embedded.default_data()
@@ -221,7 +221,7 @@ def database(keep: bool = False) -> Iterator[Login]:
 
 
 def check_conninfo(value: str, name: str) -> None:
-    if fault := fault_of_conninfo(value):
+    if fault := conninfo_error(value):
         raise Refusal(f"{value.variable if isinstance(value, Given) else name} {fault}")
 
 
@@ -237,7 +237,7 @@ def apply_migrations(login: Login) -> list[str]:
                 print(f"ledger: warning: {setting} was set for the service's login; undoing it", file=sys.stderr)
                 connection.execute(undo.encode())
             keep_refusals_out_of_log(connection)
-            # ledger.activity tells since when transactions are open, those of other roles too.
+            # ledger.activity shows since when transactions are open, those of other roles too.
             connection.execute("grant pg_read_all_stats to ledger_owner")
     return applied
 
@@ -281,7 +281,7 @@ def run_serve(options: argparse.Namespace) -> None:
                 "whoever reaches the service could move money: there is no API key yet. Make one: "
                 "ledger key create NAME --scope admin. Or say --insecure."
             )
-        where = f"embedded in {embedded.default_data()}" if login.embedded else described(login.service)
+        where = f"embedded in {embedded.default_data()}" if login.embedded else address_of(login.service)
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{sock.getsockname()[1]}"
         announcement = f"Ledger answers on {address} (PostgreSQL {found.version}, {where})"
@@ -297,9 +297,8 @@ def run_serve(options: argparse.Namespace) -> None:
             options.cors_origins,
             account.pw_name if login.embedded and (account := embedded.web_account()) else "",
         )
-        supervise(
-            sock, login.service, settings, announcement, Revival(embedded.default_data()) if login.embedded else None
-        )
+        monitor = EmbeddedMonitor(embedded.default_data()) if login.embedded else None
+        supervise(sock, login.service, settings, announcement, monitor)
 
 
 def listen_on(host: str, port: int) -> socket.socket:
@@ -325,10 +324,10 @@ def is_loopback(sock: socket.socket) -> bool:
     return ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback
 
 
-class Revival:
-    """Starts the embedded server again when it has died, and logs it. After a failure it pauses, longer each time.
+class EmbeddedMonitor:
+    """Restarts the embedded server when it has died, and logs that; clears the server's log.
 
-    Clears its log as well.
+    After a failed restart it pauses, longer each time.
     """
 
     def __init__(self, data: Path) -> None:
@@ -394,7 +393,7 @@ def run_seed(options: argparse.Namespace) -> None:
 def run_reset(options: argparse.Namespace) -> None:
     with database() as login:
         if not options.yes:
-            print(f"This drops every group, balance, entry and API key of {described(login.admin)}, for good.")
+            print(f"This drops every group, balance, entry and API key of {address_of(login.admin)}, for good.")
             try:
                 answer = input("Type yes to go on: ")
             except EOFError:
@@ -413,41 +412,41 @@ def run_reset(options: argparse.Namespace) -> None:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """Faults go to the standard output, and how far it is to the standard error; 1 when there are any."""
+    """Print discrepancies to the standard output and progress to the standard error; return 1 if there are any."""
     seen: Counter[str] = Counter()
-    told = time.monotonic()
+    shown_at = time.monotonic()
     with database() as login:
         if login.embedded:
             apply_migrations(login)
         for step in verify(login.admin, options.group):
-            for fault in step.faults:
-                print(said(fault), flush=True)
+            for discrepancy in step.discrepancies:
+                print(describe(discrepancy), flush=True)
             if step.note is not None:
                 print(f"ledger: {step.note}", file=sys.stderr, flush=True)
             seen[step.part] += step.rows
-            seen["faults"] += len(step.faults)
-            if time.monotonic() - told > PROGRESS_SECONDS:
+            seen["discrepancies"] += len(step.discrepancies)
+            if time.monotonic() - shown_at > PROGRESS_SECONDS:
                 print(progress(step, seen), file=sys.stderr, flush=True)
-                told = time.monotonic()
+                shown_at = time.monotonic()
     parts = ", ".join(f"{part}: {seen[part]:,}" for part in ("entries", "participants", "idempotency keys"))
-    print(f"{counted(seen['faults'], 'fault')} in {counted(seen['total'], 'group')} ({parts})")
-    return 1 if seen["faults"] else 0
+    print(f"{counted(seen['discrepancies'], 'fault')} in {counted(seen['total'], 'group')} ({parts})")
+    return 1 if seen["discrepancies"] else 0
 
 
-def said(fault: Fault) -> str:
-    """A fault as a line."""
-    if fault.group_id is None:
-        return f"{fault.fault}: {fault.detail}"
-    place = "new groups" if fault.group_id == KEYS_OF_NEW_GROUPS else f"group {fault.group_id}"
-    if fault.entry_id is not None:
-        place += f", entry {fault.entry_id}"
-    if fault.participant_id is not None:
-        place += f", participant {fault.participant_id}"
-    return f"{place}: {fault.fault}: {fault.detail}"
+def describe(found: Discrepancy) -> str:
+    """Return a discrepancy as a line."""
+    if found.group_id is None:
+        return f"{found.fault}: {found.detail}"
+    place = "new groups" if found.group_id == NEW_GROUPS else f"group {found.group_id}"
+    if found.entry_id is not None:
+        place += f", entry {found.entry_id}"
+    if found.participant_id is not None:
+        place += f", participant {found.participant_id}"
+    return f"{place}: {found.fault}: {found.detail}"
 
 
 def progress(step: Step, seen: Counter[str]) -> str:
-    """How far a verification is, as a line."""
+    """Return the progress of a verification as a line."""
     at = f"{step.part} up to {step.last}" if step.last is not None else step.part
     place = "" if step.group is None else f"group {step.group}: "
     return f"{counted(seen['total'], 'group')} done, {seen['entries']:,} entries; {place}{at}"
@@ -458,7 +457,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def run_key(options: argparse.Namespace) -> None:
-    """The secret of a new key goes to the standard output, alone; what it is for to the standard error."""
+    """Create, list or revoke API keys. Print only the secret of a new API key to the standard output."""
     with database() as login:
         if login.embedded:
             apply_migrations(login)
@@ -489,14 +488,14 @@ def run_psql(arguments: list[str]) -> int:
             environment["PGPASSWORD"] = str(password)  # on the command line everybody could read it
         program = shutil.which("psql") or str(embedded.binaries() / "psql")
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # psql's to handle
-        # A refusal is told with its SQLSTATE, and without the calls inside the function. A pager would swallow what is
-        # pasted after a long answer.
+        # psql shows an error with its SQLSTATE and without its CONTEXT. A pager would swallow input that is pasted
+        # after a long answer.
         shown = ["--set=VERBOSITY=verbose", "--set=SHOW_CONTEXT=never", "--pset=pager=off"]
         command = [program, "--dbname", make_conninfo("", **parts), *shown, *arguments]
         return subprocess.run(command, env=environment, check=False, restore_signals=True).returncode
 
 
-def described(conninfo: str) -> str:
+def address_of(conninfo: str) -> str:
     parts = conninfo_to_dict(conninfo)
     return f"database {parts.get('dbname', 'by default')} on {parts.get('host', 'the local socket')}"
 

@@ -32,8 +32,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "outcome_unknown": (504, "Outcome unknown"),
 }
 
-# SQLSTATE -> code; where a state is missing, its class (the first two characters) counts. Of PostgreSQL's other classes
-# an error is a fault of ours or of the database, which no later attempt mends: internal_error, and the log has it.
+# SQLSTATE -> code; for a missing state, its class (the first two characters) counts. An error of any other class is a
+# bug or a broken database, and no later attempt succeeds: it is an internal_error, and logged.
 SQLSTATES: dict[str, str] = {
     "LG001": "invalid_value",
     "LG002": "not_found",
@@ -99,6 +99,6 @@ class Problem(Exception):
         return json.dumps(members, separators=(",", ":")).encode()
 
 
-def known(state: str) -> str | None:
-    """The code of a SQLSTATE, or of its class; None for what a client must not be told."""
+def code_of(state: str) -> str | None:
+    """Return the code of a SQLSTATE, or of its class; None for an error that a client must not see."""
     return SQLSTATES.get(state) or SQLSTATES.get(state[:2])

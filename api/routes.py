@@ -58,9 +58,11 @@ ENTRY = (
 )
 
 # What a value may be: see api/http/values.py.
-Kind = Literal["id", "text", "amount", "after", "limit", "key", "time", "boolean", "order", "object", "json", "lines"]
+Kind = Literal[
+    "id", "text", "amount", "after", "limit", "idempotency_key", "time", "boolean", "order", "object", "json", "lines"
+]
 
-# What a key must be for, from the least to the most; what is open needs none.
+# What an API key must be for, from the least to the most; an open route needs none.
 Scope = Literal["open", "read", "transact", "admin"]
 SCOPES: tuple[Scope, ...] = ("open", "read", "transact", "admin")
 
@@ -101,11 +103,11 @@ def participant(parameter: str, name: str) -> Argument:
 class Route:
     """One function call over HTTP.
 
-    `scope` is what a key must be for; `many` says that the answer is a page of rows, and `feed` that its last row's
-    cursor is always told; `location` is where what was created is; `entry` the column with the entry that was written;
-    `together` the function that makes several such calls, with an array for each parameter that is not of the query;
+    `scope` is what the API key must be for. `many` means that the answer is a page of rows; `feed` that it always has
+    its last row's cursor. `location` is the path of what was created, `entry` the column with the entry that was
+    written. `batch_function` makes several such calls, with an array for each parameter that is not of the query.
     `wrapper` names a member that may hold the body's members instead; `echoes` a path parameter that the body may
-    repeat; `frozen` members that the body may not name, each with the reason; `body_limit` is in bytes.
+    repeat; `frozen` members that the body may not name, each with the reason. `body_limit` is in bytes.
     """
 
     scope: Scope
@@ -119,7 +121,7 @@ class Route:
     feed: bool = False
     location: str | None = None
     entry: str | None = None
-    together: str | None = None
+    batch_function: str | None = None
     wrapper: str | None = None
     echoes: str | None = None
     frozen: tuple[tuple[str, str], ...] = ()
@@ -131,9 +133,9 @@ class Route:
         return "GET" in self.methods
 
     @cached_property
-    def keyed(self) -> bool:
-        """Whether a repeated request can be told by its idempotency key."""
-        return KEY in self.arguments
+    def takes_idempotency_key(self) -> bool:
+        """Whether a request may have an idempotency key, so that it is done once."""
+        return IDEMPOTENCY_KEY in self.arguments
 
     @cached_property
     def has_amounts(self) -> bool:
@@ -163,8 +165,8 @@ class Route:
         return tuple(argument for argument in self.arguments if argument.source == "query")
 
     @cached_property
-    def shared(self) -> tuple[Argument, ...]:
-        """What a call for several requests takes: a request that has a query is made by itself."""
+    def batch_arguments(self) -> tuple[Argument, ...]:
+        """The arguments of a call for several requests. A request with a query gets a call of its own."""
         return tuple(argument for argument in self.arguments if argument.source != "query")
 
 
@@ -172,7 +174,7 @@ def has_amounts(shape: Shape) -> bool:
     return any(member.name in AMOUNTS or has_amounts(member.members) for member in shape)
 
 
-KEY = Argument("idempotency_key", "header", "key", "Idempotency-Key")
+IDEMPOTENCY_KEY = Argument("idempotency_key", "header", "idempotency_key", "Idempotency-Key")
 METADATA = Argument("metadata", "body", "object", "metadata", optional=True)
 AFTER = Argument("after", "query", "after", "after")
 LIMIT = Argument("max_rows", "query", "limit", "limit")
@@ -205,7 +207,7 @@ OF_GROUP = (path("group_id"),)
 OF_PARTICIPANT = (path("group_id"), path("participant_id", "id"))
 OF_ENTRY = (path("group_id"), path("entry_id", "id"))
 
-# What the service tells of itself, without a function.
+# Paths that call no function.
 ROOT = "/"
 API = "/api"
 DESCRIPTION = "/api/openapi.json"
@@ -218,16 +220,17 @@ ROUTES: tuple[Route, ...] = (
     Route("open", ("GET",), "/api/health", "health", (), HEALTH),
 
     Route("read", ("GET",), GROUPS, "list_groups", (*PAGE, NAME), GROUP, many=True),
-    Route("admin", ("POST",), GROUPS, "create_group", (text("name"), KEY), GROUP, 201, location=ONE_GROUP),
+    Route("admin", ("POST",), GROUPS, "create_group", (text("name"), IDEMPOTENCY_KEY), GROUP, 201, location=ONE_GROUP),
     Route("read", ("GET",), ONE_GROUP, "get_group", IN_GROUP, GROUP),
-    Route("admin", ("PUT", "PATCH"), ONE_GROUP, "rename_group", (*IN_GROUP, text("name"), KEY), GROUP, wrapper="group"),
-    Route("admin", ("DELETE",), ONE_GROUP, "remove_group", (*IN_GROUP, KEY), None, 204),
+    Route("admin", ("PUT", "PATCH"), ONE_GROUP, "rename_group", (*IN_GROUP, text("name"), IDEMPOTENCY_KEY),
+          GROUP, wrapper="group"),
+    Route("admin", ("DELETE",), ONE_GROUP, "remove_group", (*IN_GROUP, IDEMPOTENCY_KEY), None, 204),
     Route("read", ("GET",), "/api/groups/<id>/total", "group_total", (*IN_GROUP, *AT), TOTAL),
 
     Route("read", ("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE, USERNAME), PARTICIPANT, many=True),
     Route("transact", ("POST",), PARTICIPANTS, "join_group",
-          (*OF_GROUP, text("username"), amount("amount"), KEY, METADATA), PARTICIPANT, 201, location=ONE_PARTICIPANT,
-          entry="entry_id", echoes="group_id"),
+          (*OF_GROUP, text("username"), amount("amount"), IDEMPOTENCY_KEY, METADATA), PARTICIPANT, 201,
+          location=ONE_PARTICIPANT, entry="entry_id", echoes="group_id"),
     Route("read", ("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT,
           together="get_participants"),
     Route("transact", ("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant", (*OF_PARTICIPANT, text("username"), KEY),
@@ -239,7 +242,7 @@ ROUTES: tuple[Route, ...] = (
           (*OF_GROUP, participant("from_id", "from"), participant("to_id", "to"), amount("amount"), KEY, METADATA),
           TRANSFER, entry="entry_id", together="transfer_batch"),
     Route("transact", ("POST",), "/api/groups/<id>/transfers", "transfer_all",
-          (*IN_GROUP, Argument("transfers", "body", "lines", "transfers"), KEY),
+          (*IN_GROUP, Argument("transfers", "body", "lines", "transfers"), IDEMPOTENCY_KEY),
           TRANSFERS, body_limit=16 * MIB),
 
     Route("read", ("GET",), "/api/groups/<id>/entries", "list_entries", (*IN_GROUP, KIND, SETTLED, *HISTORY), ENTRY,
@@ -247,9 +250,10 @@ ROUTES: tuple[Route, ...] = (
     Route("read", ("GET",), "/api/groups/<group_id>/participants/<id>/entries", "list_participant_entries",
           (*OF_PARTICIPANT, KIND, *HISTORY), ENTRY, many=True),
     Route("read", ("GET",), ONE_ENTRY, "get_entry", OF_ENTRY, ENTRY),
-    Route("transact", ("POST",), f"{ONE_ENTRY}/reversal", "reverse_transfer", (*OF_ENTRY, KEY, METADATA), ENTRY, 201,
-          location=ONE_ENTRY, entry="id"),
-    Route("transact", ("POST",), f"{ONE_ENTRY}/settlement", "settle_exit", (*OF_ENTRY, text("reference"), KEY), ENTRY),
+    Route("transact", ("POST",), f"{ONE_ENTRY}/reversal", "reverse_transfer", (*OF_ENTRY, IDEMPOTENCY_KEY, METADATA),
+          ENTRY, 201, location=ONE_ENTRY, entry="id"),
+    Route("transact", ("POST",), f"{ONE_ENTRY}/settlement", "settle_exit",
+          (*OF_ENTRY, text("reference"), IDEMPOTENCY_KEY), ENTRY),
     Route("read", ("GET",), "/api/entries", "read_feed", (CURSOR, LIMIT), ENTRY, many=True, feed=True),
 )
 # fmt: on

@@ -78,7 +78,7 @@ def origins(value: str) -> tuple[str, ...]:
         raise argparse.ArgumentTypeError(f"{error}{source(value)}") from None
 
 
-def fault_of_conninfo(value: str) -> str | None:
+def conninfo_error(value: str) -> str | None:
     """What is wrong with a connection string, in words without its password; None when nothing is."""
     if not value.startswith(("postgresql://", "postgres://")):
         return "must be a connection string that begins with postgresql://"

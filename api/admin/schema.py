@@ -69,7 +69,7 @@ def why_not_compared(connection: psycopg.Connection) -> str | None:
 def differences(connection: psycopg.Connection) -> tuple[list[str], str | None]:
     """How the schema of a database differs from this release's, in words; and why it was not compared, if it was not.
 
-    Waits a moment for a migration that is under way, and keeps one from beginning meanwhile. Raises psycopg.Error.
+    Waits a moment for a running migration, and blocks new ones until it returns. Raises psycopg.Error.
     """
     try:
         with connection.transaction():

@@ -15,12 +15,12 @@ LARGEST_SIZE = 1_000_000  # rows
 
 LOWEST = -(2**63)  # ids that are no positive number are looked at as well
 
-KEYS_OF_NEW_GROUPS = 0  # stands for a group where the keys are of requests that created one
+NEW_GROUPS = 0  # in place of a group: for the idempotency keys of requests that created one
 
 
 @dataclass(frozen=True)
 class Part:
-    """What there is to verify of a group, or of all of them, in ranges of a key."""
+    """A part of a group, or of all groups, that is verified in ranges of a key."""
 
     name: str
     before: int | str  # lies below every key, or is the lowest
@@ -54,7 +54,7 @@ PARTICIPANTS = Part(
     """,
     "select * from ledger_internal.verify_participants(%s, %s, %s)",
 )
-KEYS = Part(
+IDEMPOTENCY_KEYS = Part(
     "idempotency keys",
     "",
     """
@@ -66,7 +66,7 @@ KEYS = Part(
 
 
 class VerifyError(Exception):
-    """What keeps the books from being verified, in words for the person who asked for it."""
+    """Why the books cannot be verified, in words for the person who gave the command."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,14 @@ class Step:
     part: str
     rows: int
     last: int | str | None
-    faults: list[Fault]
+    discrepancies: list[Discrepancy]
     note: str | None = None
 
 
 def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
     """Verify a group, or all of them and what belongs to none; yield what was done, range by range.
 
-    It works half of the time and pauses for the other half. What is committed meanwhile may or may not be looked at.
+    It works half of the time and pauses for the other half. Rows that are committed during this time may be left out.
     Raises VerifyError, psycopg.Error.
     """
     with sessions.connect(conninfo, "ledger verify") as connection:
@@ -111,14 +111,14 @@ def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
             yield Step(None, "feeds and API keys", 1, None, found)
             yield from ranges(connection, None, GROUPS, sizes)
             yield from compare_ids(connection)
-            yield from ranges(connection, KEYS_OF_NEW_GROUPS, KEYS, sizes)
+            yield from ranges(connection, NEW_GROUPS, IDEMPOTENCY_KEYS, sizes)
         elif not connection.execute("select from ledger.groups where id = %s", [group]).fetchall():
             raise VerifyError(f"there is no group {group}, and there never was")
         else:
             found, _ = timed(connection, GROUPS.verify, [group - 1, group])
             yield Step(group, GROUPS.name, 1, None, found)
         for number in groups(connection) if group is None else [group]:
-            for part in (ENTRIES, PARTICIPANTS, KEYS):
+            for part in (ENTRIES, PARTICIPANTS, IDEMPOTENCY_KEYS):
                 yield from ranges(connection, number, part, sizes)
             found, _ = timed(connection, "select * from ledger_internal.verify_total(%s)", [number])
             yield Step(number, "total", 1, None, found)
@@ -184,13 +184,13 @@ def ranges(connection: psycopg.Connection, group: int | None, part: Part, sizes:
         after = last
 
 
-def timed(connection: psycopg.Connection, query: str, arguments: Sequence[object]) -> tuple[list[Fault], float]:
-    """The faults that a statement finds, and the seconds that it takes; then a pause of as many.
+def timed(connection: psycopg.Connection, query: str, arguments: Sequence[object]) -> tuple[list[Discrepancy], float]:
+    """Return the discrepancies that a statement finds, and the seconds that it takes, after a pause of as many.
 
     Between two snapshots the server clears away the versions of rows that transfers leave behind.
     """
     began = time.monotonic()
-    found = [Fault(*row) for row in connection.execute(query.encode(), arguments).fetchall()]
+    found = [Discrepancy(*row) for row in connection.execute(query.encode(), arguments).fetchall()]
     seconds = time.monotonic() - began
     time.sleep(seconds)
     return found, seconds

@@ -1,4 +1,4 @@
-"""The Sanic application: every route of the table, one error shape, a database for each worker."""
+"""Create the Sanic application: a handler for each route of the table, and one error shape."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ from sanic.exceptions import RequestCancelled
 from sanic.handlers import ErrorHandler
 
 from api.http.arguments import read_arguments
-from api.http.auth import Access
-from api.http.batching import SharedCalls
+from api.http.auth import Authenticator
+from api.http.batching import CallBatches
 from api.http.bodies import Turns, drop_body
 from api.http.call import prefers_strings, render, statement
 from api.http.docs import Page, pages
@@ -23,8 +23,8 @@ from api.http.errors import from_database, from_framework
 from api.http.feed import Feed
 from api.http.gauges import Gauges
 from api.http.origins import Origins
-from api.http.protocol import most_connections
-from api.http.request import Watch, WatchedRequest, is_local
+from api.http.protocol import connection_limit
+from api.http.request import LoggedRequest, Telemetry, is_local
 from api.http.responses import Response
 from api.http.router import Router
 from api.postgres.connection import Values
@@ -36,12 +36,12 @@ from api.telemetry.metrics import CONTENT_TYPE
 logger = logging.getLogger("ledger")
 
 MAX_HEADER = 16_384  # bytes, Sanic's ceiling
-# How much of a body that is refused is still read, so that its client gets to see the answer and no reset.
+# How much of a refused body is still read, so that its client receives the answer and no reset.
 MAX_DRAINED = 64 << 20  # bytes
-# For a request to arrive whole: one of 1 MiB over a line of 300 kbit/s.
+# For a request to arrive completely: one of 1 MiB over a line of 300 kbit/s.
 REQUEST_TIMEOUT = 30  # seconds
-# Longer than the 130 seconds for which the load balancer of docs/operations.md keeps an idle connection, which is also
-# how long it waits for an answer: were it closed here first, a request could meet the end of its connection.
+# Longer than the 130 seconds for which the load balancer of docs/operations.md keeps an idle connection and waits for
+# an answer: if the worker closed it first, a request could arrive on a closed connection.
 KEEP_ALIVE_TIMEOUT = 150  # seconds
 # Longer than any call can take, its wait for a connection and its second attempt included.
 RESPONSE_TIMEOUT = 120  # seconds
@@ -52,21 +52,21 @@ App = Sanic[Config, SimpleNamespace]
 def create_app(
     conninfo: str,
     name: str,
-    watch: Watch,
+    telemetry: Telemetry,
     open_at_first: bool,
     metrics_for_all: bool,
     origins: Origins = Origins(),  # noqa: B008 - it has nothing that changes
 ) -> App:
-    """The application of one worker.
+    """Create the application of one worker.
 
-    `name` is what PostgreSQL shows of its connections; `open_at_first` asks for no API key until one has been made;
+    `name` is the application_name of its connections; `open_at_first` requires no API key until one has been created;
     `origins` are the web pages that may use it.
     """
     app = Sanic(
-        "ledger", configure_logging=False, router=Router(), error_handler=Problems(), request_class=WatchedRequest
+        "ledger", configure_logging=False, router=Router(), error_handler=Problems(), request_class=LoggedRequest
     )
-    app.ctx.watch = watch
-    app.ctx.max_connections = most_connections()
+    app.ctx.telemetry = telemetry
+    app.ctx.max_connections = connection_limit()
     app.ctx.origins = origins
     app.config.update(
         ACCESS_LOG=False,
@@ -77,25 +77,25 @@ def create_app(
         RESPONSE_TIMEOUT=RESPONSE_TIMEOUT,
     )
     database = Database(conninfo, name)
-    access = Access(database, open_at_first, origins)
-    shared = {route: SharedCalls(route, database, watch.metrics) for route in ROUTES if route.together}
-    gauges = Gauges(watch, database, [*shared.values()])
+    access = Authenticator(database, open_at_first, origins)
+    shared = {route: CallBatches(route, database, telemetry.metrics) for route in ROUTES if route.batch_function}
+    gauges = Gauges(telemetry, database, [*shared.values()])
     feed = Feed(database)
     turns = Turns()
 
     @app.before_server_start
     async def open_database(*_: object) -> None:
         await database.open()
-        gauges.look_again()
+        gauges.measure_every_second()
 
     @app.before_server_stop
-    async def send_waiting_clients_home(*_: object) -> None:
+    async def end_long_polls(*_: object) -> None:
         feed.stop()
 
     @app.after_server_stop
     async def close_database(*_: object) -> None:
         await database.close()
-        watch.log.flush()
+        telemetry.log.flush()
 
     by_path: dict[str, list[str]] = defaultdict(list)
     counted: dict[str, str] = {}
@@ -106,27 +106,27 @@ def create_app(
         app.add_route(handler, path, methods, name=name, stream=True, ctx_path=counted[path])
 
     for route in ROUTES:
-        # Sanic leaves the body of a HEAD request's answer away.
+        # Sanic omits the body of the answer to a HEAD request.
         methods = [*route.methods, "HEAD"] if route.reads else [*route.methods]
         if route.function == "health":
-            handler = without_body(handle_health(route, database, watch))
+            handler = without_body(handle_health(route, database, telemetry))
         else:
             handler = handle(route, database, access, shared.get(route), turns, feed if route.feed else None)
         add(route.path, methods, handler, f"{route.function}_{route.methods[0].lower()}")
-    add(LIVE, ["GET", "HEAD"], without_body(tell_live), "live")
+    add(LIVE, ["GET", "HEAD"], without_body(show_live), "live")
     add(METRICS, ["GET", "HEAD"], without_body(handle_metrics(gauges, origins, metrics_for_all)), "metrics")
     for path, page in pages().items():
         add(
             path,
             ["GET", "HEAD"],
-            without_body(show(page)),
+            without_body(page_handler(page)),
             f"page {path}",
             DESCRIPTION if path == DESCRIPTION else DOCS,
         )
     for path, methods in by_path.items():
         allowed = ", ".join([*methods, "OPTIONS"])
         app.add_route(
-            without_body(tell_methods),
+            without_body(allow_methods),
             path,
             ["OPTIONS"],
             name=f"options {path}",
@@ -140,15 +140,15 @@ def create_app(
 def handle(
     route: Route,
     database: Database,
-    access: Access,
-    shared: SharedCalls | None,
+    access: Authenticator,
+    shared: CallBatches | None,
     turns: Turns,
     feed: Feed | None,
 ) -> Handler:
-    """The handler of a route: who asks, arguments, one call, the answer."""
+    """Return the handler of a route: authenticate, read the arguments, make one call, render the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
 
-    async def call(request: WatchedRequest, parameters: Mapping[str, str | None], strings: bool) -> Values:
+    async def call(request: LoggedRequest, parameters: Mapping[str, str | None], strings: bool) -> Values:
         query = as_strings if strings else as_numbers
         try:
             if feed:
@@ -161,13 +161,13 @@ def handle(
                 raise
             raise problem from error
 
-    async def call_in_turn(request: WatchedRequest, parameters: Mapping[str, str | None], strings: bool) -> Values:
+    async def call_in_turn(request: LoggedRequest, parameters: Mapping[str, str | None], strings: bool) -> Values:
         try:
             return await call(request, parameters, strings)
         finally:
             turns.give_back(request)
 
-    async def handler(request: WatchedRequest, **parts: str) -> Response:
+    async def handler(request: LoggedRequest, **parts: str) -> Response:
         admitted_until = await access.admit(route, request, parts)
         try:
             parameters = await read_arguments(route, request, turns, parts)
@@ -176,7 +176,7 @@ def handle(
             raise
         strings = route.has_amounts and prefers_strings(request)
         if request.turns:
-            row = await database.outlive(call_in_turn(request, parameters, strings))
+            row = await database.shield(call_in_turn(request, parameters, strings))
         else:
             row = await call(request, parameters, strings)
         if feed:
@@ -184,7 +184,7 @@ def handle(
             now = asyncio.get_running_loop().time
             ends = now() + float(request.args.get("wait") or 0)
             while row[1] is None and not feed.stopping and (left := ends - now()) > 0:
-                goes_on = await feed.goes_on(parameters["after"], min(left, admitted_until - now()))
+                goes_on = await feed.wait_for_more(parameters["after"], min(left, admitted_until - now()))
                 admitted_until = await access.admit(route, request, parts)
                 if goes_on:
                     row = await call(request, parameters, strings)
@@ -193,12 +193,12 @@ def handle(
     return handler
 
 
-def handle_health(route: Route, database: Database, watch: Watch) -> Handler:
-    """The health check's handler. It answers in time, whatever the database does."""
+def handle_health(route: Route, database: Database, telemetry: Telemetry) -> Handler:
+    """Return the handler of the health check. It answers in time even if the database does not."""
     query = statement(route, False)
 
     async def handler(request: Request) -> Response:
-        if watch.metrics.draining:
+        if telemetry.metrics.draining:
             raise Problem("unavailable", "the server is about to stop")
         answer = await database.health.ask(query)
         if answer is None:
@@ -209,7 +209,7 @@ def handle_health(route: Route, database: Database, watch: Watch) -> Handler:
 
 
 def without_body(handler: Handler) -> Handler:
-    """A handler that drops the body of its request before it answers."""
+    """Return a handler that drops the body of its request before it answers."""
 
     async def answer(request: Request, **parts: str) -> Response:
         await drop_body(request)
@@ -218,13 +218,13 @@ def without_body(handler: Handler) -> Handler:
     return answer
 
 
-async def tell_live(request: Request) -> Response:
-    """Whether the process answers, which does not need the database."""
+async def show_live(request: Request) -> Response:
+    """Answer that the process is alive, without the database."""
     return Response(b'{"data":{"status":"ok"}}', content_type="application/json")
 
 
 def handle_metrics(gauges: Gauges, origins: Origins, for_all: bool) -> Handler:
-    """The handler of a scrape, for those on this machine unless it is `for_all`. A web page is not one of them."""
+    """Return the handler of a scrape: for clients on this machine, or `for_all`; never for a foreign web page."""
 
     async def handler(request: Request) -> Response:
         if not for_all and not is_local(request):
@@ -235,8 +235,8 @@ def handle_metrics(gauges: Gauges, origins: Origins, for_all: bool) -> Handler:
     return handler
 
 
-def show(page: Page) -> Handler:
-    """The handler of a page, which is the same for everybody."""
+def page_handler(page: Page) -> Handler:
+    """Return the handler of a page, which is the same for every client."""
 
     plain, compressed = page.content, page.compressed
     policy = [*page.headers.items(), *([("Vary", "Accept-Encoding")] if compressed else [])]
@@ -251,7 +251,7 @@ def show(page: Page) -> Handler:
 
 
 def accepts_gzip(request: Request) -> bool:
-    """Whether the client takes gzip (RFC 9110, 12.5.3)."""
+    """Return whether the client accepts gzip (RFC 9110, 12.5.3)."""
     weights = {"*": 0.0}
     for coding in ",".join(request.headers.getall("accept-encoding", ())).split(","):
         name, _, weight = coding.replace(" ", "").lower().partition(";q=")
@@ -260,7 +260,7 @@ def accepts_gzip(request: Request) -> bool:
     return weights.get("gzip", weights["*"]) > 0
 
 
-async def tell_methods(request: Request, **parts: str) -> Response:
+async def allow_methods(request: Request, **parts: str) -> Response:
     assert request.route is not None
     allowed = request.route.ctx.allowed
     return Response(status=204, pairs=[("Allow", allowed), *request.app.ctx.origins.preflight(request, allowed)])
@@ -271,14 +271,14 @@ class Problems(ErrorHandler):
 
     def response(self, request: Request, exception: Exception) -> Response:
         if isinstance(exception, RequestCancelled):
-            return Response(status=499)  # to nobody: the client has gone
+            return Response(status=499)  # is not sent: the client has disconnected
         problem = exception if isinstance(exception, Problem) else from_framework(exception, request)
         if problem is None:
             request_id = str(request.id)
             logger.error("a request failed", exc_info=exception, extra={"request_id": request_id})
             problem = Problem("internal_error", "an internal error; the log knows more", request_id=request_id)
-        cast("WatchedRequest", request).problem = problem
-        # What was under way when it was raised, the body included, would stay for as long as the request does.
+        cast("LoggedRequest", request).problem = problem
+        # Its frames, with the body, would live as long as the request.
         problem.__traceback__ = problem.__cause__ = problem.__context__ = None
         return Response(problem.body(), problem.status, problem.all_headers.items(), "application/problem+json")
 

@@ -1,4 +1,4 @@
-"""From a request to the arguments of its route's call: all bad fields are told at once."""
+"""Read the arguments of a route's call from its request; report all invalid values at once."""
 
 import re
 from collections import defaultdict
@@ -11,7 +11,7 @@ from sanic.http import Http
 
 from api.http.bodies import Turns, decode, read_body
 from api.http.protocol import Connection
-from api.http.request import WatchedRequest
+from api.http.request import LoggedRequest
 from api.http.values import (
     MAX_LIMIT,
     MISSING,
@@ -20,14 +20,14 @@ from api.http.values import (
     printable,
     read,
     significant,
-    wait_fault,
+    wait_error,
 )
 from api.problems import Problem
-from api.routes import KEY, Argument, Route
+from api.routes import IDEMPOTENCY_KEY, Argument, Route
 
-MISNAMED_KEY = f"X-{KEY.name}"
+MISNAMED_IDEMPOTENCY_KEY = f"X-{IDEMPOTENCY_KEY.name}"
 
-MAX_ERRORS = 100  # bad fields that are told; a body may name a hundred thousand
+MAX_ERRORS = 100  # fields that are reported; a body may have a hundred thousand
 
 VISIBLE = re.compile("[!-~]{1,255}")
 
@@ -38,10 +38,10 @@ Values = dict[str, str | None]
 Errors = dict[str, list[str]]
 
 
-async def read_arguments(route: Route, request: WatchedRequest, turns: Turns, parts: Mapping[str, str]) -> Values:
-    """The values for a route's call, as text, by parameter. Raises Problem with every bad field at once.
+async def read_arguments(route: Route, request: LoggedRequest, turns: Turns, parts: Mapping[str, str]) -> Values:
+    """Return the values for a route's call, as text, by parameter. Raises Problem with every invalid value at once.
 
-    For a large body it takes a turn, which its caller gives back.
+    For a large body it takes a turn, which the caller gives back.
     """
     values: Values = {}
     errors: Errors = {}
@@ -59,8 +59,8 @@ async def read_arguments(route: Route, request: WatchedRequest, turns: Turns, pa
             connection.hold_body(0)
     if route.query or request.query_string:
         read_query(route, request, values, errors)
-    if route.keyed:
-        read_key(request, values, errors)
+    if route.takes_idempotency_key:
+        read_idempotency_key(request, values, errors)
     if errors:
         name, messages = next(iter(errors.items()))
         raise Problem("invalid_value", f"{name} {messages[0]}", dict(islice(errors.items(), MAX_ERRORS)))
@@ -76,7 +76,7 @@ async def read_arguments(route: Route, request: WatchedRequest, turns: Turns, pa
     return values
 
 
-async def parse(route: Route, request: WatchedRequest, turns: Turns, body: bytes | bytearray) -> Members:
+async def parse(route: Route, request: LoggedRequest, turns: Turns, body: bytes | bytearray) -> Members:
     if "content-encoding" in request.headers:
         refuse_coding(request)
     if body and not is_json(request.headers.get("content-type", "")):
@@ -169,7 +169,7 @@ def read_query(route: Route, request: Request, values: Values, errors: Errors) -
         known[argument.name].append(argument)
     for name, given in request.get_args(keep_blank_values=True).items():
         if name == "wait" and route.feed:
-            fault = "must be given once" if len(given) > 1 else wait_fault(given[0])
+            fault = "must be given once" if len(given) > 1 else wait_error(given[0])
             if fault:
                 errors[name] = [fault]
             continue
@@ -190,14 +190,14 @@ def read_query(route: Route, request: Request, values: Values, errors: Errors) -
             errors[name] = [" or ".join(found)]
 
 
-def read_key(request: Request, values: Values, errors: Errors) -> None:
-    given = request.headers.getall(KEY.name, ())
-    if MISNAMED_KEY in request.headers:
-        # Left alone, a repeated request would be done again.
-        errors[MISNAMED_KEY] = [f"is not known; the header is {KEY.name}"]
+def read_idempotency_key(request: Request, values: Values, errors: Errors) -> None:
+    given = request.headers.getall(IDEMPOTENCY_KEY.name, ())
+    if MISNAMED_IDEMPOTENCY_KEY in request.headers:
+        # If it were ignored, a repeated request would be done again.
+        errors[MISNAMED_IDEMPOTENCY_KEY] = [f"is not known; the header is {IDEMPOTENCY_KEY.name}"]
     if len(given) > 1:
-        errors[KEY.name] = ["must be given once"]
+        errors[IDEMPOTENCY_KEY.name] = ["must be given once"]
     elif given and not VISIBLE.fullmatch(given[0]):
-        errors[KEY.name] = ["must be 1 to 255 visible ASCII characters"]
+        errors[IDEMPOTENCY_KEY.name] = ["must be 1 to 255 visible ASCII characters"]
     else:
-        values[KEY.parameter] = given[0] if given else None
+        values[IDEMPOTENCY_KEY.parameter] = given[0] if given else None

@@ -1,11 +1,11 @@
-"""Who may do what: API keys, sent as `Authorization: Bearer …` (RFC 6750).
+"""Authenticate requests by API key, sent as `Authorization: Bearer …` (RFC 6750).
 
-The database says whom a key stands for, and gets the digest of its secret alone. A worker relies on the answer for
-KEY_SECONDS: for that long it may accept a key that has been revoked. Then it asks again, and while the database cannot
-be asked the key admits nobody.
+The database finds the principal of an API key; it gets only the digest of the key's secret. A worker caches the answer
+for API_KEY_CACHE_SECONDS, so it may accept a revoked key for that long. Then it asks again; while the database does not
+answer, the key is refused.
 
-Keys that are asked for at the same time share a call. A key that was good at the last look is asked for on a connection
-of its own kind, so that guesses at keys, however many, do not delay it.
+Look-ups that wait at the same time share a call. API keys that were good at their last look-up have a connection of
+their own, so that guesses at keys, however many, do not delay them.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from time import monotonic
 from typing import TypeVar
 
 from api.http.batching import array
-from api.http.coalescing import K, SharedAnswers, V
+from api.http.coalescing import Coalescer, K, V
 from api.http.errors import from_database
 from api.http.origins import Origins
-from api.http.request import WatchedRequest
+from api.http.request import LoggedRequest
 from api.postgres.connection import ConnectionLost
 from api.postgres.pools import Database
 from api.problems import Problem
 from api.routes import SCOPES, Route, Scope
 
-KEY_SECONDS = 5.0
-MAX_REMEMBERED = 10_000  # keys; with more, the one whose look-up is the oldest is forgotten
-MAX_TOGETHER = 512  # keys of one call, which takes some 10 milliseconds
+API_KEY_CACHE_SECONDS = 5.0
+MAX_REMEMBERED = 10_000  # API keys; with more, the one with the oldest look-up is forgotten
+MAX_BATCH = 512  # API keys of one call, which takes some 10 milliseconds
 
 T = TypeVar("T")
 
@@ -44,12 +44,12 @@ select (
 from unnest(%(key_ids)s::bigint[], %(digests)s::bytea[]) with ordinality as k (id, digest, place)
 order by k.place
 """
-KEYS_REQUIRED = "select k.keys_required from ledger.keys_required() as k"
+API_KEYS_REQUIRED = "select k.keys_required from ledger.keys_required() as k"
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Whom a key stands for: a row of ledger.principal."""
+    """The principal of an API key: a row of ledger.principal."""
 
     id: int
     name: str
@@ -58,35 +58,37 @@ class Principal:
 
     @cached_property
     def label(self) -> str:
-        """What the log calls it."""
+        """Its name in the log."""
         return f"{self.id} {self.name}"
 
 
-# The id of a key and its secret, which holds the id too.
-Key = tuple[str, str]
-# An answer of the database, and until when a worker relies on it, by `time.monotonic()`.
-Answer = tuple[T, float]
+# The id of an API key, and its secret, which includes the id.
+ApiKey = tuple[str, str]
+# An answer of the database, and when it expires, by `time.monotonic()`.
+Expiring = tuple[T, float]
 
 
-class Access:
-    """One worker's guard. `open_at_first` admits everybody but foreign web pages until the first key is made."""
+class Authenticator:
+    """Authenticates one worker's requests.
+
+    With `open_at_first` no API key is required until the first one is created; foreign web pages are still refused.
+    """
 
     def __init__(self, database: Database, open_at_first: bool, origins: Origins) -> None:
         self.database = database
         self.origins = origins
         self.required = not open_at_first
         self.open_until = 0.0
-        # By the secret: whom a key stands for that was good at the last look, and until when that is not asked again.
-        # Only an answer of the database removes a key. The oldest look-up is first.
-        self.remembered: dict[str, Answer[Principal]] = {}
-        self.requirement: SharedAnswers[None, Answer[bool]] = SharedAnswers(self.find_requirement, 1)
-        self.known: SharedAnswers[Key, Answer[Principal | None]] = SharedAnswers(self.find_known, MAX_TOGETHER)
-        self.new: SharedAnswers[Key, Answer[Principal | None]] = SharedAnswers(self.find_new, MAX_TOGETHER)
+        # By secret: the principal of each API key that was good at its last look-up, and when that expires. Only an
+        # answer of the database removes an API key. The oldest look-up is first.
+        self.remembered: dict[str, Expiring[Principal]] = {}
+        self.requirement: Coalescer[None, Expiring[bool]] = Coalescer(self.find_requirement, 1)
+        self.known: Coalescer[ApiKey, Expiring[Principal | None]] = Coalescer(self.find_known, MAX_BATCH)
+        self.new: Coalescer[ApiKey, Expiring[Principal | None]] = Coalescer(self.find_new, MAX_BATCH)
 
-    async def admit(self, route: Route, request: WatchedRequest, parts: Mapping[str, str]) -> float:
-        """Return for a request that may be made, and note in it who makes it.
+    async def admit(self, route: Route, request: LoggedRequest, parts: Mapping[str, str]) -> float:
+        """Admit a request, and note its principal in it; return the event loop's time until which it is admitted.
 
-        The number is the event loop's time until which the request may go on without being admitted again.
         Raises Problem `unauthorized`, `forbidden` or `foreign_origin`, and what the call of a route raises.
         """
         given = request.headers.getall("authorization", ())
@@ -116,13 +118,13 @@ class Access:
             self.required, self.open_until = await self.ask(route, self.requirement, None)
         return self.required
 
-    def recall(self, header: str) -> Answer[Principal] | None:
-        """What a worker goes by for the key of a header, where it need not ask."""
+    def recall(self, header: str) -> Expiring[Principal] | None:
+        """Return the cached principal of a header's API key, unless it has expired."""
         remembered = self.remembered.get(header[7:]) if header.startswith("Bearer ") else None
         return remembered if remembered is not None and monotonic() < remembered[1] else None
 
-    async def look_up(self, route: Route, header: str) -> Answer[Principal | None]:
-        """Whom a header's key stands for; None where it is none that is good."""
+    async def look_up(self, route: Route, header: str) -> Expiring[Principal | None]:
+        """Return the principal of a header's API key; None if no such API key is valid."""
         match = SECRET.fullmatch(header)
         if match is None:
             return None, 0.0
@@ -138,26 +140,26 @@ class Access:
             self.remembered[secret] = (principal, until)
         return principal, until
 
-    async def find_requirement(self, _: list[None]) -> list[Answer[bool]]:
-        until = monotonic() + KEY_SECONDS
-        ((answer,),) = await self.database.call_access(KEYS_REQUIRED, {}, known=True)
+    async def find_requirement(self, _: list[None]) -> list[Expiring[bool]]:
+        until = monotonic() + API_KEY_CACHE_SECONDS
+        ((answer,),) = await self.database.call_access(API_KEYS_REQUIRED, {}, known=True)
         return [(answer != b"f", until)]
 
-    async def find_known(self, keys: list[Key]) -> list[Answer[Principal | None]]:
+    async def find_known(self, keys: list[ApiKey]) -> list[Expiring[Principal | None]]:
         return await self.authenticate(keys, known=True)
 
-    async def find_new(self, keys: list[Key]) -> list[Answer[Principal | None]]:
+    async def find_new(self, keys: list[ApiKey]) -> list[Expiring[Principal | None]]:
         return await self.authenticate(keys, known=False)
 
-    async def authenticate(self, keys: list[Key], known: bool) -> list[Answer[Principal | None]]:
-        until = monotonic() + KEY_SECONDS
-        # The database, whose log may hold what it is sent, gets what is of no use to whoever reads it.
+    async def authenticate(self, keys: list[ApiKey], known: bool) -> list[Expiring[Principal | None]]:
+        until = monotonic() + API_KEY_CACHE_SECONDS
+        # The database gets only digests: its log may contain them, and they are of no use to a reader of the log.
         digests = [f"\\x{hashlib.sha256(secret.encode()).hexdigest()}" for _, secret in keys]
         parameters = {"key_ids": array([key_id for key_id, _ in keys]), "digests": array(digests)}
         rows = await self.database.call_access(AUTHENTICATE, parameters, known)
         return [(None if answer is None else Principal(**json.loads(answer)), until) for (answer,) in rows]
 
-    async def ask(self, route: Route, answers: SharedAnswers[K, V], question: K) -> V:
+    async def ask(self, route: Route, answers: Coalescer[K, V], question: K) -> V:
         try:
             return await answers.ask(question)
         except ConnectionLost as error:
@@ -171,7 +173,7 @@ class Access:
 
 
 def refusal(known: bool) -> Problem:
-    """The refusal of a request without a key that is good; `known` when it came with something."""
+    """Return the refusal of a request without a valid API key; `known` if it has an Authorization header."""
     challenge = 'Bearer realm="ledger"'
     if not known:
         return Problem("unauthorized", "an API key is needed", headers={"WWW-Authenticate": challenge})
@@ -180,7 +182,7 @@ def refusal(known: bool) -> Problem:
 
 
 def is_for(group_id: int, route: Route, parts: Mapping[str, str]) -> bool:
-    """Whether a request is for this group: its path names it, however that is spelled."""
+    """Return whether the path of a request names this group, in any spelling."""
     if route.parts and route.parts[0].parameter == "group_id":
         return parts[route.parts[0].name].lstrip("0") == str(group_id)
     return False

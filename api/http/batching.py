@@ -1,12 +1,12 @@
-"""Requests that arrive together share a call: transfers, and reads of a participant.
+"""Make one call for a batch of requests: transfers, and reads of a participant.
 
-While one call is in flight, requests queue; the next call takes them all, in the order in which they came. A lone
-request goes at once, and nothing waits for a timer. One commit then serves many transfers, and those of one popular
-participant do not wait for each other's.
+While one call is in flight, requests queue; the next call takes them all, in the order in which they came. A request
+that finds no call in flight goes at once, and no request waits for a timer. One commit then serves many transfers, and
+transfers of one popular participant do not wait for each other's commits.
 
-The function makes those that can be made without waiting for anybody. What it leaves is made by itself, in a call of
-its own on another connection: a refusal, a repeated request, a row that stays locked; and so is what has a query, as a
-read of the past. So no outcome fails or delays another beyond the call that both were in.
+The batch function handles the requests that need not wait for a lock. The others get a call of their own on another
+connection: a refusal, a repeated request, a row that stays locked, and a request with a query, such as a read of the
+past. So no request fails another, or delays it beyond the call that both were in.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ from api.http.call import json_of
 from api.http.values import sql_type
 from api.postgres.connection import ConnectionLost, Values
 from api.postgres.pools import TRANSIENT, Database, Trace
-from api.problems import known
+from api.problems import code_of
 from api.routes import Route
-from api.telemetry.metrics import TOGETHER, Metrics
+from api.telemetry.metrics import BATCH_SIZE, Metrics
 
-MAX_TOGETHER = 128  # requests of one call: with more, the worker waits for a long call and then the database for it
-MAX_WAITING = 4096  # requests; one more is refused
-MAX_LOCKED = 3  # calls that find a row locked before a transfer waits for it by itself
+MAX_BATCH = 128  # requests of one call: with more, the worker waits for a long call and then the database for it
+MAX_QUEUED = 4096  # requests; one more is refused
+MAX_LOCKED = 3  # batches that find a transfer's row locked before the transfer waits for it in its own call
 
 
 @dataclass(eq=False, slots=True)
-class Waiting:
-    """A request that waits for its answer; None says that it is to be made by itself."""
+class PendingRequest:
+    """A request that waits for its answer; the answer None means that it needs a call of its own."""
 
     parameters: Mapping[str, str | None]
     strings: bool
@@ -41,33 +41,33 @@ class Waiting:
     locked: int = 0
 
 
-class SharedCalls:
-    """The calls of one route that one worker's requests share."""
+class CallBatches:
+    """The batches of one route in one worker."""
 
     def __init__(self, route: Route, database: Database, metrics: Metrics) -> None:
         self.route = route
         self.database = database
         self.metrics = metrics
-        self.alone = [argument.parameter for argument in route.query]  # what a shared call cannot have
+        self.unbatchable = [argument.parameter for argument in route.query]  # parameters that a batch cannot have
         self.calls = 0
         self.statement = statement(route)
-        self.waiting: deque[Waiting] = deque()
+        self.waiting: deque[PendingRequest] = deque()
         self.caller: asyncio.Task[None] | None = None
 
     async def call(self, parameters: Mapping[str, str | None], strings: bool, trace: Trace) -> Values | None:
-        """Make a call together with others; the row of its answer, or None where it is to be made by itself.
+        """Make a call in a batch; return the row of its answer, or None where the request needs a call of its own.
 
         Raises psycopg.Error, psycopg_pool.PoolTimeout, psycopg_pool.TooManyRequests, ConnectionLost.
         """
-        for name in self.alone:
+        for name in self.unbatchable:
             if parameters[name] is not None:
                 return None
-        if len(self.waiting) >= MAX_WAITING:
-            raise TooManyRequests(f"{MAX_WAITING} requests are waiting")
-        request = Waiting(parameters, strings, trace, asyncio.get_running_loop().create_future())
+        if len(self.waiting) >= MAX_QUEUED:
+            raise TooManyRequests(f"{MAX_QUEUED} requests are waiting")
+        request = PendingRequest(parameters, strings, trace, asyncio.get_running_loop().create_future())
         self.waiting.append(request)
         if self.caller is None:
-            # A task of its own: a client that goes away does not take the others' call along.
+            # A task of its own: a client that disconnects does not cancel the call of the others.
             self.caller = asyncio.create_task(self.make_calls())
         row = await request.answer
         if row is None:
@@ -77,23 +77,23 @@ class SharedCalls:
     async def make_calls(self) -> None:
         try:
             while self.waiting:
-                taken = [self.waiting.popleft() for _ in range(min(len(self.waiting), MAX_TOGETHER))]
-                # Whoever has gone meanwhile asks for nothing any more.
-                if together := [request for request in taken if not request.answer.done()]:
-                    await self.make_call(together)
+                taken = [self.waiting.popleft() for _ in range(min(len(self.waiting), MAX_BATCH))]
+                # Skip requests whose clients have disconnected.
+                if batch := [request for request in taken if not request.answer.done()]:
+                    await self.make_call(batch)
         finally:
             self.caller = None
 
-    async def make_call(self, together: list[Waiting]) -> None:
+    async def make_call(self, batch: list[PendingRequest]) -> None:
         again = []
         self.calls += 1
-        for request in together:
+        for request in batch:
             request.trace.batch = self.calls
-        self.metrics.observe(TOGETHER, self.route.together, number=len(together))
+        self.metrics.observe(BATCH_SIZE, self.route.batch_function, number=len(batch))
         try:
-            traces = [request.trace for request in together]
-            rows = await self.database.call_shared(self.statement, self.arrays(together), self.route.reads, traces)
-            for request, (outcome, *row) in zip(together, rows, strict=True):
+            traces = [request.trace for request in batch]
+            rows = await self.database.call_batch(self.statement, self.arrays(batch), self.route.reads, traces)
+            for request, (outcome, *row) in zip(batch, rows, strict=True):
                 if request.answer.done():
                     continue
                 if outcome == b"locked" and request.locked < MAX_LOCKED:
@@ -102,37 +102,37 @@ class SharedCalls:
                 else:
                     request.answer.set_result(row if outcome == b"done" else None)
         except Exception as error:
-            # Each who waits hears of it, and says what it means.
-            alone = self.is_worth_another_call(error)
-            for request in together:
+            # Each request gets the error, and turns it into its own answer.
+            singly = self.is_retried_singly(error)
+            for request in batch:
                 if not request.answer.done():
-                    request.answer.set_result(None) if alone else request.answer.set_exception(error)
+                    request.answer.set_result(None) if singly else request.answer.set_exception(error)
             return
         self.waiting.extendleft(reversed(again))
 
-    def is_worth_another_call(self, error: Exception) -> bool:
-        """Whether each of the requests is to be made by itself after a shared call that failed and did nothing.
+    def is_retried_singly(self, error: Exception) -> bool:
+        """Return whether each request gets a call of its own after its batch failed and did nothing.
 
-        A call of its own tells whose fault it was that nobody expected, and tries again after a deadlock or a
-        serialization failure, and, for one that reads, after a lost connection.
+        Then an unexpected error reaches only the request that caused it, and there is a second attempt after a deadlock
+        or a serialization failure and, for a read, after a lost connection.
         """
         if isinstance(error, ConnectionLost):
             return self.route.reads
         if isinstance(error, TRANSIENT):
             return True
-        return isinstance(error, psycopg.Error) and error.sqlstate is not None and known(error.sqlstate) is None
+        return isinstance(error, psycopg.Error) and error.sqlstate is not None and code_of(error.sqlstate) is None
 
-    def arrays(self, together: list[Waiting]) -> dict[str, str | None]:
-        """The parameters of the requests by columns, as PostgreSQL's array literals; a column of nulls is null."""
+    def arrays(self, batch: list[PendingRequest]) -> dict[str, str | None]:
+        """Return the parameters of the requests by columns, as array literals; a column of nulls is null."""
         columns = {
-            argument.parameter: array([request.parameters[argument.parameter] for request in together])
-            for argument in self.route.shared
+            argument.parameter: array([request.parameters[argument.parameter] for request in batch])
+            for argument in self.route.batch_arguments
         }
-        return columns | {"strings": array(["1" if request.strings else None for request in together])}
+        return columns | {"strings": array(["1" if request.strings else None for request in batch])}
 
 
 def array(values: Sequence[str | None]) -> str | None:
-    """The literal of an array; null where it would hold nulls alone."""
+    """Return the literal of an array; None if all values are null."""
     if values.count(None) == len(values):
         return None
     return f"{{{','.join(['null' if value is None else quoted(value) for value in values])}}}"
@@ -146,10 +146,11 @@ def quoted(value: str) -> str:
 
 
 def statement(route: Route) -> str:
-    """The SQL of a shared call: a row for each request, its outcome and then the values that a call of its own has."""
-    function = route.together
+    """Return the SQL of a batch: a row for each request, with its outcome and then the values of a call of its own."""
+    function = route.batch_function
     arguments = [
-        f"{argument.parameter}s => %({argument.parameter})s::{sql_type(argument.kind)}[]" for argument in route.shared
+        f"{argument.parameter}s => %({argument.parameter})s::{sql_type(argument.kind)}[]"
+        for argument in route.batch_arguments
     ]
     assert route.answer is not None
     assert function is not None

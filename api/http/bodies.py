@@ -18,8 +18,8 @@ from sanic import Request
 from sanic.http import Http
 
 from api.http.protocol import Connection
-from api.http.request import WatchedRequest
-from api.http.values import DECODER, MAX_LINES, Lines, Members
+from api.http.request import LoggedRequest
+from api.http.values import DECODER, MAX_LINES, Members, TransferLines
 from api.problems import Problem
 from api.routes import MIB, Route
 
@@ -58,7 +58,7 @@ class Turns:
         self.weighty = asyncio.Semaphore(WEIGHTY_CALLS)
         self.heaviest = asyncio.Semaphore(1)
 
-    async def take(self, request: WatchedRequest, size: int) -> None:
+    async def take(self, request: LoggedRequest, size: int) -> None:
         """Wait for the turn of a body of `size` bytes; `give_back` ends it. Raises Problem `busy`."""
         needed = [*([self.heaviest] if size > MIB else []), self.weighty]
         try:
@@ -69,7 +69,7 @@ class Turns:
         except TimeoutError:
             raise Problem("busy", "the server is busy with other large requests; nothing was done") from None
 
-    def give_back(self, request: WatchedRequest) -> None:
+    def give_back(self, request: LoggedRequest) -> None:
         if self.heaviest in request.turns:
             give_memory_back()
         for semaphore in request.turns:
@@ -87,11 +87,11 @@ async def drop_body(request: Request) -> None:
     """Read a body of at most 1 MiB that nobody needs. Raises Problem `body_too_large`."""
     stream = cast("Http", request.stream)
     while stream.request_body:
-        refuse_many_bytes(stream, MIB)
+        limit_bytes(stream, MIB)
         await stream.read()
 
 
-def refuse_many_bytes(stream: Http, most: int) -> None:
+def limit_bytes(stream: Http, most: int) -> None:
     """Raises Problem `body_too_large`, for as many as the head said, or the chunks that came."""
     if (stream.request_bytes or 0) > most:
         raise Problem("body_too_large", f"a body may have {most} bytes")
@@ -104,7 +104,7 @@ async def read_body(route: Route, stream: Http) -> bytes | bytearray:
     body: bytes | bytearray = b""
     counted = marks = 0
     while stream.request_body:
-        refuse_many_bytes(stream, route.body_limit)
+        limit_bytes(stream, route.body_limit)
         if chunk := await stream.read():
             if not body:
                 body = chunk
@@ -116,7 +116,7 @@ async def read_body(route: Route, stream: Http) -> bytes | bytearray:
             if len(body) > most:
                 marks += number_of_marks(body[counted:])
                 counted = len(body)
-                refuse_many_values(marks, most)
+                limit_values(marks, most)
     return body
 
 
@@ -124,14 +124,14 @@ def number_of_marks(text: bytes | bytearray) -> int:
     return len(text.translate(None, OTHERS))
 
 
-def refuse_many_values(marks: int, most: int) -> None:
+def limit_values(marks: int, most: int) -> None:
     """Raises Problem `body_too_large`."""
     if marks > most:
         raise Problem("body_too_large", f"a body may have {most} values, names and back-slashes")
 
 
-async def decode(route: Route, request: WatchedRequest, turns: Turns, body: bytes | bytearray) -> object:
-    """The JSON value of a body; the lines of a list are spelled by then, as Lines.
+async def decode(route: Route, request: LoggedRequest, turns: Turns, body: bytes | bytearray) -> object:
+    """The JSON value of a body; the lines of a list are spelled by then, as TransferLines.
 
     Raises Problem `invalid_json`, `body_too_large`, `busy`.
     """
@@ -160,12 +160,12 @@ async def decode_value(route: Route, body: bytes | bytearray) -> object:
     start = beginning(route.lines).match(text) if route.lines else None
     if route.lines is None or start is None:
         # A list that does not come first stands beside a member that no such body has.
-        refuse_many_values(number_of_marks(body) if route.lines else 0, MAX_MARKS)
+        limit_values(number_of_marks(body) if route.lines else 0, MAX_MARKS)
         return DECODER.decode(text)
     lines, end = await decode_lines(text, start.end())
     if end is None:
         return Members({route.lines: lines})
-    refuse_many_values(number_of_marks(text[end:].encode()), MAX_MARKS)
+    limit_values(number_of_marks(text[end:].encode()), MAX_MARKS)
     before = f'{{"{route.lines}":0'
     try:
         value = DECODER.decode(before + text[end:])
@@ -181,12 +181,12 @@ def beginning(name: str) -> re.Pattern[str]:
     return re.compile(rf'{WHITE_SPACE}{{{WHITE_SPACE}"{name}"{WHITE_SPACE}:{WHITE_SPACE}\[{WHITE_SPACE}')
 
 
-async def decode_lines(text: str, at: int) -> tuple[Lines, int | None]:
+async def decode_lines(text: str, at: int) -> tuple[TransferLines, int | None]:
     """The lines of a list whose first line, or end, is at a place of a text; and where the list ends.
 
     Of a list that is too long the rest is not decoded: its end is None. Raises JSONDecodeError, RecursionError.
     """
-    lines = Lines()
+    lines = TransferLines()
     if text.startswith("]", at):
         return lines, at + 1
     until = perf_counter() + SLICE
@@ -200,7 +200,7 @@ async def decode_lines(text: str, at: int) -> tuple[Lines, int | None]:
     return lines, None
 
 
-def decode_some(text: str, at: int, lines: Lines) -> tuple[int, bool]:
+def decode_some(text: str, at: int, lines: TransferLines) -> tuple[int, bool]:
     """Decode some lines more; where the next one begins or the list ends, and whether it does.
 
     Raises JSONDecodeError, RecursionError, Problem `body_too_large`.

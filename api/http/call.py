@@ -1,6 +1,6 @@
-"""From a route's arguments to one function call to JSON, for every route in the same way.
+"""Make the SQL of a route's function call, and the response from its row, in the same way for every route.
 
-PostgreSQL writes the JSON and its bytes pass through: no amount becomes a Python number on its way out.
+PostgreSQL writes the JSON and its bytes pass through: no amount becomes a Python number.
 """
 
 import json
@@ -16,20 +16,20 @@ from api.routes import AMOUNTS, Argument, Route, Shape
 
 
 def statement(route: Route, amounts_as_strings: bool) -> str:
-    """The SQL of a route's call, with a parameter for each argument by its name in the function.
+    """Return the SQL of a route's call, with a parameter for each argument by its name in the function.
 
-    It returns one row. For a list: the body of the answer but for its end, and the last id of a page that has a
-    successor (of the feed, the last cursor). Else: the JSON, then the id of what was created, the entry that was
-    written, and whether an earlier request did it, where the route tells them.
+    It returns one row. For a list: the body of the answer without its end, and the last id of a page that has a
+    successor (of the feed, the last cursor). Otherwise: the JSON, and then, where the route has them, the id of what
+    was created, the entry that was written, and whether an earlier request did it.
     """
     arguments = [f"{argument.parameter} => {placeholder(argument, route)}" for argument in route.arguments]
     call = f"ledger.{route.function}({', '.join(arguments)})"
     answer = json_of(route.answer, route.function, amounts_as_strings) if route.answer else "null"
     if not route.many:
-        told = (("id", route.location), (route.entry, route.entry), ("replayed", route.keyed))
-        extra = [f"{route.function}.{column}" if tells else "null" for column, tells in told]
+        optional = (("id", route.location), (route.entry, route.entry), ("replayed", route.takes_idempotency_key))
+        extra = [f"{route.function}.{column}" if present else "null" for column, present in optional]
         return f"select {', '.join([answer, *extra])} from {call}"
-    # One row more than the page holds is asked for, to know whether there is one; the feed always goes on.
+    # The call asks for one row more than the page has, to know whether there is a next page; the feed always has one.
     place = "cursor" if route.feed else "id"
     goes_on = "true" if route.feed else "count(*) > %(max_rows)s::integer"
     return f"""
@@ -57,7 +57,7 @@ def placeholder(argument: Argument, route: Route) -> str:
 
 
 def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
-    """The SQL expression that renders a row as JSON with exactly these members, in this order."""
+    """Return the SQL expression that renders a row as JSON with exactly these members, in this order."""
     columns = []
     for member in shape:
         value = f"{row}.{member.column}"
@@ -73,7 +73,7 @@ def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
 
 
 def prefers_strings(request: Request) -> bool:
-    """Whether the client prefers amounts as strings (RFC 7240)."""
+    """Return whether the client prefers amounts as strings (RFC 7240)."""
     given = request.headers.getall("prefer", ())
     return bool(given) and prefers(given, "amounts", "string")
 
@@ -107,7 +107,7 @@ def render(
 def next_page(
     route: Route, request: Request, parameters: Mapping[str, str | None], identifier: bytes | None
 ) -> dict[str, str]:
-    """The query of the page that follows: the same one, from the last row on."""
+    """Return the query of the next page: the same one, from the last row on."""
     query = {name: values[0] for name, values in request.get_args(keep_blank_values=True).items()}
     if identifier is not None:
         query["before" if parameters.get("newest_first") == "true" else "after"] = identifier.decode()

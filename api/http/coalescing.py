@@ -1,6 +1,6 @@
-"""Questions to the database that many requests ask at the same time, and that one call answers for all of them.
+"""Coalesce questions to the database that many requests ask at the same time.
 
-One call is under way at a time. Questions queue during this time, equal ones as one, and the next call takes them in
+One call is in flight at a time. Questions queue during this time, equal ones as one, and the next call takes them in
 the order in which they came. A call takes only questions that were asked before it began, so no request gets an answer
 that is older than the request.
 """
@@ -14,14 +14,14 @@ import psycopg
 
 from api.postgres.connection import ConnectionLost
 
-SLICE = 32  # requests that go on in one turn of the event loop, so that others are served in between
+SLICE = 32  # requests that continue in one turn of the event loop, so that others are served in between
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class SharedAnswers(Generic[K, V]):
-    """The answers to one kind of question, which `call` gives for up to `most` questions at once, in their order."""
+class Coalescer(Generic[K, V]):
+    """Asks one kind of question; `call` answers up to `most` questions at once, in their order."""
 
     def __init__(self, call: Callable[[list[K]], Awaitable[list[V]]], most: int) -> None:
         self.call = call
@@ -30,11 +30,11 @@ class SharedAnswers(Generic[K, V]):
         self.caller: asyncio.Task[None] | None = None
 
     async def ask(self, question: K) -> V:
-        """The answer to a question. Raises what the call raises."""
+        """Return the answer to a question. Raises what the call raises."""
         answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self.queued.setdefault(question, []).append(answer)
         if self.caller is None:
-            # A task of its own: a client that goes away does not cancel the call of the others.
+            # A task of its own: a client that disconnects does not cancel the call of the others.
             self.caller = asyncio.create_task(self.make_calls())
         return await answer
 
@@ -42,7 +42,7 @@ class SharedAnswers(Generic[K, V]):
         try:
             while self.queued:
                 taken = [(question, self.queued.pop(question)) for question in [*islice(self.queued, self.most)]]
-                # Questions whose clients have all gone are not asked.
+                # Skip questions whose clients have all disconnected.
                 if asked := [each for each in taken if not all(answer.done() for answer in each[1])]:
                     await self.make_call(asked)
         finally:
@@ -53,18 +53,18 @@ class SharedAnswers(Generic[K, V]):
             answers = await self.call([question for question, _ in asked])
         except Exception as error:
             failed = [answer for _, each in asked for answer in each]
-            if cannot_be_asked(error):
-                # Whoever waits would wait for the same failure, call after call.
+            if is_connection_error(error):
+                # The next calls would fail in the same way, one after the other.
                 failed += [answer for each in self.queued.values() for answer in each]
                 self.queued.clear()
-            await give(failed, error)
+            await resolve(failed, error)
             return
         for (_, each), value in zip(asked, answers, strict=True):
-            await give(each, value)
+            await resolve(each, value)
 
 
-async def give(waiting: Iterable[asyncio.Future[V]], answer: V | Exception, at_once: int = SLICE) -> None:
-    """Give an answer or an error to all who still wait for it, to so many in one turn of the event loop."""
+async def resolve(waiting: Iterable[asyncio.Future[V]], answer: V | Exception, at_once: int = SLICE) -> None:
+    """Resolve the futures that still wait, with an answer or an error; `at_once` of them in one turn of the loop."""
     for number, future in enumerate(waiting, 1):
         if future.done():
             continue
@@ -76,8 +76,8 @@ async def give(waiting: Iterable[asyncio.Future[V]], answer: V | Exception, at_o
             await asyncio.sleep(0)
 
 
-def cannot_be_asked(error: Exception) -> bool:
-    """Whether a call failed because of the database or the way there, and not because of what was asked."""
+def is_connection_error(error: Exception) -> bool:
+    """Return whether a call failed because of the database or the connection, and not because of its questions."""
     return isinstance(error, ConnectionLost) or (
         isinstance(error, psycopg.OperationalError) and error.sqlstate is None  # no server answered
     )

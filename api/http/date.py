@@ -1,4 +1,4 @@
-"""The time as HTTP writes it (RFC 9110, 5.6.7), made once a second."""
+"""Format the time for HTTP (RFC 9110, 5.6.7), once a second."""
 
 from email.utils import formatdate
 from time import time

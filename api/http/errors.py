@@ -6,10 +6,10 @@ from sanic import Request
 from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, SanicException
 
 from api.postgres.connection import ConnectionLost
-from api.problems import PROBLEMS, Problem, known
+from api.problems import PROBLEMS, Problem, code_of
 from api.routes import Route
 
-# What Sanic refuses by itself, by its status.
+# The codes of Sanic's own refusals, by their status.
 FRAMEWORK = {
     400: "bad_request",
     408: "request_timeout",
@@ -20,9 +20,9 @@ FRAMEWORK = {
 
 
 def from_database(error: Exception, route: Route, only_group: int | None = None) -> Problem | None:
-    """What a failed call means to the client; None for what it must not be told.
+    """Return the problem of a failed call; None for an error that a client must not see.
 
-    `only_group` is the group that the client's API key is for, where it is for one.
+    `only_group` is the group of the client's API key, if the key is for one group.
     """
     if isinstance(error, ConnectionLost):
         if route.reads:
@@ -44,16 +44,16 @@ def from_database(error: Exception, route: Route, only_group: int | None = None)
         if isinstance(error, psycopg.OperationalError):
             return Problem("unavailable", "the database cannot be reached; nothing was done")
         return None
-    code = known(state)
+    code = code_of(state)
     if code is None:
         return None
     if not state.startswith("LG"):
-        # The server's own words may quote rows.
+        # The server's message may quote rows.
         return Problem(code, f"{PROBLEMS[code][1].lower()}; nothing was done", sqlstate=state)
     errors = fields(error.diag, route)
     detail = error.diag.message_primary or ""
     if code == "invalid_value" and errors:
-        # SQL names its parameter, HTTP the member of the body.
+        # DETAIL has the parameter's name; a client knows the member of the body.
         detail = next(f"{name} {messages[0]}" for name, messages in errors.items())
     if code == "already_taken" and "name" in errors and only_group is not None:
         # Which group has the name is for clients that may read it.
@@ -62,7 +62,7 @@ def from_database(error: Exception, route: Route, only_group: int | None = None)
 
 
 def fields(diag: psycopg.errors.Diagnostic, route: Route) -> dict[str, list[str]]:
-    """The fields that DETAIL blames, one `parameter: message` a line, by their names in the request.
+    """Return the fields that DETAIL lists, one `parameter: message` a line, by their names in the request.
 
     A part of a parameter, as transfers[0].amount, is named after it.
     """
@@ -77,7 +77,7 @@ def fields(diag: psycopg.errors.Diagnostic, route: Route) -> dict[str, list[str]
 
 
 def from_framework(error: Exception, request: Request) -> Problem | None:
-    """What Sanic refused by itself; None for any other exception."""
+    """Return the problem of one of Sanic's own refusals; None for any other exception."""
     if isinstance(error, NotFound):
         return Problem("not_found", f"{request.path} does not exist")
     if isinstance(error, MethodNotAllowed):

@@ -1,7 +1,7 @@
-"""Requests and answers as RFC 9112 frames them.
+"""Frame requests and answers as in RFC 9112.
 
-Sanic's own parser accepts much that a proxy may read differently, which lets a client smuggle a request past the proxy.
-Here a request that does not have exactly the RFC's form is refused with 400, and its connection is closed.
+Sanic's own parser accepts requests that a proxy may read differently, so a client could smuggle a request past the
+proxy. Here a request that does not have exactly the RFC's form is refused with 400, and its connection is closed.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Which web pages may use the service: from a browser, every page can send requests to every host that it reaches.
+"""Restrict which web pages may use the service: in a browser, any page can send requests to any host.
 
 While no API key is required, a request acts by being sent. So a page of another origin is refused then, and a request
 whose Host names somebody else, which is how a page whose name was moved to this machine asks (DNS rebinding). Once keys

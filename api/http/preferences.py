@@ -1,4 +1,4 @@
-"""What a client prefers, as RFC 7240 has it in Prefer."""
+"""Parse the Prefer header (RFC 7240)."""
 
 import re
 from collections.abc import Iterable, Iterator

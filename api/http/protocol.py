@@ -1,9 +1,8 @@
-"""A client's connection: Sanic's, with limits that a client cannot stretch by being slow, large or many.
+"""Limit what a client's connection may take of a worker: time, memory, and the number of connections.
 
-Sanic counts from the last byte that came: a client that sends one now and then is never too late, and one that does not
-read an answer is waited for. Here a request's time runs from its first byte until it is whole, and an answer's from
-when its client falls behind until it is read. The bytes of requests that are not whole, and of answers that are not
-read, are bounded for all connections of a worker together.
+Sanic's time-outs start again at each byte, and it waits for clients that do not read an answer. Here a request's time
+runs from its first byte to its last, and an answer's from when its client falls behind until it is read. The bytes of
+incomplete requests and of unread answers are bounded for all connections of a worker together.
 """
 
 import resource
@@ -48,7 +47,7 @@ class Connection(HttpProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.app.ctx.max_connections:
-            transport.write(crowded())
+            transport.write(too_many_connections())
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -139,14 +138,14 @@ UNFINISHED = Budget(MAX_UNFINISHED, Connection.unfinished)
 UNREAD = Budget(MAX_UNREAD, Connection.unread_answers)
 
 
-def most_connections() -> int:
-    """How many connections a worker may have: what it can open, MAX_CONNECTIONS at most."""
+def connection_limit() -> int:
+    """Return how many connections a worker may have: as many as it can open, at most MAX_CONNECTIONS."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else max(min(MAX_CONNECTIONS, files - OTHER_FILES), 1)
 
 
-def crowded() -> bytes:
-    """The answer to a client whose connection is one too many."""
+def too_many_connections() -> bytes:
+    """Return the response to a client whose connection exceeds the limit."""
     problem = Problem("busy", "the server has too many connections; nothing was done")
     headers = {
         "content-type": "application/problem+json",

@@ -1,4 +1,4 @@
-"""What is noted of every request: its id, and once it is answered a line of the log and its place in the counts."""
+"""Identify each request, and log and count it once it is answered."""
 
 import asyncio
 import re
@@ -26,28 +26,28 @@ from api.telemetry.metrics import METHODS, OTHER, REFUSED, Metrics
 
 REQUEST_ID = re.compile("[A-Za-z0-9._-]{1,64}")
 
-# Ids of our own: no two processes have the same beginning.
-BEGINNING = token_hex(8)
-NUMBERS = count(1)
+# Ids for requests without one: each process has another prefix.
+ID_PREFIX = token_hex(8)
+ID_NUMBERS = count(1)
 
 
 @dataclass
-class Watch:
-    """Where a worker notes its requests. `connections` are those of clients, once one has asked something."""
+class Telemetry:
+    """A worker's metrics and log. `connections` are those of its clients, once there was a request."""
 
     metrics: Metrics
     log: Log
     connections: Collection[HttpProtocol] = ()
 
 
-class WatchedRequest(Request, Trace):
-    """A request that is noted when it is answered. What is done for each is paid by each: a few microseconds."""
+class LoggedRequest(Request, Trace):
+    """A request that is logged and counted when it is answered, within a few microseconds."""
 
-    problem: Problem | None = None  # what it was refused with
-    principal: str | None = None  # the id and name of the API key that it came with
-    only_group: int | None = None  # the group that the API key is for, where it is for one
-    noted = False
-    turns: Sequence[asyncio.Semaphore] = ()  # what it holds while its large body is decoded and called for
+    problem: Problem | None = None  # why it was refused
+    principal: str | None = None  # the id and name of its API key
+    only_group: int | None = None  # the group of its API key, if the key is for one group
+    recorded = False
+    turns: Sequence[asyncio.Semaphore] = ()  # held while its large body is decoded and its call is made
 
     def __init__(
         self,
@@ -61,36 +61,36 @@ class WatchedRequest(Request, Trace):
         stream_id: int = 0,
     ) -> None:
         if not head:
-            # Sanic's stand-in for one that it could not read. A URL that is none would fail once more, unanswered.
+            # Sanic's placeholder for a request that it could not parse. An invalid URL would raise again, unanswered.
             url_bytes = b"*"
         super().__init__(url_bytes, headers, version, method, transport, app, head, stream_id)
 
     @property
     def id(self) -> str:
-        """The client's X-Request-ID, or one of ours where that is missing or could do harm."""
+        """The client's X-Request-ID, or a generated one where that is missing or malformed."""
         if self._id is None:
             given = self.headers.getone("x-request-id", None)
-            self._id = given if given and REQUEST_ID.fullmatch(given) else f"{BEGINNING}-{next(NUMBERS)}"
+            self._id = given if given and REQUEST_ID.fullmatch(given) else f"{ID_PREFIX}-{next(ID_NUMBERS)}"
         return cast(str, self._id)
 
     async def respond(self, response: Any = None, **_: Any) -> Any:
-        """What Sanic does with every answer before it is sent, but for middleware, of which we have none."""
+        """Do what Sanic does with each response before it is sent, without middleware, and record the request."""
         if not isinstance(response, Response):  # Sanic's own, for an error that the error handler itself raised
             response = Response(response.body or b"", response.status, content_type=response.content_type)
         response.pairs += (("X-Request-ID", self.id), ("Date", CLOCK.now()))
         origins = self.app.ctx.origins
         if origins.allowed:
             origins.add_headers(self, response.pairs)
-        if not self.noted:  # one that could not be sent is followed by another
-            self.noted = True
-            self.note(response.status)
+        if not self.recorded:  # a response that could not be sent is followed by another
+            self.recorded = True
+            self.record(response.status)
         cast("Http", self.stream).respond(response)
         self.responded = True
         return response
 
-    def note(self, status: int) -> None:
-        watch: Watch = self.app.ctx.watch
-        began = cast("Http", self.stream).perft0  # None where there was no whole head
+    def record(self, status: int) -> None:
+        telemetry: Telemetry = self.app.ctx.telemetry
+        began = cast("Http", self.stream).perft0  # None without a complete head
         seconds = perf_counter() - began if began else 0.0
         route = self.route
         path: str = route.ctx.path if route is not None else self.template()
@@ -98,17 +98,17 @@ class WatchedRequest(Request, Trace):
         code = sqlstate = None
         if self.problem is not None:
             code, sqlstate = self.problem.code, self.problem.sqlstate
-            watch.metrics.add(REFUSED, code)
-        watch.metrics.answered(path, method, status, seconds)
-        if watch.log.requests is not None:
+            telemetry.metrics.add(REFUSED, code)
+        telemetry.metrics.answered(path, method, status, seconds)
+        if telemetry.log.requests is not None:
             kind = (path, method, status, code, sqlstate)
-            watch.log.request((time(), self.id, self.backend, self.batch, self.principal, kind, seconds))
-        if not watch.connections:
-            # Not those of the transport's protocol: a client that has gone has none.
-            watch.connections = cast("Http", self.stream).protocol.connections
+            telemetry.log.request((time(), self.id, self.backend, self.batch, self.principal, kind, seconds))
+        if not telemetry.connections:
+            # Not those of the transport's protocol: a client that has disconnected has none.
+            telemetry.connections = cast("Http", self.stream).protocol.connections
 
     def template(self) -> str:
-        """The path of the route, when the method is none of its own; never the client's words."""
+        """Return the path of the route for a method that it does not have; never the path that the client sent."""
         try:
             route, _, _ = self.app.router.get(self.path, "OPTIONS", None)
         except SanicException:
@@ -117,7 +117,7 @@ class WatchedRequest(Request, Trace):
 
 
 def is_local(request: Request) -> bool:
-    """Whether whoever asks is on this machine."""
+    """Return whether the client is on this machine."""
     try:
         address = ip_address(request.ip)
     except ValueError:

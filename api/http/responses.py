@@ -1,4 +1,4 @@
-"""The responses of the service: large ones are sent in slices, and no byte of their body is copied for each client."""
+"""Send responses: large ones in slices, without a copy of the body for each client."""
 
 from collections.abc import Coroutine, Iterable, Iterator
 from functools import cache
@@ -93,7 +93,7 @@ class Response(HTTPResponse):
             if self.tail:
                 await super().send(cast("Any", self.tail), True)
         except RequestCancelled:
-            cast("Any", self.stream).response_func = None  # the client has gone: what follows goes nowhere
+            cast("Any", self.stream).response_func = None  # the client has disconnected: nothing more is sent
             raise
         connection.answered()
 

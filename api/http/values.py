@@ -1,6 +1,6 @@
-"""The values of a request: how each kind may be spelled, in JSON or in a query, and how PostgreSQL is told it.
+"""Read the values of a request: how each kind may be spelled, in JSON or in a query, and its text for PostgreSQL.
 
-They stay text on their way: no amount becomes a Python number, and no number loses a digit.
+Values stay text: no amount becomes a Python number, and no number loses a digit.
 """
 
 import json
@@ -39,7 +39,7 @@ LEAP_SECOND = "60"
 
 MISSING = object()
 
-# What is wrong with a value, by the part of it that is to blame ("" is the whole), and how PostgreSQL is to be told it.
+# The errors of a value, by the part that each concerns ("" is the whole value), and its text for PostgreSQL.
 Reading = tuple[dict[str, str], str | None]
 
 
@@ -70,33 +70,33 @@ DECODER = json.JSONDecoder(
 )
 
 
-class Unspeakable(ValueError):
-    """What is wrong with a JSON value that PostgreSQL cannot hold, and with which part of it."""
+class UnstorableValue(ValueError):
+    """A JSON value that PostgreSQL cannot store: the reason, and the part of the value that it concerns."""
 
     def __init__(self, fault: str, part: str = "") -> None:
         super().__init__(fault)
         self.part = part
 
 
-def spell(value: object) -> str:
-    """The JSON text of a decoded value, its numbers to the digit. Raises Unspeakable."""
+def to_json(value: object) -> str:
+    """Return the JSON text of a decoded value, its numbers to the digit. Raises UnstorableValue."""
     text: list[str] = []
     zeros = 0
 
     def add(value: object, depth: int = 0) -> None:
         nonlocal zeros
         if depth > MAX_DEPTH:
-            raise Unspeakable("is nested too deeply")
+            raise UnstorableValue("is nested too deeply")
         if isinstance(value, Number):
             zeros += number_of_zeros(value)
             text.append(value)
         elif isinstance(value, str):
             if "\0" in value or SURROGATES.search(value):
-                raise Unspeakable("must not contain a NUL or half of a surrogate pair")
+                raise UnstorableValue("must not contain a NUL or half of a surrogate pair")
             text.append(json.dumps(value, ensure_ascii=False))
         elif isinstance(value, Members):
             if value.repeated:
-                raise Unspeakable(f"must give {printable(min(value.repeated))} once")
+                raise UnstorableValue(f"must give {printable(min(value.repeated))} once")
             mark = "{"
             for name, inner in value.items():
                 text.append(mark)
@@ -118,15 +118,15 @@ def spell(value: object) -> str:
     add(value)
     spelled = "".join(text)
     if len(spelled) + zeros > MAX_METADATA:
-        raise Unspeakable("must have at most 4096 bytes")
+        raise UnstorableValue("must have at most 4096 bytes")
     return spelled
 
 
 def number_of_zeros(number: Number) -> int:
-    """The most digits that PostgreSQL adds when it writes a number out: 1e3 has three. Raises Unspeakable."""
+    """The most digits that PostgreSQL adds when it writes a number out: 1e3 has three. Raises UnstorableValue."""
     exponent = EXPONENT.search(number)
     if len(number) > MAX_NUMBER or (exponent and (len(exponent[1]) > 4 or int(exponent[1] or 0) > MAX_NUMBER)):
-        raise Unspeakable(f"must not have a number of more than {MAX_NUMBER} digits")
+        raise UnstorableValue(f"must not have a number of more than {MAX_NUMBER} digits")
     return int(exponent[1] or 0) if exponent else 0
 
 
@@ -139,19 +139,19 @@ def invalid_id(value: object) -> str | None:
     return None if in_bigint(digits) else "must be below 2^63"
 
 
-def after_fault(value: object) -> str | None:
+def after_error(value: object) -> str | None:
     digits = digits_of(value)
     return "must be an id" if digits is None or not in_bigint(digits) else None
 
 
-def limit_fault(value: object) -> str | None:
+def limit_error(value: object) -> str | None:
     digits = digits_of(value)
     if digits is None or len(digits) > 4 or not 1 <= int(digits or "0") <= MAX_LIMIT:
         return f"must be an integer from 1 to {MAX_LIMIT}"
     return None
 
 
-def wait_fault(value: object) -> str | None:
+def wait_error(value: object) -> str | None:
     digits = digits_of(value)
     if digits is None or len(digits) > 2 or int(digits or "0") > MAX_WAIT:
         return f"must be an integer from 0 to {MAX_WAIT}"
@@ -185,7 +185,7 @@ def digits_of_hex(quantity: str) -> str:
     return "9" * (MAX_AMOUNT_DIGITS + 1) if len(digits) > MAX_HEX_DIGITS else significant(str(int(digits or "0", 16)))
 
 
-def text_fault(value: object) -> str | None:
+def text_error(value: object) -> str | None:
     if value is MISSING or value is None:
         return "must be given"
     if not isinstance(value, str) or isinstance(value, Number):
@@ -205,14 +205,14 @@ def right(spelled: str) -> Reading:
     return {}, spelled
 
 
-def as_it_is(fault: Callable[[object], str | None]) -> Callable[[object], Reading]:
-    """Read a value whose spelling is good for PostgreSQL, too."""
+def verbatim(fault: Callable[[object], str | None]) -> Callable[[object], Reading]:
+    """Return a reader of values that PostgreSQL takes as they are spelled."""
 
-    def read_as_it_is(value: object) -> Reading:
+    def read_verbatim(value: object) -> Reading:
         found = fault(value)
         return wrong(found) if found else right(str(value))
 
-    return read_as_it_is
+    return read_verbatim
 
 
 def read_time(value: object) -> Reading:
@@ -252,8 +252,8 @@ def read_object(value: object) -> Reading:
     if not isinstance(value, Members):
         return wrong("must be a JSON object")
     try:
-        return right(spell(value))
-    except Unspeakable as fault:
+        return right(to_json(value))
+    except UnstorableValue as fault:
         return wrong(str(fault))
 
 
@@ -265,20 +265,20 @@ def read_json(value: object) -> Reading:
 
 
 @dataclass
-class Lines:
-    """The lines of a multi-party transfer as JSON texts, and what is wrong with those that have none, by line."""
+class TransferLines:
+    """The lines of a multi-party transfer as JSON texts, and the errors of those that have none, by line."""
 
     texts: list[str] = field(default_factory=list)
-    faults: dict[str, str] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.texts) + len(self.faults)
+        return len(self.texts) + len(self.errors)
 
     def add(self, line: object) -> None:
         try:
-            self.texts.append(spell_line(line))
-        except Unspeakable as fault:
-            self.faults[f"[{len(self)}]{fault.part}"] = str(fault)
+            self.texts.append(line_to_json(line))
+        except UnstorableValue as fault:
+            self.errors[f"[{len(self)}]{fault.part}"] = str(fault)
 
 
 def read_lines(value: object) -> Reading:
@@ -287,61 +287,61 @@ def read_lines(value: object) -> Reading:
         return wrong("must be given")
     if isinstance(value, list):
         lines = value[: MAX_LINES + 1]
-        value = Lines()
+        value = TransferLines()
         for line in lines:
             value.add(line)
-    if not isinstance(value, Lines):
+    if not isinstance(value, TransferLines):
         return wrong("must be a list")
     if len(value) > MAX_LINES:
         return wrong(f"must have 1 to {MAX_LINES} lines")
-    return value.faults, None if value.faults else f"[{','.join(value.texts)}]"
+    return value.errors, None if value.errors else f"[{','.join(value.texts)}]"
 
 
 MOVEMENT = frozenset({"from", "to", "amount"})
 
 
-def spell_line(line: object) -> str:
-    """The JSON text of a line, in which SQL finds what is wrong with it. Raises Unspeakable."""
+def line_to_json(line: object) -> str:
+    """The JSON text of a line, in which SQL finds what is wrong with it. Raises UnstorableValue."""
     if not isinstance(line, Members):
         return "null"
     if line.repeated:
-        raise Unspeakable("must be given once", f".{printable(min(line.repeated))}")
-    return f"{{{','.join([spell_member(name, value) for name, value in line.items()])}}}"
+        raise UnstorableValue("must be given once", f".{printable(min(line.repeated))}")
+    return f"{{{','.join([member_to_json(name, value) for name, value in line.items()])}}}"
 
 
-def spell_member(name: str, value: object) -> str:
+def member_to_json(name: str, value: object) -> str:
     if name in MOVEMENT:
         # A string keeps the spelling: jsonb would make 100 of 1e2.
         if value.__class__ is Number and len(value) < MAX_NUMBER:
             return f'"{name}":"{value}"'
-        return f'"{name}":{spell_scalar(name, value)}'
+        return f'"{name}":{scalar_to_json(name, value)}'
     if name != "metadata":
-        return f"{spell(name)}:null"  # its value does not matter
+        return f"{to_json(name)}:null"  # its value does not matter
     try:
-        return f'"metadata":{spell(value)}'
-    except Unspeakable as fault:
-        raise Unspeakable(str(fault), ".metadata") from None
+        return f'"metadata":{to_json(value)}'
+    except UnstorableValue as fault:
+        raise UnstorableValue(str(fault), ".metadata") from None
 
 
-def spell_scalar(name: str, value: object) -> str:
+def scalar_to_json(name: str, value: object) -> str:
     """An id or an amount as a JSON string; an empty one for what is neither."""
     if value is None:
         return "null"
     if name == "amount" and isinstance(value, str) and HEX_QUANTITY.fullmatch(value):
         return f'"{digits_of_hex(value)}"'
     if isinstance(value, str) and len(value) < MAX_NUMBER:
-        return spell(str(value))
+        return to_json(str(value))
     return f'"{digits_of(value) or ""}"'
 
 
 # How a value of each kind is read, and its type in PostgreSQL.
 KINDS: dict[Kind, tuple[Callable[[object], Reading], str]] = {
     "id": (read_id, "bigint"),
-    "after": (as_it_is(after_fault), "bigint"),
-    "limit": (as_it_is(limit_fault), "integer"),
+    "after": (verbatim(after_error), "bigint"),
+    "limit": (verbatim(limit_error), "integer"),
     "amount": (read_amount, "numeric"),
-    "text": (as_it_is(text_fault), "text"),
-    "key": (as_it_is(text_fault), "text"),
+    "text": (verbatim(text_error), "text"),
+    "idempotency_key": (verbatim(text_error), "text"),
     "time": (read_time, "timestamptz"),
     "boolean": (read_boolean, "boolean"),
     "order": (read_order, "boolean"),

@@ -15,7 +15,7 @@ from api.openapi import examples, schemas
 from api.openapi.schemas import Schema
 from api.problems import PROBLEMS, RETRY_AFTER, SQLSTATES
 from api.resources import RESOURCES
-from api.routes import HEALTH, KEY, LIVE, METRICS, MIB, ROUTES, Argument, Route
+from api.routes import HEALTH, IDEMPOTENCY_KEY, LIVE, METRICS, MIB, ROUTES, Argument, Route
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -47,7 +47,7 @@ the content. Each path has OPTIONS: its answer is 204, and `Allow` names the met
 KEY_SCHEME = "key"
 KEYS = "An API key, as `ledger key create` prints it. A service that has none yet may be open without one."
 
-# What Sanic may refuse, and what may befall any call.
+# The codes of Sanic's own refusals, and those of any call.
 EVERYWHERE = frozenset(
     {"bad_request", "request_timeout", "body_too_large", "expectation_failed", "header_too_large", "internal_error"}
 )
@@ -131,7 +131,7 @@ HEADERS: dict[str, Schema] = {
 }
 
 
-# What the service tells of itself, but for this description: the operation's name, its summary, and its answer.
+# The paths that call no function, except this document's: the operation's id, its summary, and its answer.
 OWN: dict[str, tuple[str, str, str, Schema, object]] = {
     LIVE: (
         "live",
@@ -156,7 +156,7 @@ def encoded() -> bytes:
 
 
 def document() -> Schema:
-    """The description of the whole HTTP surface."""
+    """Return the document of the whole HTTP surface."""
     names = {name: schemas.object_of(shape) for shape, name in schemas.NAMES.items()}
     problems = {schema_name(code): schemas.problem(code) for code in PROBLEMS}
     return {
@@ -201,7 +201,7 @@ def own_path_item(path: str) -> Schema:
 
 
 def operation(route: Route, method: str) -> Schema:
-    """One operation of a route."""
+    """Return one operation of a route."""
     summary, description = comment(route)
     described: Schema = {
         "operationId": route.function if method == route.methods[0] else f"{route.function}_{method.lower()}",
@@ -221,7 +221,7 @@ def operation(route: Route, method: str) -> Schema:
 
 
 def parameters(route: Route) -> list[Schema]:
-    """What a request of the route takes besides its body. Of two arguments with one name a value fits one."""
+    """Return the parameters of a route. Two arguments with one name are one parameter, whose value fits one of them."""
     described = []
     for (source, name), group in groupby(route.arguments, lambda argument: (argument.source, argument.name)):
         arguments = list(group)
@@ -234,13 +234,13 @@ def parameters(route: Route) -> list[Schema]:
             described.append(query_parameter(route, name, arguments))
     if route.feed:
         described.append(WAIT)
-    if route.keyed:
+    if route.takes_idempotency_key:
         described.append(
             {
-                "name": KEY.name,
+                "name": IDEMPOTENCY_KEY.name,
                 "in": "header",
                 "description": "Made up by the client: a request that is repeated with its key is done once.",
-                "schema": {**schemas.IDEMPOTENCY_KEY, "examples": [f"{route.function}-{examples.KEY}"]},
+                "schema": {**schemas.IDEMPOTENCY_KEY, "examples": [f"{route.function}-{examples.UUID}"]},
             }
         )
     return [*described, PREFER] if route.has_amounts else described
@@ -300,13 +300,13 @@ def success_headers(route: Route) -> Schema:
         headers["Link"] = {"description": "Where it goes on (RFC 8288).", "required": route.feed, "schema": following}
     if route.has_amounts:
         headers |= {name: HEADERS[name] for name in ("Vary", "Preference-Applied")}
-    if route.keyed:
+    if route.takes_idempotency_key:
         headers["Idempotency-Replayed"] = HEADERS["Idempotency-Replayed"]
     return headers
 
 
 def refusals(codes: list[str], route: Route | None, method: str) -> dict[str, Schema]:
-    """The answers of all statuses that the codes, in order, have."""
+    """Return the answers of all statuses that the codes, in order, have."""
     return {
         str(status): refusal(list(of_status), route, method)
         for status, of_status in groupby(codes, lambda code: PROBLEMS[code][0])
@@ -314,7 +314,7 @@ def refusals(codes: list[str], route: Route | None, method: str) -> dict[str, Sc
 
 
 def refusal(codes: list[str], route: Route | None, method: str) -> Schema:
-    """The answer of one status: any of the problems that have it."""
+    """Return the answer of one status: one of the problems that have it."""
     headers: Schema = {"X-Request-ID": HEADERS["X-Request-ID"]}
     words = " or ".join(f"`{code}`: {PROBLEMS[code][1]}" for code in codes)
     answer: Schema = {"description": words, "headers": headers}
@@ -335,7 +335,7 @@ def refusal(codes: list[str], route: Route | None, method: str) -> Schema:
 
 
 def codes_of(route: Route) -> list[str]:
-    """What a call of the route may be refused with."""
+    """Return the codes of the problems that a call of the route may get."""
     codes = ANY_CALL | {SQLSTATES[state] for state in raised(route)}
     if route.scope != "open":
         codes |= {"unauthorized", "forbidden", "foreign_origin"}
@@ -354,19 +354,19 @@ def in_order(codes: Iterable[str]) -> list[str]:
 
 @cache
 def published() -> dict[str, str]:
-    """The comment of each function, by its name."""
+    """Return the comment of each function, by its name."""
     texts = [file.read_text() for file in sorted((RESOURCES / "db" / "functions").rglob("*.sql"))]
     found = [re.findall(r"^comment on function ledger\.(\w+) is\s+'((?:[^']|'')*)';", text, re.M) for text in texts]
     return {name: words.replace("''", "'") for pairs in found for name, words in pairs}
 
 
 def raised(route: Route) -> list[str]:
-    """The SQLSTATEs that a route's function says it raises."""
+    """Return the SQLSTATEs that a route's function raises, as its comment lists them."""
     return re.findall("LG[0-9]{3}", published()[route.function].rpartition("Raises")[2])
 
 
 def comment(route: Route) -> tuple[str, str]:
-    """A function's comment in HTTP's names: its first sentence, and all of it but for its SQLSTATEs."""
+    """Return a function's comment with HTTP's names: its first sentence, and all of it without its SQLSTATEs."""
     names = {argument.parameter: argument.name for argument in route.arguments if argument.source == "query"}
     names |= {"entry_id": "`Ledger-Entry`", "replayed": "`Idempotency-Replayed`"}
     words = re.sub(r" *Raises [LG0-9, ]+\.$", "", published()[route.function])
@@ -383,7 +383,7 @@ def template(path: str) -> str:
 
 
 def tag(path: str) -> str:
-    """The chapter that a path belongs to."""
+    """Return the chapter that a path belongs to."""
     parts = [part for part in path.split("/") if not part.startswith("<")]
     return CHAPTERS.get(parts[-1], parts[-1])
 

@@ -8,7 +8,7 @@ from api.routes import AMOUNTS, Route
 Json = dict[str, object]
 
 TIME = "2026-01-05T09:30:00+00:00"
-KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
 ETH: Json = {"name": "ETH", "id": 1}
 
@@ -137,7 +137,7 @@ REFUSALS: dict[str, tuple[str, dict[str, list[str]]]] = {
 
 
 def refusal(code: str, route: Route | None = None) -> Problem:
-    """A refusal with that code, of a call of the route."""
+    """Return a problem with that code, of a call of the route."""
     detail, errors = REFUSALS[code]
     state = next((state for state, its in SQLSTATES.items() if its == code and state.startswith("LG")), None)
     if code == "invalid_value":
@@ -149,12 +149,12 @@ def refusal(code: str, route: Route | None = None) -> Problem:
         name = next(argument.name for argument in route.body if argument.kind == "text")
         owner = "group 1" if name == "name" else "participant 2"
         detail, errors = f'{name} "ETH" is taken by {owner}', {name: ["has already been taken"]}
-    request_id = KEY if code == "internal_error" else None
+    request_id = UUID if code == "internal_error" else None
     return Problem(code, detail, errors, state, request_id=request_id)
 
 
 def as_strings(value: object, name: str = "") -> object:
-    """An answer as it is told to those who prefer amounts as strings."""
+    """Return an answer as clients get it that prefer amounts as strings."""
     if isinstance(value, dict):
         return {member: as_strings(inner, member) for member, inner in value.items()}
     if isinstance(value, list):

@@ -1,7 +1,6 @@
-"""What a value of a request, a value of an answer and a refusal may be, in JSON Schema (2020-12).
+"""Make JSON schemas (2020-12) of the values of requests and answers, and of problems.
 
-The rules lie in SQL. What is said here of names, amounts and the rest, so that a client can know it beforehand, is held
-against the service by the tests.
+The rules are in SQL. These schemas let a client check a value beforehand; tests compare them with the service.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ Schema = dict[str, object]
 MAX_AMOUNT = 2**256 - 1
 MAX_LINES = 10_000  # of a multi-party transfer
 
-# Of a name: what no character may be, and what they may not all be. The rest, which is rare, is in SQL alone.
+# Characters that a name may not have, and those that may not be all of it. Rarer rules are only in SQL.
 CONTROLS = r"\u0000-\u001f\u007f-\u009f"
 BLANKS = r" \u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028\u2029\u202f\u205f-\u2064\u3000\ufeff"
 INVISIBLES = (
@@ -67,8 +66,8 @@ def given_amount(minimum: int, description: str) -> Schema:
     }
 
 
-def told(description: str, **bounds: int) -> Schema:
-    """An amount of an answer: as JSON's number, or as a string of its digits to those who prefer it."""
+def answered_amount(description: str, **bounds: int) -> Schema:
+    """An amount of an answer: as JSON's number, or as a string of its digits for clients that prefer it."""
     return {
         "description": f"{description}. A string with `Prefer: amounts=string`.",
         "anyOf": [{"type": "integer", "minimum": 0} | bounds, {"type": "string", "pattern": "^(?:0|[1-9][0-9]*)$"}],
@@ -90,8 +89,8 @@ SHARED: dict[str, Schema] = {
     "GivenId": given(1, int(MAX_ID), "An id below 2^63, or its digits."),
     "GivenAmount": given_amount(0, "A whole number below 2^256, its digits, or a hex quantity."),
     "GivenPositiveAmount": given_amount(1, "A whole number from 1 to below 2^256, its digits, or a hex quantity."),
-    "Amount": told("A whole number below 2^256", maximum=MAX_AMOUNT),
-    "Total": told("A whole number without a bound"),
+    "Amount": answered_amount("A whole number below 2^256", maximum=MAX_AMOUNT),
+    "Total": answered_amount("A whole number without a bound"),
     "Name": {
         "description": "1 to 255 characters once they are composed (NFC), as they are stored. Not blank, without"
         " control characters or invisible ones, which bidirectional controls are, too.",
@@ -229,11 +228,11 @@ def problem(code: str) -> Schema:
     """The schema of a refusal with that code (RFC 9457)."""
     status, title = PROBLEMS[code]
     states = [state + "[0-9A-Z]{3}" * (len(state) == 2) for state, its in SQLSTATES.items() if its == code]
-    told_of_fields = members({}, []) | {
+    by_field = members({}, []) | {
         "minProperties": 1,
         "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
     }
-    nobody_to_blame = members({"detail": {"const": title}}, ["detail"])
+    without_fields = members({"detail": {"const": title}}, ["detail"])
     has_fields = any(state.startswith("LG") for state in states)
     properties: Schema = {
         "type": {"const": f"/problems/{code.replace('_', '-')}"},
@@ -246,5 +245,5 @@ def problem(code: str) -> Schema:
         properties["sqlstate"] = {"type": "string", "pattern": f"^(?:{'|'.join(states)})$"}
     if code == "internal_error":
         properties["request_id"] = {"type": "string", "description": "What the log knows it by."}
-    properties["errors"] = {"oneOf": [told_of_fields, nobody_to_blame]} if has_fields else nobody_to_blame
+    properties["errors"] = {"oneOf": [by_field, without_fields]} if has_fields else without_fields
     return members(properties, [name for name in properties if name != "sqlstate"])

@@ -14,8 +14,8 @@ from psycopg.conninfo import make_conninfo
 
 CONNECT_TIMEOUT = 3  # seconds for each host; less than pools.WAIT_TIMEOUT, so that requests outlast one that is dead
 
-# States and classes after which nobody knows whether the call was done. 08: the server that answers (a pooler, a proxy)
-# lost its connection to the one that does the work; 40003 is statement_completion_unknown.
+# States and classes after which it is not known whether the call was done. 08: a pooler or proxy lost its connection to
+# the server; 40003 is statement_completion_unknown.
 OUTCOME_UNKNOWN = ("08", "40003")
 
 Values = list[bytes | None]
@@ -48,28 +48,28 @@ class ConnectionLost(Exception):
 
 
 def outcome_is_unknown(error: psycopg.Error) -> bool:
-    """Whether a server reported that it does not know whether the call was done."""
+    """Return whether a server reported that it does not know whether the call was done."""
     return (error.sqlstate or "").startswith(OUTCOME_UNKNOWN)
 
 
-def hang_up(connection: psycopg.AsyncConnection) -> None:
-    """End the conversation at once, without a word to a server that may not listen: whoever waits for it sees the end.
+def disconnect(connection: psycopg.AsyncConnection) -> None:
+    """Shut down the socket at once, without a message to a server that may not read it; a pending query then fails.
 
-    A cancel would have to be waited for, and one that comes late, while a commit waits for a standby, does harm.
+    A cancel would have to be waited for, and a late one does harm while a commit waits for a standby.
     """
     with suppress(OSError), socket.socket(fileno=os.dup(connection.pgconn.socket)) as sock:
         sock.shutdown(socket.SHUT_RDWR)
 
 
 def closed_while_idle(connection: psycopg.AsyncConnection) -> bool:
-    """Whether the server closed an idle connection, found without a round trip.
+    """Return whether the server closed an idle connection, without a round trip.
 
-    Otherwise a restart of the server would be an unknown outcome to the next request of each connection.
+    Otherwise the next request of each connection would have an unknown outcome after a restart of the server.
     """
     poll = select.poll()
     poll.register(connection.pgconn.socket, select.POLLIN)
     try:
-        while poll.poll(0):  # what a server says unasked: a setting that changed, or good-bye and the end of file
+        while poll.poll(0):  # unrequested messages: a changed setting, or a goodbye and the end of file
             connection.pgconn.consume_input()
     except psycopg.OperationalError:
         return True
@@ -77,9 +77,9 @@ def closed_while_idle(connection: psycopg.AsyncConnection) -> bool:
 
 
 def is_away(conninfo: str) -> bool:
-    """Whether there is no server that answers, or one that is still starting up; one that may come in time.
+    """Return whether no server answers, or one that is still starting up, so that waiting may help.
 
-    Where no patience helps, because a name is unknown or TLS fails, it is not: connecting says why.
+    It does not help if a name is unknown or TLS fails: connecting then raises the reason.
     """
     ours = make_conninfo(conninfo, connect_timeout=CONNECT_TIMEOUT)
     match psycopg.pq.PGconn.ping(ours.encode()):
@@ -93,7 +93,7 @@ def is_away(conninfo: str) -> bool:
     return False
 
 
-# What libpq and psycopg say, in English whatever the locale, of that which only a person can change.
+# The messages of libpq and psycopg, in English in every locale, for errors that only a person can fix.
 PERMANENT = re.compile(
     rf"""
     failed\ to\ resolve\ host\ .*\[Errno\ ({socket.EAI_NONAME}|{socket.EAI_NODATA})\]
@@ -106,7 +106,7 @@ PERMANENT = re.compile(
 
 
 def is_permanent(error: psycopg.OperationalError) -> bool:
-    """Whether none of the hosts can be reached until somebody changes the connection string or a certificate."""
+    """Return whether no host can be reached until a person changes the connection string or a certificate."""
     # With several addresses: the last error, a heading, and one part for each.
     first, *each = re.split(r"^- host: ", str(error), flags=re.MULTILINE)
     return all(PERMANENT.search(part) for part in each or [first])

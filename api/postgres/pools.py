@@ -15,53 +15,53 @@ from api.postgres.connection import (
     ConnectionLost,
     Values,
     closed_while_idle,
-    hang_up,
+    disconnect,
     outcome_is_unknown,
 )
 from api.postgres.probe import Probe
 from api.postgres.session_settings import CHOSEN, SETTINGS
-from api.postgres.sessions import FIND_THE_VANISHED, WITHOUT_HASTE
+from api.postgres.sessions import KEEPALIVE, NO_STATEMENT_TIMEOUT
 
 T = TypeVar("T")
 
 CALL_CONNECTIONS = 8
 # Reads have connections of their own: calls that wait for one participant's lock hold all the others.
 READ_CONNECTIONS = 2
-# One at a time: what arrives meanwhile shares the next call.
+# One batch at a time: requests that arrive during its call make up the next batch.
 SHARED_CONNECTIONS = 1
-# One for API keys that were good a moment ago, and one for those that nobody knows yet: whoever guesses keys does not
-# delay the good ones.
+# One for API keys that were good at their last look-up, and one for new API keys, so that guesses at keys do not delay
+# good ones.
 ACCESS_CONNECTIONS = 1
-# One for pages of the feed, and one to look whether it goes on for clients that wait.
+# One for pages of the feed, and one to poll it for clients that wait.
 FEED_CONNECTIONS = 2
 MAX_WAITING = 1024  # requests that wait for a connection; one more is refused
 WAIT_TIMEOUT = 5.0  # seconds that a request waits for a connection
-CONNECT_PATIENCE = 0.5  # seconds that a request waits while the database cannot be reached
+UNREACHABLE_TIMEOUT = 0.5  # seconds that a request waits while the database cannot be reached
 HEAVY = 1 << 20  # characters of a parameter from which on a call has a connection of its own
-CALL_TIMEOUT = 12.0  # seconds until a call is given up that the server's own time-outs did not end
+CALL_TIMEOUT = 12.0  # seconds until a call is given up, if the server's own time-outs did not end it
 RETRY_PAUSE = 0.02  # seconds before a second attempt
 HEALTH_TIMEOUT = 1.5  # seconds; the health check answers within 2
-ACTIVITY_TIMEOUT = 1.0  # seconds; who scrapes gives up after some
+ACTIVITY_TIMEOUT = 1.0  # seconds; a scraper gives up after some
 
-# Refusals of one attempt that another may pass. Nothing was done.
+# Errors after which a second attempt may succeed. Nothing was done.
 TRANSIENT = (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected)
-# A migration replaced what a prepared statement returned, or the statement is gone. Nothing was done either.
+# A migration changed the result type of a prepared statement, or the statement is gone. Nothing was done.
 STALE = (psycopg.errors.FeatureNotSupported, psycopg.errors.InvalidSqlStatementName)
 
 
 class Trace:
-    """Which of PostgreSQL's processes served a request last, and in which of the worker's shared calls."""
+    """Which backend process of PostgreSQL served a request last, and in which of the worker's batches."""
 
     backend: int | None = None
     batch: int | None = None
 
 
 class Database:
-    """What one worker needs of PostgreSQL. Open it in the worker's event loop."""
+    """One worker's connections to PostgreSQL. Open it in the worker's event loop."""
 
     def __init__(self, conninfo: str, name: str) -> None:
         ours: dict[str, Any] = {"application_name": name, "connect_timeout": CONNECT_TIMEOUT, "client_encoding": "utf8"}
-        self.conninfo = make_conninfo(**(FIND_THE_VANISHED | conninfo_to_dict(conninfo) | ours))
+        self.conninfo = make_conninfo(**(KEEPALIVE | conninfo_to_dict(conninfo) | ours))
         self.name = name
         self.calls = self.pool("call", CALL_CONNECTIONS)
         self.reads = self.pool("read", READ_CONNECTIONS)
@@ -80,7 +80,7 @@ class Database:
             "feed": self.feed,
         }
         self.reachable = True
-        self.under_way: set[asyncio.Task[Any]] = set()
+        self.shielded: set[asyncio.Task[Any]] = set()
         self.health = Probe(self.conninfo, f"{name} health", HEALTH_TIMEOUT)
         self.activity = Probe(self.conninfo, f"{name} metrics", ACTIVITY_TIMEOUT)
 
@@ -88,7 +88,7 @@ class Database:
         numbers = count(1)
 
         def options() -> dict[str, object]:
-            # Who looks at the server's sessions or into its log finds which worker's connection it is.
+            # Shows in the server's log and list of sessions which worker's connection it is.
             return {"autocommit": True, "application_name": f"{self.name} {name} {next(numbers)}"}
 
         return AsyncConnectionPool(
@@ -98,9 +98,9 @@ class Database:
             min_size=size,
             max_size=size,
             max_waiting=MAX_WAITING,
-            # Short, because a pool that gave up begins anew at the next request, without the delays of its back-off.
+            # Short: a pool that gave up starts again at the next request, without the delays of its back-off.
             reconnect_timeout=1,
-            reconnect_failed=self.lose_sight,
+            reconnect_failed=self.mark_unreachable,
             configure=self.configure,
             open=False,
         )
@@ -124,33 +124,33 @@ class Database:
         a migration made stale, and, for one that only reads, a lost connection.
         Raises psycopg.Error, psycopg_pool.PoolTimeout, ConnectionLost.
         """
-        # A cancel that comes while the commit waits for a standby would make it visible before it is safe.
+        # A cancel during a commit that waits for a standby would make the commit visible before it is safe.
         pool = self.reads if reads else self.calls
-        (row,) = await self.outlive(self.repeat(pool, statement, parameters, reads, [trace] if trace else []))
+        (row,) = await self.shield(self.repeat(pool, statement, parameters, reads, [trace] if trace else []))
         return row
 
-    async def outlive(self, call: Coroutine[Any, Any, T]) -> T:
-        """Await a call that goes on when its client goes away."""
+    async def shield(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await a call that continues when its client disconnects."""
         task = asyncio.create_task(call)
-        self.under_way.add(task)
+        self.shielded.add(task)
         task.add_done_callback(self.finish)
         return await asyncio.shield(task)
 
     def finish(self, task: asyncio.Task[Any]) -> None:
-        self.under_way.discard(task)
+        self.shielded.discard(task)
         if not task.cancelled():
-            task.exception()  # asyncio complains of one that nobody looks at, because its client has gone
+            task.exception()  # or asyncio logs that nothing retrieved it, if the client has gone
 
-    async def call_shared(
+    async def call_batch(
         self, statement: str, parameters: Mapping[str, str | None], reads: bool, traces: Iterable[Trace] = ()
     ) -> list[Values]:
-        """Run a statement for several requests, once; return its rows. Raises as call does."""
+        """Run a statement for a batch of requests, once; return its rows. Raises as call does."""
         return await self.attempt(self.shared_reads if reads else self.shared, statement, parameters, traces)
 
     async def call_access(self, statement: str, parameters: Mapping[str, str | None], known: bool) -> list[Values]:
-        """Run a statement that says who may come in, and return its rows. Raises as call does.
+        """Run a statement that looks up API keys, and return its rows. Raises as call does.
 
-        `known` chooses the connection that requests with keys nobody knows yet cannot occupy.
+        `known` chooses the connection for API keys that were good at their last look-up.
         """
         return await self.repeat(self.access if known else self.new_keys, statement, parameters, True, ())
 
@@ -171,7 +171,7 @@ class Database:
         try:
             return await self.attempt(pool, statement, parameters, traces)
         except TRANSIENT:
-            # Whoever we stood in the way of goes first.
+            # Let the other transaction finish first.
             await asyncio.sleep(RETRY_PAUSE)
             return await self.attempt(pool, statement, parameters, traces)
         except ConnectionLost:
@@ -186,14 +186,14 @@ class Database:
         parameters: Mapping[str, str | None],
         traces: Iterable[Trace],
     ) -> list[Values]:
-        # A connection keeps the buffer that it once needed: a very large call has one of its own.
+        # A connection keeps the largest buffer that it needed: a very large call has a connection of its own.
         heavy = any(value is not None and len(value) > HEAVY for value in parameters.values())
         connection = await (self.connect("heavy call") if heavy else self.take(pool))
         try:
             backend = connection.pgconn.backend_pid
             for trace in traces:
                 trace.backend = backend
-            given_up = asyncio.get_running_loop().call_later(CALL_TIMEOUT, hang_up, connection)
+            given_up = asyncio.get_running_loop().call_later(CALL_TIMEOUT, disconnect, connection)
             try:
                 cursor = await connection.execute(statement, parameters, prepare=True)
             except STALE:
@@ -214,14 +214,14 @@ class Database:
         return [[result.get_value(row, column) for column in columns] for row in range(result.ntuples)]
 
     async def take(self, pool: AsyncConnectionPool) -> psycopg.AsyncConnection:
-        """A connection of the pool that was alive a moment ago; whoever takes it puts it back.
+        """Take a connection of the pool that was alive a moment ago; the caller returns it to the pool.
 
-        The pool's own `check` waits ever longer from one dead connection to the next: after a restart of the server
-        the first requests would time out.
+        The pool's own `check` waits longer at each dead connection: after a restart of the server the first requests
+        would time out.
         """
         while True:
             try:
-                connection = await pool.getconn(WAIT_TIMEOUT if self.reachable else CONNECT_PATIENCE)
+                connection = await pool.getconn(WAIT_TIMEOUT if self.reachable else UNREACHABLE_TIMEOUT)
             except PoolTimeout as error:
                 if not self.reachable:
                     raise psycopg.OperationalError("the database cannot be reached") from error
@@ -231,7 +231,7 @@ class Database:
             await pool.putconn(connection)
 
     async def connect(self, name: str) -> psycopg.AsyncConnection:
-        """A connection of no pool. Raises psycopg.Error."""
+        """Open a connection outside the pools. Raises psycopg.Error."""
         connection = await Connection.connect(self.conninfo, autocommit=True, application_name=f"{self.name} {name}")
         try:
             await self.configure(connection)
@@ -241,9 +241,9 @@ class Database:
         return connection
 
     async def configure(self, connection: psycopg.AsyncConnection) -> None:
-        await connection.execute(WITHOUT_HASTE)
+        await connection.execute(NO_STATEMENT_TIMEOUT)
         await connection.execute(SETTINGS, CHOSEN)
         self.reachable = True
 
-    async def lose_sight(self, pool: AsyncConnectionPool) -> None:
+    async def mark_unreachable(self, pool: AsyncConnectionPool) -> None:
         self.reachable = False

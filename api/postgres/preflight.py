@@ -11,12 +11,12 @@ from api.routes import ROUTES
 
 
 class StartError(Exception):
-    """A database that cannot be served from, in words for the person who starts the service."""
+    """Why the service cannot start, in words for the person who starts it."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found at start: the server's version, whether an API key has ever been made, and what to warn of."""
+    """The result of the checks: the server's version, whether an API key was ever created, and warnings."""
 
     version: str
     keys_required: bool
@@ -64,7 +64,7 @@ def check_at_start(conninfo: str, any_login: bool) -> Checked:
 
 
 def dangers(connection: psycopg.Connection) -> list[str]:
-    """What the server is told that could lose or corrupt acknowledged writes, in words for its administrator.
+    """Return warnings of settings that could lose or corrupt acknowledged writes, for the server's administrator.
 
     Raises StartError where the ledger's own triggers do not run.
     """
@@ -94,12 +94,12 @@ def dangers(connection: psycopg.Connection) -> list[str]:
 
 
 def missing_functions(connection: psycopg.Connection) -> list[str]:
-    """The calls of the table of routes that this login cannot make, as signatures."""
+    """Return the signatures of the functions that the service calls and this login cannot."""
     calls = {f"ledger.{route.function}": [argument.parameter for argument in route.arguments] for route in ROUTES}
     calls |= {
-        f"ledger.{route.together}": [f"{argument.parameter}s" for argument in route.shared]
+        f"ledger.{route.batch_function}": [f"{argument.parameter}s" for argument in route.batch_arguments]
         for route in ROUTES
-        if route.together
+        if route.batch_function
     }
     calls |= {
         "ledger.authenticate": ["key_id", "digest"],
@@ -126,7 +126,7 @@ def missing_functions(connection: psycopg.Connection) -> list[str]:
 
 
 def excessive_rights(connection: psycopg.Connection) -> list[str]:
-    """What this login may do beyond executing the published functions, by itself or as a role that it can become."""
+    """Return what this login may do, as itself or as a role that it may set, besides executing published functions."""
     rows = connection.execute(
         """
         with reachable as (

@@ -4,7 +4,7 @@ import asyncio
 
 import psycopg
 
-from api.postgres.connection import Connection, Values, closed_while_idle, hang_up
+from api.postgres.connection import Connection, Values, closed_while_idle, disconnect
 
 PROBE_SETTINGS = """
 select set_config('statement_timeout', '{milliseconds}', false), set_config('idle_session_timeout', '0', false)
@@ -12,7 +12,7 @@ select set_config('statement_timeout', '{milliseconds}', false), set_config('idl
 
 
 class Probe:
-    """A question to the database on a connection of its own, which no request competes for, answered in time."""
+    """Asks the database a question on a connection of its own, which no request competes for."""
 
     def __init__(self, conninfo: str, name: str, patience: float) -> None:
         """`patience` is in seconds."""
@@ -24,15 +24,15 @@ class Probe:
         self.asked_at: float | None = None  # None while it connects
 
     async def ask(self, statement: str) -> Values | None:
-        """The values of the statement's row, or None when there is no answer in time.
+        """Return the values of the statement's row, or None when there is no answer in time.
 
-        It is asked once for all who ask at the same time. Connecting may take longer than one of them waits, as when
-        the first of several hosts is dead: it goes on, and the next one to ask has the benefit of it.
+        Callers that ask at the same time share one attempt. Connecting may take longer than a caller waits, for
+        example when the first of several hosts is dead: it continues, and a later caller uses the connection.
         """
-        self.give_up_when_overdue()
+        self.abandon_when_overdue()
         if self.attempt is None or self.attempt.done():
             self.asked_at = None
-            self.attempt = asyncio.create_task(self.try_to_ask(statement))
+            self.attempt = asyncio.create_task(self.connect_and_ask(statement))
             self.attempt.add_done_callback(forget)
         attempt = self.attempt
         # Not wait_for, which would wait for the cancelled query as well.
@@ -40,19 +40,19 @@ class Probe:
         if attempt.done():
             return None if attempt.cancelled() or attempt.exception() else attempt.result()
         if self.attempt is attempt:
-            self.give_up_when_overdue()
+            self.abandon_when_overdue()
         return None
 
-    def give_up_when_overdue(self) -> None:
-        """Leave a connection on which the question has been for longer than anybody waits."""
+    def abandon_when_overdue(self) -> None:
+        """Disconnect if the question has been unanswered for longer than a caller waits."""
         if self.attempt is None or self.attempt.done() or self.asked_at is None or self.connection is None:
             return
         if asyncio.get_running_loop().time() - self.asked_at >= self.patience:
             self.attempt = None
-            hang_up(self.connection)
+            disconnect(self.connection)
             self.connection = None
 
-    async def try_to_ask(self, statement: str) -> Values:
+    async def connect_and_ask(self, statement: str) -> Values:
         connection = self.connection
         if connection is not None and not connection.closed and not closed_while_idle(connection):
             try:
@@ -60,7 +60,7 @@ class Probe:
             except psycopg.OperationalError:
                 if not connection.closed or self.attempt is not asyncio.current_task():
                     raise
-                # The server closed it at this moment.
+                # The server closed it at that moment.
         return await self.run(await self.connect(), statement)
 
     async def run(self, connection: psycopg.AsyncConnection, statement: str) -> Values:
@@ -76,7 +76,7 @@ class Probe:
             self.connection = None
         connection = await Connection.connect(self.conninfo, autocommit=True, application_name=self.name)
         self.connection = connection
-        # For the server's sake: whoever asks waits no longer than that.
+        # The server need not work on an answer for longer than a caller waits.
         await self.run(connection, PROBE_SETTINGS.format(milliseconds=round(1000 * self.patience)))
         return connection
 
@@ -88,6 +88,6 @@ class Probe:
 
 
 def forget(attempt: asyncio.Task[Values]) -> None:
-    """Take note of how a question ended, for asyncio complains of an error that nobody looks at."""
+    """Retrieve an attempt's exception, or asyncio logs that nothing did."""
     if not attempt.cancelled():
         attempt.exception()

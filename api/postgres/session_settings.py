@@ -5,11 +5,11 @@ from api.postgres.sessions import NEUTRAL, OWN, SHORTEST
 # Time-outs of every connection, unless the login role has its own. Well below CALL_TIMEOUT: the server then says that
 # nothing was done.
 TIMEOUTS = {"lock_timeout": "5s", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "10s"}
-# Every row is looked up: a session keeps its plans, also those from when the tables were so small that reading them
-# whole was quicker. An idle session waits for the next request: the server must not end it.
+# Every row is read through an index: a session keeps its plans, also those from when the tables were so small that a
+# sequential scan was faster. An idle session waits for the next request: the server must not end it.
 FIXED = NEUTRAL | {"search_path": "", "enable_seqscan": "off", "idle_session_timeout": "0"}
-# What the login role sets for itself does not count, but for its time-outs: somebody who had taken it over could have
-# done it. A commit is on the disk before it is acknowledged; how far it is on a standby by then, the administrator
+# Settings that the login role has made for itself are ignored, except its time-outs: an attacker could have made
+# them. A commit is on the disk before it is acknowledged; how far it is on a standby by then, the administrator
 # chooses for the server or the database.
 SETTINGS = """
 with found as materialized (

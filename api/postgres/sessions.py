@@ -10,9 +10,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 CONNECT_TIMEOUT = 10  # seconds for each address, unless the connection string or PGCONNECT_TIMEOUT has another
 LOCK_TIMEOUT = 60.0  # seconds that a command waits for a lock
 
-# Finds a server that vanished without a word, over TCP and unless the connection string says otherwise; as serve.py
-# does for clients. In seconds, but for the last, in milliseconds.
-FIND_THE_VANISHED = {
+# Closes TCP connections to a server that no longer answers, unless the connection string has other values;
+# server/listener.py has the same for clients. In seconds; the last is in milliseconds.
+KEEPALIVE = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -62,7 +62,7 @@ SHORTEST = 100  # milliseconds; a shorter time-out lets no call pass
 UNITS = {"us": 0.001, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 # Runs before each query of pg_settings, which may take longer than the login's statement_timeout.
-WITHOUT_HASTE = "set statement_timeout = 0"
+NO_STATEMENT_TIMEOUT = "set statement_timeout = 0"
 
 SET = """
 select pg_catalog.set_config(s.name, d.value, false)
@@ -74,7 +74,7 @@ where s.context = 'user' or pg_catalog.current_setting('is_superuser') = 'on'
 
 def bounded(conninfo: str) -> str:
     """The connection string with limits on how long a server that is away or gone is waited for."""
-    ours: dict[str, int] = dict(FIND_THE_VANISHED)
+    ours: dict[str, int] = dict(KEEPALIVE)
     if not os.environ.get("PGCONNECT_TIMEOUT"):
         ours["connect_timeout"] = CONNECT_TIMEOUT
     return make_conninfo("", **(ours | conninfo_to_dict(conninfo)))
@@ -96,7 +96,7 @@ def connect(conninfo: str, name: str, schema: str = "pg_catalog") -> psycopg.Con
 
 def settle(session: psycopg.Connection, schema: str) -> None:
     """Give a session the settings of a command. Raises psycopg.Error."""
-    session.execute(WITHOUT_HASTE)
+    session.execute(NO_STATEMENT_TIMEOUT)
     # In a statement that looks up nothing itself.
     session.execute(sql.SQL("set search_path = {}, pg_temp").format(sql.Identifier(schema)))
     settings = NEUTRAL | LIMITS
@@ -104,9 +104,9 @@ def settle(session: psycopg.Connection, schema: str) -> None:
 
 
 def undocumented(session: psycopg.Connection, role: str) -> dict[str, str]:
-    """The settings that outlive the sessions of a serving login and that it may have made itself, but for OWN.
+    """Return the settings that a serving login may have made for its later sessions, except those of OWN.
 
-    Each with the statement that takes it back. Those that only a superuser may make are the administrator's choice.
+    Each has the statement that undoes it. Settings that only a superuser may make are the administrator's choice.
     Raises psycopg.Error.
     """
     rows = session.execute(

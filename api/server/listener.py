@@ -7,9 +7,9 @@ from api.postgres.preflight import StartError
 
 BACKLOG = 1024
 
-# Finds clients that vanished without a word: whose machine is silent, or takes nothing of what it is sent. Linux hands
-# the options of a listening socket on to its connections.
-FIND_THE_VANISHED = {
+# Closes connections to clients that no longer answer or acknowledge data. Connections inherit the options of the
+# listening socket (Linux).
+KEEPALIVE = {
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 30,  # seconds
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 10,  # seconds
@@ -17,12 +17,12 @@ FIND_THE_VANISHED = {
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT): 60_000,  # milliseconds
 }
 
-# What the system keeps of answers that a client has not acknowledged, for each connection; handed on, too.
+# For answers that a client has not acknowledged, for each connection, which inherits this option too.
 SEND_BUFFER = 256 << 10  # bytes
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises StartError."""
+    """Open a listening socket. Raises StartError."""
     if port > 65535:  # the system would take the remainder
         raise StartError(f"{port} is no port: choose one from 1 to 65535")
     try:
@@ -37,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host} port {port}: {reason}. LEDGER_HOST and LEDGER_PORT, or --host and --port, choose "
             "another."
         ) from error
-    for (level, option), value in FIND_THE_VANISHED.items():
+    for (level, option), value in KEEPALIVE.items():
         sock.setsockopt(level, option, value)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     return sock

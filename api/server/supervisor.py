@@ -24,9 +24,9 @@ from api.server import privileges
 from api.server.settings import GRACE, WORKER_SETTINGS, Settings, WorkerSettings
 from api.telemetry import metrics
 
-WATCH_INTERVAL = 1.0  # seconds
+MONITOR_INTERVAL = 1.0  # seconds
 READY_TIMEOUT = 30.0  # seconds from a worker's start until it answers
-STOP_TIMEOUT = 5.0  # the same while a signal to stop waits
+STOP_TIMEOUT = 5.0  # the same while a signal to stop is pending
 
 # Have glibc give large blocks back to the system when they are freed. By default it keeps those up to the size of the
 # largest one that was, and a worker stays as large as its largest requests made it.
@@ -46,16 +46,16 @@ def supervise(
     conninfo: str,
     settings: Settings,
     announcement: str,
-    watch: Callable[[], None] | None = None,
+    monitor: Callable[[], None] | None = None,
 ) -> None:
     """Run the workers until SIGTERM, SIGINT or SIGHUP; then stop them and return. Raises StartError.
 
-    SIGHUP that is ignored, as nohup has it, stays ignored. `watch` is called once a second, and has to return within
-    seconds. A second signal cuts the time short in which the health check fails.
+    SIGHUP that is ignored, as nohup has it, stays ignored. `monitor` is called once a second, and has to return within
+    seconds. A second signal ends the time in which the health check fails.
     """
     append_to_files()
     allow_many_connections()
-    # Signals wait until sigtimedwait takes them, so none is lost between two looks.
+    # Signals stay pending until sigtimedwait takes them, so none is lost between two calls.
     stops = {number for number in STOP_SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops | {signal.SIGCHLD})
     alive, supervisor_alive = os.pipe()  # the workers stop at the end of it
@@ -68,13 +68,13 @@ def supervise(
         return start(sock, alive, memory, conninfo, settings, number)
 
     stop_at: float | None = None
-    watch_at = time.monotonic() + WATCH_INTERVAL
+    monitor_at = time.monotonic() + MONITOR_INTERVAL
     try:
         for number in range(settings.workers):
             running.append(start_worker(number))  # noqa: PERF401 - those that started are stopped
         print(announcement, flush=True)
         while stop_at is None or time.monotonic() < stop_at:
-            interval = min(watch_at, stop_at or watch_at) - time.monotonic()
+            interval = min(monitor_at, stop_at or monitor_at) - time.monotonic()
             received = signal.sigtimedwait(stops | {signal.SIGCHLD}, max(interval, 0))
             if received and received.si_signo in stops:
                 if stop_at is not None:
@@ -85,16 +85,16 @@ def supervise(
             for number, worker in enumerate(running):
                 if worker.poll() is not None:
                     print(f"worker {number} ended with {worker.returncode}; starting another", file=sys.stderr)
-                    time.sleep(1)  # a worker that cannot start is no reason to spin
+                    time.sleep(1)  # so that a worker that cannot start does not make this loop spin
                     try:
                         running[number] = start_worker(number)
-                    except StartError as error:  # killed at its start, say: the others go on meanwhile
+                    except StartError as error:  # the other workers continue
                         print(f"{error}; trying again", file=sys.stderr)
             reap(running)
-            if time.monotonic() >= watch_at:
-                if watch:
-                    watch()
-                watch_at = time.monotonic() + WATCH_INTERVAL
+            if time.monotonic() >= monitor_at:
+                if monitor:
+                    monitor()
+                monitor_at = time.monotonic() + MONITOR_INTERVAL
     finally:
         sock.close()
         os.close(supervisor_alive)
@@ -118,13 +118,13 @@ def reap(workers: list[subprocess.Popen[bytes]]) -> None:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
-        if ended is None or ended.si_pid in pids:  # a worker's end is for Popen to see, at the next look
+        if ended is None or ended.si_pid in pids:  # Popen collects a worker, in the next round
             return
         os.waitpid(ended.si_pid, 0)
 
 
 def append_to_files() -> None:
-    """Have what is logged into a file come at its end, also after somebody cut it for its rotation."""
+    """Append to a log file, so that it may be truncated for its rotation."""
     for descriptor in (1, 2):
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
@@ -158,7 +158,7 @@ def start(
         begun = time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(is_ready, selectors.EVENT_READ)
-            while not (answered := selector.select(WATCH_INTERVAL)):
+            while not (answered := selector.select(MONITOR_INTERVAL)):
                 if time.monotonic() - begun > (STOP_TIMEOUT if signal.sigpending() & STOP_SIGNALS else READY_TIMEOUT):
                     break
             if answered and os.read(is_ready, 1):

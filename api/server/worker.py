@@ -1,4 +1,4 @@
-"""A worker process: answers requests until the supervisor stops it or is gone."""
+"""Run one worker process: answer requests until the supervisor stops or dies."""
 
 import gc
 import logging
@@ -10,26 +10,26 @@ import sys
 from api.http.app import App, create_app
 from api.http.origins import Origins
 from api.http.protocol import Connection
-from api.http.request import Watch
+from api.http.request import Telemetry
 from api.server import privileges
 from api.server.listener import BACKLOG
 from api.server.settings import GRACE, WORKER_SETTINGS, WorkerSettings
 from api.telemetry import metrics
-from api.telemetry.log import Faults, Log
+from api.telemetry.log import ErrorLogHandler, Log
 
 
 def work(number: int, given: WorkerSettings) -> None:
-    """Answer requests until the supervisor stops or is gone."""
+    """Answer requests until the supervisor stops or dies."""
     settings = given.service
     sock = socket.socket(fileno=given.listener)
     counters = metrics.Metrics(given.memory, number)
     counters.begin()
     log = Log(number, settings.log_requests, given.memory, lambda lines: counters.add(metrics.DROPPED, number=lines))
-    logging.basicConfig(level=logging.WARNING, handlers=[Faults(log)])
+    logging.basicConfig(level=logging.WARNING, handlers=[ErrorLogHandler(log)])
     app = create_app(
         given.conninfo,
         f"ledger serve {number}",
-        Watch(counters, log),
+        Telemetry(counters, log),
         settings.open_at_first,
         settings.metrics_for_all,
         Origins((settings.host, sock.getsockname()[0]), settings.cors_origins),
@@ -40,7 +40,7 @@ def work(number: int, given: WorkerSettings) -> None:
         if settings.account:
             privileges.become(settings.account)
 
-    # Once everything is loaded, which the account may not be able to read; before the first connection to anybody.
+    # After all modules are loaded, which the account may not be able to read; before the first connection is opened.
     app.register_listener(give_up_rights, "before_server_start", priority=1)
 
     stopping = False
@@ -51,7 +51,7 @@ def work(number: int, given: WorkerSettings) -> None:
         stopping = True
 
     def stop() -> None:
-        # A stop that comes before the server's own loop runs is lost, so it is said until it is heard.
+        # Sanic ignores a stop before its own loop runs, so it is repeated until the server stops.
         if not stopping:
             app.stop(terminate=False)
             app.loop.call_later(0.2, stop)
@@ -62,8 +62,8 @@ def work(number: int, given: WorkerSettings) -> None:
 
     @app.after_server_start
     async def follow_supervisor(app: App) -> None:
-        # What there is by now stays for good. Looking through it again and again, Python's collector would stop all
-        # requests for some 15 ms each time.
+        # The objects that exist now are permanent. Scanning them, Python's collector would stop all requests for some
+        # 15 ms each time.
         gc.collect()
         gc.freeze()
         app.loop.add_reader(given.alive, supervisor_gone)

@@ -1,10 +1,10 @@
-"""Lines of JSON: one for each request on the standard output, one for each fault on the standard error.
+"""Log as lines of JSON: one for each request on the standard output, one for each error on the standard error.
 
-A line keeps no request waiting and fails none. It is written when whoever reads has room for it, without blocking;
-until then lines are kept, and once they are MAX_KEPT bytes, new ones are dropped and counted. Those of some
-milliseconds are made and written together: one at a time, between requests, each takes the processor several times as
-long. A write into a pipe is no longer than PIPE_BUF, and each ends with a line, so that lines of several workers do
-not mix. The files are the supervisor's: we never open one.
+No request waits for its line or fails because of it. A line is written without blocking, when its reader has room for
+it; until then lines are buffered, and once the buffer has MAX_BUFFERED bytes, new lines are dropped and counted. The
+lines of some milliseconds are formatted and written together: one at a time, between requests, each takes several times
+as much CPU. A write into a pipe has at most PIPE_BUF bytes and ends with a line, so the lines of several workers do
+not mix. The supervisor opened the files; a worker never opens one.
 """
 
 import asyncio
@@ -22,63 +22,63 @@ from contextlib import contextmanager
 
 import psycopg
 
-MAX_KEPT = 1 << 20  # bytes of lines that wait for their reader
+MAX_BUFFERED = 1 << 20  # bytes of lines that wait for their reader
 MAX_LINE = select.PIPE_BUF  # bytes
 MAX_WRITE = 1 << 16  # bytes, to a file of a disk
-INTERVAL = 0.01  # seconds for which requests gather, and until a reader that had no room is asked again
+INTERVAL = 0.01  # seconds for which lines gather, and between two attempts to write for a reader without room
 MAX_PRINCIPAL = 255  # characters
-MAX_CAUSES = 8  # of a fault, that are told
+MAX_CAUSES = 8  # of an error, whose tracebacks are logged
 
 
-class Lines:
-    """Lines for one file descriptor."""
+class LineWriter:
+    """Writes lines to one file descriptor."""
 
     def __init__(self, descriptor: int, lock: int, dropped: Callable[[int], None]) -> None:
-        """`lock` is a file that all processes share; `dropped` is told how many lines were."""
+        """`lock` is a file that all processes share; `dropped` is called with the number of lines that were dropped."""
         self.descriptor = descriptor
         self.lock = lock
         self.dropped = dropped
-        self.kept: deque[bytes] = deque()
+        self.buffered: deque[bytes] = deque()
         self.size = 0  # bytes
         self.most = MAX_WRITE if stat.S_ISREG(os.fstat(descriptor).st_mode) else select.PIPE_BUF
         self.poll = select.poll()
         self.poll.register(descriptor, select.POLLOUT)
 
-    def keep(self, line: bytes) -> None:
-        """Have a line written at the next write. It ends in a line feed and has MAX_LINE bytes at most."""
-        if self.size + len(line) > MAX_KEPT:
+    def add(self, line: bytes) -> None:
+        """Buffer a line for the next write. It ends in a line feed and has at most MAX_LINE bytes."""
+        if self.size + len(line) > MAX_BUFFERED:
             self.dropped(1)
             return
-        self.kept.append(line)
+        self.buffered.append(line)
         self.size += len(line)
 
     def write(self) -> bool:
-        """Write what is kept as far as there is room for it, without blocking; whether all of it was."""
-        with alone(self.lock, self.descriptor) as held:
-            while held and self.kept:
-                lines = [self.kept.popleft()]
+        """Write buffered lines as far as there is room, without blocking; return whether all were written."""
+        with try_lock(self.lock, self.descriptor) as held:
+            while held and self.buffered:
+                lines = [self.buffered.popleft()]
                 size = len(lines[0])
-                while self.kept and size + len(self.kept[0]) <= self.most:
-                    lines.append(self.kept.popleft())
+                while self.buffered and size + len(self.buffered[0]) <= self.most:
+                    lines.append(self.buffered.popleft())
                     size += len(lines[-1])
                 try:
-                    # A pipe that can be written has room for PIPE_BUF bytes, and nobody else takes it meanwhile.
+                    # A pipe that can be written has room for PIPE_BUF bytes, and the lock keeps other processes out.
                     written = self.poll.poll(0) and os.write(self.descriptor, b"".join(lines))
-                except BlockingIOError:  # whoever gave us the file made it so
+                except BlockingIOError:  # the file was made non-blocking before we inherited it
                     written = 0
                 except OSError:  # closed, or a full disk
                     self.dropped(len(lines))
                     written = size
                 if not written:
-                    self.kept.extendleft(reversed(lines))
+                    self.buffered.extendleft(reversed(lines))
                     return False
                 self.size -= size
-        return not self.kept
+        return not self.buffered
 
 
 @contextmanager
-def alone(lock: int, place: int) -> Iterator[bool]:
-    """Try to hold one byte of a file against other processes; whether it is held."""
+def try_lock(lock: int, place: int) -> Iterator[bool]:
+    """Try to lock one byte of a file against other processes; yield whether it is locked."""
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
     except OSError:
@@ -91,10 +91,10 @@ def alone(lock: int, place: int) -> Iterator[bool]:
 
 
 # A request's route, method, status, problem code and SQLSTATE.
-Kind = tuple[str, str, int, str | None, str | None]
-# When it was answered, as time.time() has it; its id; the backend's process id and the shared call's number; who made
-# it; its kind; and how many seconds it took.
-Answered = tuple[float, str, int | None, int | None, str | None, Kind, float]
+RequestKind = tuple[str, str, int, str | None, str | None]
+# When the request was answered, by time.time(); its id; the backend's process id and the batch's number; the principal;
+# its kind; and how many seconds it took.
+RequestRecord = tuple[float, str, int | None, int | None, str | None, RequestKind, float]
 
 
 class Log:
@@ -102,33 +102,33 @@ class Log:
 
     def __init__(self, worker: int, every_request: bool, lock: int, dropped: Callable[[int], None]) -> None:
         self.worker = worker
-        self.requests = Lines(1, lock, dropped) if every_request else None
-        self.faults = Lines(2, lock, dropped)
-        self.answered: list[Answered] = []
+        self.requests = LineWriter(1, lock, dropped) if every_request else None
+        self.errors = LineWriter(2, lock, dropped)
+        self.answered: list[RequestRecord] = []
         self.is_due = False
         self.second = -1
         self.spelled = ""
         self.ends: dict[tuple[object, ...], str] = {}
         self.principals: dict[str | None, str] = {None: "null"}
 
-    def request(self, answered: Answered) -> None:
-        """Tell of a request that is answered.
+    def request(self, answered: RequestRecord) -> None:
+        """Log a request that was answered.
 
-        Of its kind there are not many. What a client chose must have been checked, but for who made it.
+        There are few kinds of requests. All that a client chose has been checked, except the name of its API key.
         """
         self.answered.append(answered)
         if not self.is_due:
             self.is_due = True
-            asyncio.get_running_loop().call_later(INTERVAL, self.tell)
+            asyncio.get_running_loop().call_later(INTERVAL, self.write_pending)
 
-    def tell(self) -> None:
-        """Write the lines of the requests that were answered, as far as there is room, and go on until they are."""
+    def write_pending(self) -> None:
+        """Write the lines of the answered requests as far as there is room, and again until all are written."""
         self.flush()
-        self.is_due = self.requests is not None and bool(self.requests.kept)
+        self.is_due = self.requests is not None and bool(self.requests.buffered)
         if self.is_due:
-            asyncio.get_running_loop().call_later(INTERVAL, self.tell)
+            asyncio.get_running_loop().call_later(INTERVAL, self.write_pending)
 
-    def line(self, answered: Answered) -> bytes:
+    def line(self, answered: RequestRecord) -> bytes:
         now, request_id, backend, batch, principal, kind, seconds = answered
         end = self.ends.get(kind)
         if end is None:
@@ -145,7 +145,7 @@ class Log:
         ).encode()
 
     def timestamp(self, now: float) -> str:
-        """A time of RFC 3339, in UTC, to the millisecond."""
+        """Return a time as in RFC 3339, in UTC, to the millisecond."""
         second, millisecond = divmod(int(now * 1000), 1000)
         if second != self.second:
             self.second = second
@@ -153,17 +153,17 @@ class Log:
         return f"{self.spelled}.{millisecond:03}Z"
 
     def flush(self) -> None:
-        """Write what there is, as far as there is room."""
+        """Write all lines, as far as there is room."""
         if self.requests is not None:
             answered, self.answered = self.answered, []
             for each in answered:
-                self.requests.keep(self.line(each))
+                self.requests.add(self.line(each))
             self.requests.write()
-        self.faults.write()
+        self.errors.write()
 
 
-class Faults(logging.Handler):
-    """Whatever Python's logging is told, as a line each."""
+class ErrorLogHandler(logging.Handler):
+    """Logs each record of Python's logging as a line."""
 
     def __init__(self, log: Log) -> None:
         super().__init__()
@@ -179,13 +179,13 @@ class Faults(logging.Handler):
             "message": record.getMessage(),
         }
         if record.exc_info and record.exc_info[1]:
-            line["exception"] = told(record.exc_info[1])
-        # Where a traceback says what happened is its end.
+            line["exception"] = traceback_of(record.exc_info[1])
+        # The end of a traceback is where it shows what happened.
         for part, shorter in (("exception", second_half), ("message", first_half)):
             while len(json.dumps(line)) >= MAX_LINE and line.get(part):
                 line[part] = shorter(str(line[part]))
-        self.log.faults.keep(f"{json.dumps(line)}\n".encode())
-        self.log.faults.write()
+        self.log.errors.add(f"{json.dumps(line)}\n".encode())
+        self.log.errors.write()
 
 
 def first_half(text: str) -> str:
@@ -196,8 +196,8 @@ def second_half(text: str) -> str:
     return text[(len(text) + 1) // 2 :]
 
 
-def told(error: BaseException) -> str:
-    """A traceback with those of its causes, without what PostgreSQL says beside its message: that may quote rows."""
+def traceback_of(error: BaseException) -> str:
+    """Return the tracebacks of an error and its causes, without PostgreSQL's DETAIL, which may quote rows."""
     parts: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(parts) < MAX_CAUSES:

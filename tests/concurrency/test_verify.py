@@ -58,7 +58,9 @@ def test_finds_nothing_wrong_while_others_write(database, admin, group, alice, b
         writers = [threads.submit(write, number) for number in range(4)]
         while not all(writer.done() for writer in writers):
             assert admin.execute("select * from ledger.verify()").fetchall() == []
-            assert [step.faults for step in command.verify(database.url(database.admin)) if step.faults] == []
+            assert [
+                step.discrepancies for step in command.verify(database.url(database.admin)) if step.discrepancies
+            ] == []
             looked += 1
         for writer in writers:
             writer.result()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.http import bodies as bodies_module
 from api.http.bodies import decode_value
-from api.http.values import DECODER, Lines, Members, read_lines, spell_line
+from api.http.values import DECODER, Members, TransferLines, line_to_json, read_lines
 from api.problems import Problem
 from api.routes import ROUTES
 from tests.http.client import problem
@@ -31,7 +31,7 @@ def at_once(text: str) -> object:
     """The body decoded in one go, its lines spelled afterwards."""
     value = DECODER.decode(text)
     if isinstance(value, Members) and isinstance(value.get("transfers"), list):
-        lines = Lines()
+        lines = TransferLines()
         for line in value["transfers"]:
             lines.add(line)
         value["transfers"] = lines
@@ -95,7 +95,7 @@ def test_a_line_may_be_as_long_as_metadata_that_are_all_escaped():
     line = '{"from": 1, "to": 2, "amount": 3, "metadata": {"a": "' + r"\u00e9" * 16_000 + '"}}'
     text = f'{{"transfers": [{line}, {line},{" " * 200_000}{line}]}}'
     lines = asyncio.run(decode_value(MANY, text.encode()))["transfers"]
-    assert (len(lines), lines.faults) == (3, {})
+    assert (len(lines), lines.errors) == (3, {})
 
 
 ONES = ",".join("1" * 200_000)
@@ -142,7 +142,7 @@ def test_of_a_list_that_is_too_long_the_rest_is_not_decoded():
     ],
 )
 def test_a_line_is_spelled_so_that_sql_finds_what_is_wrong_with_it(line, spelled):
-    assert spell_line(DECODER.decode(line)) == spelled
+    assert line_to_json(DECODER.decode(line)) == spelled
 
 
 BACK_SLASHES = r"\\" * 200_000

@@ -51,9 +51,9 @@ def test_a_call_outlives_the_request_that_made_it(shared):
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        assert len(connections.under_way) == 1
-        await asyncio.wait(connections.under_way)
-        assert not connections.under_way
+        assert len(connections.shielded) == 1
+        await asyncio.wait(connections.shielded)
+        assert not connections.shielded
 
     run(shared, use)
 

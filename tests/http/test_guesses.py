@@ -11,9 +11,9 @@ import pytest
 from sanic.compat import Header
 
 from api.http import auth
-from api.http.auth import Access, Principal
+from api.http.auth import Authenticator, Principal
 from api.http.origins import Origins
-from api.http.request import WatchedRequest
+from api.http.request import LoggedRequest
 from api.postgres.connection import ConnectionLost
 from api.postgres.pools import MAX_WAITING
 from api.postgres.pools import Database as Connections
@@ -35,7 +35,7 @@ def test_every_request_of_a_good_key_is_answered_beside_many_that_guess(
     database: Database, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A good key is due to be looked at again at each request.
-    (tmp_path / "sitecustomize.py").write_text("import api.http.auth\napi.http.auth.KEY_SECONDS = 0\n")
+    (tmp_path / "sitecustomize.py").write_text("import api.http.auth\napi.http.auth.API_KEY_CACHE_SECONDS = 0\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     good, *fresh = [new_key(database, number) for number in range(6)]
 
@@ -85,7 +85,7 @@ class Told:
         self.calls: list[tuple[int, bool, asyncio.Future]] = []
 
     async def call_access(self, statement: str, parameters: dict[str, str], known: bool) -> list:
-        asked = 0 if statement == auth.KEYS_REQUIRED else parameters["key_ids"].count(",") + 1
+        asked = 0 if statement == auth.API_KEYS_REQUIRED else parameters["key_ids"].count(",") + 1
         future = asyncio.get_running_loop().create_future()
         self.calls.append((asked, known, future))
         return await future
@@ -104,17 +104,17 @@ async def settle(turns: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def run(story: Callable[[Access, Told], Awaitable[None]], open_at_first: bool = False) -> None:
+def run(story: Callable[[Authenticator, Told], Awaitable[None]], open_at_first: bool = False) -> None:
     async def main() -> None:
         database = Told()
-        await story(Access(cast("Connections", database), open_at_first, Origins()), database)
+        await story(Authenticator(cast("Connections", database), open_at_first, Origins()), database)
 
     asyncio.run(main())
 
 
-def admit(guard: Access, secret: str | None) -> asyncio.Task[float]:
+def admit(guard: Authenticator, secret: str | None) -> asyncio.Task[float]:
     headers = Header({} if secret is None else {"authorization": f"Bearer {secret}"})
-    request = cast("WatchedRequest", SimpleNamespace(headers=headers))
+    request = cast("LoggedRequest", SimpleNamespace(headers=headers))
     return asyncio.create_task(guard.admit(LIST, request, {}))
 
 
@@ -122,7 +122,7 @@ def secret_of(number: int) -> str:
     return f"ledger_{number + 1}_{number:064x}"
 
 
-async def make_known(guard: Access, database: Told, secret: str) -> None:
+async def make_known(guard: Authenticator, database: Told, secret: str) -> None:
     asking = admit(guard, secret)
     await settle()
     await database.answer(-1, GOOD)
@@ -130,13 +130,13 @@ async def make_known(guard: Access, database: Told, secret: str) -> None:
     due(guard, secret)
 
 
-def due(guard: Access, secret: str) -> None:
+def due(guard: Authenticator, secret: str) -> None:
     """Make the key one that has to be looked at again."""
     guard.remembered[secret] = (guard.remembered[secret][0], 0.0)
 
 
 def test_a_key_that_was_good_does_not_wait_for_guesses() -> None:
-    async def story(guard: Access, database: Told) -> None:
+    async def story(guard: Authenticator, database: Told) -> None:
         await make_known(guard, database, secret_of(0))
         guesses = [admit(guard, secret_of(number)) for number in range(1, 4)]
         await settle()
@@ -153,7 +153,7 @@ def test_a_key_that_was_good_does_not_wait_for_guesses() -> None:
 
 
 def test_guesses_share_calls_and_none_is_refused_for_their_number() -> None:
-    async def story(guard: Access, database: Told) -> None:
+    async def story(guard: Authenticator, database: Told) -> None:
         first = admit(guard, secret_of(0))
         await settle()
         guesses = [first, *(admit(guard, secret_of(number)) for number in range(1, 3001))]
@@ -163,13 +163,13 @@ def test_guesses_share_calls_and_none_is_refused_for_their_number() -> None:
             await settle(100)  # the requests of one call go on in slices
         refusals = await asyncio.gather(*guesses, return_exceptions=True)
         assert {cast("Problem", refusal).code for refusal in refusals} == {"unauthorized"}
-        assert [asked for asked, _, _ in database.calls] == [1, *[auth.MAX_TOGETHER] * 5, 3000 % auth.MAX_TOGETHER]
+        assert [asked for asked, _, _ in database.calls] == [1, *[auth.MAX_BATCH] * 5, 3000 % auth.MAX_BATCH]
 
     run(story)
 
 
 def test_those_who_come_with_one_key_at_the_same_time_ask_once() -> None:
-    async def story(guard: Access, database: Told) -> None:
+    async def story(guard: Authenticator, database: Told) -> None:
         asking = [admit(guard, secret_of(0)) for _ in range(100)]
         await settle()
         await database.answer(0, GOOD)
@@ -180,7 +180,7 @@ def test_those_who_come_with_one_key_at_the_same_time_ask_once() -> None:
 
 
 def test_clients_that_have_gone_are_not_asked_for() -> None:
-    async def story(guard: Access, database: Told) -> None:
+    async def story(guard: Authenticator, database: Told) -> None:
         first = admit(guard, secret_of(0))
         await settle()
         gone, other = admit(guard, secret_of(1)), admit(guard, secret_of(2))
@@ -196,7 +196,7 @@ def test_clients_that_have_gone_are_not_asked_for() -> None:
 
 @pytest.mark.parametrize("error", [ConnectionLost(), psycopg.OperationalError(), psycopg.errors.QueryCanceled()])
 def test_a_look_that_failed_forgets_no_key_and_admits_nobody(error: Exception) -> None:
-    async def story(guard: Access, database: Told) -> None:
+    async def story(guard: Authenticator, database: Told) -> None:
         await make_known(guard, database, secret_of(0))
         asking = admit(guard, secret_of(0))
         await settle()
@@ -214,7 +214,7 @@ def test_a_look_that_failed_forgets_no_key_and_admits_nobody(error: Exception) -
 
 
 def test_only_an_answer_forgets_a_key() -> None:
-    async def story(guard: Access, database: Told) -> None:
+    async def story(guard: Authenticator, database: Told) -> None:
         await make_known(guard, database, secret_of(0))
         for known in (True, False):
             asking = admit(guard, secret_of(0))
@@ -229,7 +229,7 @@ def test_only_an_answer_forgets_a_key() -> None:
 
 
 def test_while_the_database_is_away_nobody_waits_for_one_failure_after_another() -> None:
-    async def story(guard: Access, database: Told) -> None:
+    async def story(guard: Authenticator, database: Told) -> None:
         first = admit(guard, secret_of(0))
         await settle()
         others = [admit(guard, secret_of(number)) for number in range(1, 2000)]
@@ -245,12 +245,12 @@ def test_while_the_database_is_away_nobody_waits_for_one_failure_after_another()
 def test_spellings_of_one_key_are_one_and_the_oldest_of_too_many_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "MAX_REMEMBERED", 3)
 
-    async def story(guard: Access, database: Told) -> None:
+    async def story(guard: Authenticator, database: Told) -> None:
         for number in range(3):
             await make_known(guard, database, secret_of(number))
         for scheme in ("bearer", "BEARER", "Bearer "):
             headers = Header({"authorization": f"{scheme} {secret_of(0)}"})
-            request = cast("WatchedRequest", SimpleNamespace(headers=headers))
+            request = cast("LoggedRequest", SimpleNamespace(headers=headers))
             asking = asyncio.create_task(guard.admit(LIST, request, {}))
             await settle()
             await database.answer(-1, GOOD) if not asking.done() else None
@@ -264,7 +264,7 @@ def test_spellings_of_one_key_are_one_and_the_oldest_of_too_many_is_forgotten(mo
 
 
 def test_requests_without_a_key_ask_once_whether_one_is_needed() -> None:
-    async def story(guard: Access, database: Told) -> None:
+    async def story(guard: Authenticator, database: Told) -> None:
         asking = [admit(guard, None) for _ in range(2000)]
         await settle()
         await database.answer(0, b"f")
@@ -281,7 +281,7 @@ def test_each_of_many_keys_is_answered_for_itself(database: Database) -> None:
         connections = Connections(database.url(database.service), "ledger serve test")
         await connections.open()
         try:
-            guard = Access(connections, False, Origins())
+            guard = Authenticator(connections, False, Origins())
             return [principal for principal, _ in await guard.find_new([(s.split("_")[1], s) for s in secrets])]
         finally:
             await connections.close()

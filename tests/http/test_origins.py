@@ -224,7 +224,11 @@ def test_a_page_of_another_origin_may_not(shared):
 
 
 def test_a_preflight_is_answered(shared):
-    asks = {"Origin": APP, "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization"}
+    asks = {
+        "Origin": APP,
+        "Access-Control-Request-Method": "PATCH",
+        "Access-Control-Request-Headers": "authorization",
+    }
     answer = shared("OPTIONS", "/api/groups/1", None, asks)
     assert (answer.status, answer.body) == (204, b"")
     assert answer.headers["Access-Control-Allow-Origin"] == APP

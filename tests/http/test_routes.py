@@ -167,9 +167,9 @@ def test_every_published_function_has_a_route_with_its_parameters(admin):
     ).fetchall()
     routed = {(route.function, tuple(argument.parameter for argument in route.arguments)) for route in ROUTES}
     routed |= {
-        (route.together, tuple(f"{argument.parameter}s" for argument in route.shared))
+        (route.batch_function, tuple(f"{argument.parameter}s" for argument in route.batch_arguments))
         for route in ROUTES
-        if route.together
+        if route.batch_function
     }
     # What the service asks by itself: for its metrics, and about keys.
     routed |= {("activity", ()), ("authenticate", ("key_id", "digest")), ("keys_required", ())}

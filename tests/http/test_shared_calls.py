@@ -11,7 +11,7 @@ import pytest
 from psycopg_pool import TooManyRequests
 
 from api.http import batching
-from api.http.batching import SharedCalls, array
+from api.http.batching import CallBatches, array
 from api.postgres.connection import ConnectionLost
 from api.postgres.pools import Trace
 from api.routes import ROUTES, Route
@@ -211,7 +211,7 @@ def test_reads_that_come_together_are_each_answered(api, group, other, admin):
 
 
 def test_a_read_of_the_past_goes_by_itself():
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         assert await request(shared, at_entry="1") is None
         assert await request(shared, at_time="2026-01-01T00:00:00Z") is None
         assert database.calls == []
@@ -220,7 +220,7 @@ def test_a_read_of_the_past_goes_by_itself():
 
 
 def test_reads_whose_connection_was_lost_are_made_again_each_by_itself():
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         requests = [request(shared) for _ in range(3)]
         await settle()
         database.calls[0][1].set_exception(ConnectionLost())
@@ -238,7 +238,7 @@ class Told:
     def __init__(self) -> None:
         self.calls: list[tuple[int, asyncio.Future]] = []
 
-    async def call_shared(self, statement: str, parameters: dict, reads: bool, traces: list[Trace]) -> list:
+    async def call_batch(self, statement: str, parameters: dict, reads: bool, traces: list[Trace]) -> list:
         future = asyncio.get_running_loop().create_future()
         self.calls.append((parameters["group_id"].count(",") + 1, future))
         return await future
@@ -251,8 +251,8 @@ def at_most(monkeypatch: pytest.MonkeyPatch, **bounds: int) -> Iterator[None]:
     yield
 
 
-def request(shared: SharedCalls, **parameters: str | None) -> asyncio.Task:
-    given = {argument.parameter: "1" for argument in shared.route.shared}
+def request(shared: CallBatches, **parameters: str | None) -> asyncio.Task:
+    given = {argument.parameter: "1" for argument in shared.route.batch_arguments}
     given |= {argument.parameter: None for argument in shared.route.query}
     return asyncio.create_task(shared.call(given | parameters, False, Trace()))
 
@@ -265,7 +265,7 @@ async def settle() -> None:
 def run(story: Callable, route: Route = TRANSFER) -> None:
     async def tell() -> None:
         database = Told()
-        await story(SharedCalls(route, database, Metrics(share(0), -1)), database)
+        await story(CallBatches(route, database, Metrics(share(0), -1)), database)
 
     asyncio.run(tell())
 
@@ -274,7 +274,7 @@ DONE, DEFERRED, LOCKED = ([outcome, b"answer", None, b"7", b"f"] for outcome in 
 
 
 def test_a_lone_request_goes_at_once_and_the_next_call_takes_all_that_came_meanwhile():
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         first = request(shared)
         await settle()
         others = [request(shared) for _ in range(5)]
@@ -292,7 +292,7 @@ def test_a_lone_request_goes_at_once_and_the_next_call_takes_all_that_came_meanw
 
 
 def test_a_call_takes_no_more_than_its_share_and_a_full_queue_refuses(monkeypatch):
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         requests = [request(shared) for _ in range(8)]
         await settle()
         # One was refused as the eighth, seven wait for the first call, which took three.
@@ -305,12 +305,12 @@ def test_a_call_takes_no_more_than_its_share_and_a_full_queue_refuses(monkeypatc
         assert [size for size, _ in database.calls] == [3, 3, 1]
         assert all([await one_of for one_of in requests[:7]])
 
-    with at_most(monkeypatch, MAX_TOGETHER=3, MAX_WAITING=7):
+    with at_most(monkeypatch, MAX_BATCH=3, MAX_QUEUED=7):
         run(story)
 
 
 def test_who_goes_away_before_the_call_asks_for_nothing():
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         first = request(shared)
         await settle()
         gone, stays = request(shared), request(shared)
@@ -326,7 +326,7 @@ def test_who_goes_away_before_the_call_asks_for_nothing():
 
 
 def test_who_goes_away_during_the_call_takes_nobody_along():
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         gone, stays = request(shared), request(shared)
         await settle()
         gone.cancel()
@@ -338,7 +338,7 @@ def test_who_goes_away_during_the_call_takes_nobody_along():
 
 
 def test_a_locked_row_is_tried_again_before_what_came_later_and_then_left():
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         locked, free = request(shared), request(shared)
         await settle()
         database.calls[0][1].set_result([LOCKED, DONE])
@@ -359,7 +359,7 @@ def test_a_locked_row_is_tried_again_before_what_came_later_and_then_left():
     [ConnectionLost(), psycopg.errors.QueryCanceled(), psycopg.OperationalError("away"), ValueError("a bug of ours")],
 )
 def test_all_hear_of_a_call_that_failed_and_the_next_one_works(error):
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         requests = [request(shared) for _ in range(3)]
         await settle()
         database.calls[0][1].set_exception(error)
@@ -375,7 +375,7 @@ def test_all_hear_of_a_call_that_failed_and_the_next_one_works(error):
 
 
 def test_nobody_waits_for_ever_for_an_answer_that_is_too_short():
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         requests = [request(shared) for _ in range(3)]
         await settle()
         database.calls[0][1].set_result([DONE, DONE])
@@ -391,7 +391,7 @@ def test_nobody_waits_for_ever_for_an_answer_that_is_too_short():
     [psycopg.errors.InternalError_(), psycopg.errors.DeadlockDetected(), psycopg.errors.SerializationFailure()],
 )
 def test_after_a_fault_that_another_call_may_pass_or_explain_each_is_made_by_itself(error):
-    async def story(shared: SharedCalls, database: Told) -> None:
+    async def story(shared: CallBatches, database: Told) -> None:
         requests = [request(shared) for _ in range(3)]
         await settle()
         database.calls[0][1].set_exception(error)

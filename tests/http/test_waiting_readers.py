@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from api.http import feed
-from api.http.feed import GOES_ON, Feed
+from api.http.feed import HAS_MORE, Feed
 from api.postgres.connection import ConnectionLost
 from api.postgres.pools import Database as Connections
 from api.postgres.pools import Trace
@@ -112,7 +112,7 @@ class Told:
 
     async def call_feed(self, statement: str, parameters: dict, traces: list[Trace] | None = None) -> list:
         await asyncio.sleep(0)
-        if statement == GOES_ON:
+        if statement == HAS_MORE:
             places = parameters["cursors"][1:-1].split(",")
             self.looks.append(len(places))
             if self.error:
@@ -158,7 +158,7 @@ async def follow(of: Feed, after: str | None, until: int, rows: int = 1000) -> l
         assert trace.backend == 17
         entries += json.loads(row[0] or b"")
         if row[1] is None:
-            await of.goes_on(after, 60)
+            await of.wait_for_more(after, 60)
         else:
             after = row[1].decode()
     return entries
@@ -187,9 +187,9 @@ def test_a_look_is_one_statement_whatever_waits(run: Callable[[Story], None]) ->
         assert asked <= 2
         database.end = 3
         assert await asyncio.gather(*readers) == [[1, 2, 3]] * 2000
-        assert len(database.pages) <= asked + 2000 // feed.AT_ONCE + 2
+        assert len(database.pages) <= asked + 2000 // feed.MAX_WOKEN + 2
         await asyncio.sleep(0.05)
-        assert of.looker is None, "nobody waits, so nobody looks"
+        assert of.poller is None, "nobody waits, so nobody looks"
 
     run(story)
 
@@ -210,7 +210,7 @@ def test_each_reader_gets_each_entry_once_and_in_order(run: Callable[[Story], No
 
 def test_a_reader_with_nothing_new_is_left_alone(run: Callable[[Story], None]) -> None:
     async def story(of: Feed, database: Told) -> None:
-        behind, ahead = (asyncio.create_task(of.goes_on(cursor, 60)) for cursor in ("1-1-3", "1-1-9"))
+        behind, ahead = (asyncio.create_task(of.wait_for_more(cursor, 60)) for cursor in ("1-1-3", "1-1-9"))
         await all_wait(of, 2)
         database.end = 5
         assert await behind
@@ -224,7 +224,7 @@ def test_a_reader_with_nothing_new_is_left_alone(run: Callable[[Story], None]) -
 def test_many_cursors_are_looked_at_in_parts(run: Callable[[Story], None]) -> None:
     async def story(of: Feed, database: Told) -> None:
         database.end = 1
-        readers = [asyncio.create_task(of.goes_on(f"1-1-{number}", 60)) for number in range(1, 301)]
+        readers = [asyncio.create_task(of.wait_for_more(f"1-1-{number}", 60)) for number in range(1, 301)]
         await all_wait(of, 300)
         database.looks.clear()
         await once(lambda: len(database.looks) >= 6)
@@ -237,8 +237,8 @@ def test_many_cursors_are_looked_at_in_parts(run: Callable[[Story], None]) -> No
 
 def test_a_wait_ends_in_time_and_leaves_nothing(run: Callable[[Story], None]) -> None:
     async def story(of: Feed, database: Told) -> None:
-        assert not await of.goes_on(None, 0.02)
-        gone = asyncio.create_task(of.goes_on(None, 60))
+        assert not await of.wait_for_more(None, 0.02)
+        gone = asyncio.create_task(of.wait_for_more(None, 60))
         await all_wait(of, 1)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
@@ -256,17 +256,17 @@ def test_readers_hear_that_the_database_is_away(run: Callable[[Story], None], er
         database.error = error
         outcomes = await asyncio.gather(*readers, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {type(error)}
-        assert len(database.pages) <= asked + 500 // feed.AT_ONCE + 2
+        assert len(database.pages) <= asked + 500 // feed.MAX_WOKEN + 2
 
     run(story)
 
 
 def test_a_stop_sends_all_home_at_once(run: Callable[[Story], None]) -> None:
     async def story(of: Feed, database: Told) -> None:
-        readers = [asyncio.create_task(of.goes_on(None, 60)) for _ in range(500)]
+        readers = [asyncio.create_task(of.wait_for_more(None, 60)) for _ in range(500)]
         await all_wait(of, 500)
         of.stop()
         assert await asyncio.gather(*readers) == [False] * 500
-        assert not await of.goes_on(None, 60)
+        assert not await of.wait_for_more(None, 60)
 
     run(story)

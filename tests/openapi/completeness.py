@@ -109,7 +109,7 @@ def faults_of(
         "Link": route.many,
         "Vary": route.has_amounts,
         "Preference-Applied": route.has_amounts,
-        "Idempotency-Replayed": route.keyed,
+        "Idempotency-Replayed": route.takes_idempotency_key,
     }
     if headers != {name for name, tells in told.items() if tells}:
         yield f"headers {headers}"
@@ -171,7 +171,7 @@ def required_codes(route: Route) -> set[str]:
     codes |= {"not_found"} if route.parts else set()
     codes |= {"invalid_json", "unsupported_media_type", "invalid_value"} if route.body else set()
     codes |= {"invalid_value"} if route.query else set()
-    codes |= {"idempotency_key_reused", "busy"} if route.keyed else set()
+    codes |= {"idempotency_key_reused", "busy"} if route.takes_idempotency_key else set()
     return codes
 
 
@@ -195,7 +195,7 @@ TYPES = {
     "after": "integer from 0",
     "limit": "integer from 1 to 1000",
     "text": "string",
-    "key": "string",
+    "idempotency_key": "string",
     "time": "date-time",
     "boolean": "boolean",
     "order": "string",

@@ -10,7 +10,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from api.openapi.document import comment, encoded, published
 from api.problems import PROBLEMS
 from api.resources import OPENAPI
-from api.routes import AT, GROUP, KEY, METADATA, ROUTES, Route, columns, text
+from api.routes import AT, GROUP, IDEMPOTENCY_KEY, METADATA, ROUTES, Route, columns, text
 from tests.openapi.answers import validator
 from tests.openapi.completeness import as_template, codes, found_faults, operations, raised
 
@@ -42,7 +42,7 @@ CHANGES = {
     "a parameter of the query less": routes_with("list_groups", arguments=ARGUMENTS["list_groups"][:1]),
     "another kind of parameter": routes_with("get_participant", arguments=ARGUMENTS["get_participant"][:-1]),
     "no key": routes_with("remove_group", arguments=ARGUMENTS["remove_group"][:-1]),
-    "a key": routes_with("get_group", arguments=(*ARGUMENTS["get_group"], KEY)),
+    "a key": routes_with("get_group", arguments=(*ARGUMENTS["get_group"], IDEMPOTENCY_KEY)),
     "a member of the body more": routes_with("create_group", arguments=(*ARGUMENTS["create_group"], text("owner"))),
     "an optional member more": routes_with("create_group", arguments=(*ARGUMENTS["create_group"], METADATA)),
     "a member of the body less": routes_with("join_group", arguments=ARGUMENTS["join_group"][:-1]),

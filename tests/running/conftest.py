@@ -21,7 +21,7 @@ import pytest
 from sanic import Sanic
 
 from api.http.app import App, create_app
-from api.http.request import Watch
+from api.http.request import Telemetry
 from api.postgres import embedded
 from api.telemetry import metrics
 from api.telemetry.log import Log
@@ -86,7 +86,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     memory = metrics.share(1)
     counts = metrics.Metrics(memory, 0)
     log = Log(0, False, memory, lambda lines: None)
-    app = create_app("postgresql://", "ledger serve test", Watch(counts, log), True, False)
+    app = create_app("postgresql://", "ledger serve test", Telemetry(counts, log), True, False)
     yield app
     Sanic.unregister_app(app)
     os.close(memory)

@@ -163,7 +163,7 @@ def test_pauses_longer_after_each_revival_that_failed(
     monkeypatch.setattr(cli.embedded, "revive", revive)
     monkeypatch.setattr(cli.embedded, "clear_log", lambda data: None)
     monkeypatch.setattr(cli, "is_away", lambda conninfo: False)
-    look = cli.Revival(Path("/nowhere"))
+    look = cli.EmbeddedMonitor(Path("/nowhere"))
     while now < 200:
         look()
         now += 1

@@ -21,7 +21,7 @@ from api.http.app import App
 from api.http.bodies import WEIGHTY, WEIGHTY_CALLS, Turns
 from api.http.gauges import Gauges
 from api.http.protocol import UNFINISHED, Connection
-from api.http.request import WatchedRequest
+from api.http.request import LoggedRequest
 from api.postgres import pools
 from api.routes import ROUTES, Route
 from tests.running.commands import Service, serving
@@ -163,17 +163,17 @@ def test_a_stop_beside_half_a_request_leaves_no_fault_in_the_log(database: Datab
         assert [line for line in service.said().splitlines() if line.startswith("{")] == []
 
 
-def test_a_request_whose_client_has_gone_is_noted(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_whose_client_has_gone_is_recorded(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """No other client is connected, and the transport knows its protocol no more."""
-    noted: list[object] = []
-    note = WatchedRequest.note
+    recorded: list[object] = []
+    record = LoggedRequest.record
 
-    def watched(request: WatchedRequest, status: int) -> None:
-        noted.append((status, request.transport.get_protocol()))
+    def watched(request: LoggedRequest, status: int) -> None:
+        recorded.append((status, request.transport.get_protocol()))
         try:
-            note(request, status)
+            record(request, status)
         except Exception as error:
-            noted.append(error)
+            recorded.append(error)
             raise
 
     async def wait(request: Request) -> None:
@@ -184,8 +184,8 @@ def test_a_request_whose_client_has_gone_is_noted(app: App, monkeypatch: pytest.
         arrived.set()
         with suppress(asyncio.CancelledError):  # as a call may that ends at the same time
             await asyncio.Event().wait()
-        gauges.watch.connections = ()
-        noted.append(await gauges.text(request))
+        gauges.telemetry.connections = ()
+        recorded.append(await gauges.text(request))
 
     class Silent:
         pools: ClassVar[dict] = {}
@@ -193,9 +193,9 @@ def test_a_request_whose_client_has_gone_is_noted(app: App, monkeypatch: pytest.
         class activity:  # noqa: N801 - it stands for an attribute
             ask = staticmethod(lambda statement: asyncio.sleep(0))
 
-    gauges = Gauges(app.ctx.watch, Silent(), [])
+    gauges = Gauges(app.ctx.telemetry, Silent(), [])
     arrived = asyncio.Event()
-    monkeypatch.setattr(WatchedRequest, "note", watched)
+    monkeypatch.setattr(LoggedRequest, "record", watched)
 
     async def main() -> None:
         for handler in (wait, scrape):
@@ -217,9 +217,9 @@ def test_a_request_whose_client_has_gone_is_noted(app: App, monkeypatch: pytest.
             assert connections == set()
 
     asyncio.run(asyncio.wait_for(main(), 60))
-    assert noted[0] == (499, None)
-    assert not [each for each in noted if isinstance(each, Exception)]
-    assert any(isinstance(each, bytes) for each in noted)
+    assert recorded[0] == (499, None)
+    assert not [each for each in recorded if isinstance(each, Exception)]
+    assert any(isinstance(each, bytes) for each in recorded)
 
 
 def test_a_call_keeps_its_turn_when_its_client_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_a_call_keeps_its_turn_when_its_client_has_gone(monkeypatch: pytest.Monk
         async def admit(*_: object) -> float:
             return 0.0
 
-        async def take_a_turn(route: Route, request: WatchedRequest, turns: Turns, parts: object) -> dict[str, None]:
+        async def take_a_turn(route: Route, request: LoggedRequest, turns: Turns, parts: object) -> dict[str, None]:
             await turns.take(request, WEIGHTY + 1)
             return {}
 

@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from api.telemetry import log, metrics
-from api.telemetry.log import Faults, Lines, Log
+from api.telemetry.log import ErrorLogHandler, LineWriter, Log
 from tests.conftest import janitor
 from tests.running.commands import LEDGER, PATIENCE, Service, environment, free_port, serving
 from tests.running.test_metrics import scraped
@@ -303,7 +303,7 @@ class Pipe:
     """A pipe that lines are written to, and how many were dropped."""
 
     reader: int
-    lines: Lines
+    lines: LineWriter
     dropped: list[int] = field(default_factory=list)
 
     def read_all(self) -> bytes:
@@ -313,7 +313,7 @@ class Pipe:
             try:
                 found += os.read(self.reader, 1 << 16)
             except BlockingIOError:
-                if not self.lines.kept:
+                if not self.lines.buffered:
                     return found
                 self.lines.write()
 
@@ -324,16 +324,16 @@ def pipe() -> Iterator[Pipe]:
     os.set_blocking(reader, False)
     lock = metrics.share(0)
     dropped: list[int] = []
-    yield Pipe(reader, Lines(writer, lock, dropped.append), dropped)
+    yield Pipe(reader, LineWriter(writer, lock, dropped.append), dropped)
     for descriptor in (reader, writer, lock):
         os.close(descriptor)
 
 
 def test_what_no_reader_takes_is_dropped_and_counted_beyond_a_bound(pipe: Pipe, monkeypatch) -> None:
-    monkeypatch.setattr(log, "MAX_KEPT", 100_000)
+    monkeypatch.setattr(log, "MAX_BUFFERED", 100_000)
     sent = [f"{number:099}\n".encode() for number in range(3000)]
     for line in sent:
-        pipe.lines.keep(line)
+        pipe.lines.add(line)
         pipe.lines.write()  # into a pipe that may be full
     assert pipe.lines.size <= 100_000
     told = pipe.read_all().splitlines(keepends=True)
@@ -352,23 +352,23 @@ def test_another_process_that_writes_is_waited_for_without_blocking(pipe: Pipe) 
     )
     assert held.stdout is not None
     assert held.stdout.readline() == b"\n"
-    pipe.lines.keep(b"{}\n")
+    pipe.lines.add(b"{}\n")
     assert not pipe.lines.write()
     held.communicate(b"\n")
     assert pipe.lines.write()
     assert os.read(pipe.reader, 100) == b"{}\n"
 
 
-# Faults
+# Errors
 
 
 @pytest.fixture
 def faults(pipe: Pipe) -> logging.Logger:
     """A logger whose faults go into the pipe."""
     ours = Log(3, False, pipe.lines.lock, pipe.dropped.append)
-    ours.faults = pipe.lines
+    ours.errors = pipe.lines
     logger = logging.Logger("ledger")
-    logger.addHandler(Faults(ours))
+    logger.addHandler(ErrorLogHandler(ours))
     return logger
 
 

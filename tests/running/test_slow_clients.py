@@ -21,7 +21,7 @@ from api.http import app as application
 from api.http.app import KEEP_ALIVE_TIMEOUT, App
 from api.http.bodies import drop_body
 from api.http.protocol import Connection
-from api.server.listener import FIND_THE_VANISHED, listen
+from api.server.listener import KEEPALIVE, listen
 from bench.load import Server, request, send
 from tests.running.commands import Service, free_port, serving
 from tests.support import Database, create, join, until
@@ -213,8 +213,8 @@ def test_connections_look_for_clients_that_have_vanished() -> None:
     with listen("127.0.0.1", free_port()) as sock, socket.create_connection(sock.getsockname()):
         accepted, _ = sock.accept()
         with accepted:
-            found = {option: accepted.getsockopt(*option) for option in FIND_THE_VANISHED}
-    assert found == FIND_THE_VANISHED
+            found = {option: accepted.getsockopt(*option) for option in KEEPALIVE}
+    assert found == KEEPALIVE
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from api import cli
 from api.postgres import embedded, migrate, sessions
 from api.postgres.preflight import StartError, check_at_start
-from api.settings import fault_of_conninfo
+from api.settings import conninfo_error
 from tests.conftest import VERSION, Server
 from tests.running.commands import LEDGER, Service, environment, free_port, refusal, serving
 from tests.support import Database
@@ -147,7 +147,7 @@ def test_names_the_variable_of_a_bad_connection_string_and_port() -> None:
     ],
 )
 def test_names_the_connection_parameter_that_is_unknown(url: str, named: str | None) -> None:
-    fault = fault_of_conninfo(url)
+    fault = conninfo_error(url)
     assert fault
     assert (f"does not know: {named}" in fault) == (named is not None)
     assert "hidden" not in fault

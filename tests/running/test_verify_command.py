@@ -147,7 +147,7 @@ def test_ids_that_two_groups_share_are_found(size, database, ids, admin, monkeyp
         admin.execute(f"update ledger.{table} set {column} = %s where {column} = %s", [ids["alice"], ids["dora"]])
     admin.execute("alter sequence ledger.entries_id_seq restart with 100000000")  # a gap is no reason to go on for ever
     steps = [step for step in verify.verify(database.url(database.admin)) if step.part == "ids"]
-    assert [(fault.group_id, fault.participant_id, fault.fault) for step in steps for fault in step.faults] == [
+    assert [(fault.group_id, fault.participant_id, fault.fault) for step in steps for fault in step.discrepancies] == [
         (ids["group"], ids["alice"], "participant id"),
         (ids["removed"], ids["alice"], "participant id"),
     ]
@@ -208,7 +208,7 @@ def found(steps: list[verify.Step]) -> Counter[tuple[str, int, object]]:
     return Counter(
         (step.part, fault.group_id, fault.entry_id or fault.participant_id or fault.detail.split("the key ")[1][:-19])
         for step in steps
-        for fault in step.faults
+        for fault in step.discrepancies
         if step.part != "schema"
     )
 
@@ -220,7 +220,7 @@ def test_everything_is_looked_at_once_whatever_the_ranges(size, database, admin,
     steps = list(verify.verify(database.url(database.admin)))
     assert found(steps) == keys(admin)
     # Two constraints are gone.
-    assert [len(step.faults) for step in steps if step.part == "schema"] == [2]
+    assert [len(step.discrepancies) for step in steps if step.part == "schema"] == [2]
     assert max(step.rows for step in steps) == min(size, 22)
     for part in ("entries", "participants", "idempotency keys"):
         assert sum(step.rows for step in steps if step.part == part) == sum(
