@@ -77,9 +77,9 @@ def create_app(
         RESPONSE_TIMEOUT=RESPONSE_TIMEOUT,
     )
     database = Database(conninfo, name)
-    access = Authenticator(database, open_at_first, origins)
-    shared = {route: CallBatches(route, database, telemetry.metrics) for route in ROUTES if route.batch_function}
-    gauges = Gauges(telemetry, database, [*shared.values()])
+    authenticator = Authenticator(database, open_at_first, origins)
+    batches = {route: CallBatches(route, database, telemetry.metrics) for route in ROUTES if route.batch_function}
+    gauges = Gauges(telemetry, database, [*batches.values()])
     feed = Feed(database)
     turns = Turns()
 
@@ -111,7 +111,7 @@ def create_app(
         if route.function == "health":
             handler = without_body(handle_health(route, database, telemetry))
         else:
-            handler = handle(route, database, access, shared.get(route), turns, feed if route.feed else None)
+            handler = handle(route, database, authenticator, batches.get(route), turns, feed if route.feed else None)
         add(route.path, methods, handler, f"{route.function}_{route.methods[0].lower()}")
     add(LIVE, ["GET", "HEAD"], without_body(show_live), "live")
     add(METRICS, ["GET", "HEAD"], without_body(handle_metrics(gauges, origins, metrics_for_all)), "metrics")
@@ -140,8 +140,8 @@ def create_app(
 def handle(
     route: Route,
     database: Database,
-    access: Authenticator,
-    shared: CallBatches | None,
+    authenticator: Authenticator,
+    batches: CallBatches | None,
     turns: Turns,
     feed: Feed | None,
 ) -> Handler:
@@ -153,7 +153,7 @@ def handle(
         try:
             if feed:
                 return await feed.read(query, parameters, request)
-            row = await shared.call(parameters, strings, request) if shared else None
+            row = await batches.call(parameters, strings, request) if batches else None
             return row or await database.call(query, parameters, route.reads, request)
         except Exception as error:
             problem = from_database(error, route, request.only_group)
@@ -168,7 +168,7 @@ def handle(
             turns.give_back(request)
 
     async def handler(request: LoggedRequest, **parts: str) -> Response:
-        admitted_until = await access.admit(route, request, parts)
+        admitted_until = await authenticator.admit(route, request, parts)
         try:
             parameters = await read_arguments(route, request, turns, parts)
         except BaseException:
@@ -185,7 +185,7 @@ def handle(
             ends = now() + float(request.args.get("wait") or 0)
             while row[1] is None and not feed.stopping and (left := ends - now()) > 0:
                 goes_on = await feed.wait_for_more(parameters["after"], min(left, admitted_until - now()))
-                admitted_until = await access.admit(route, request, parts)
+                admitted_until = await authenticator.admit(route, request, parts)
                 if goes_on:
                     row = await call(request, parameters, strings)
         return render(route, request, parameters, row, strings)

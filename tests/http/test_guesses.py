@@ -78,7 +78,7 @@ def test_every_request_of_a_good_key_is_answered_beside_many_that_guess(
 # The queue, beside a database that answers when it is told
 
 
-class Told:
+class FakeDatabase:
     """A database whose look-ups wait for their answer: the secrets that are good, or an error."""
 
     def __init__(self) -> None:
@@ -104,9 +104,9 @@ async def settle(turns: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-def run(story: Callable[[Authenticator, Told], Awaitable[None]], open_at_first: bool = False) -> None:
+def run(story: Callable[[Authenticator, FakeDatabase], Awaitable[None]], open_at_first: bool = False) -> None:
     async def main() -> None:
-        database = Told()
+        database = FakeDatabase()
         await story(Authenticator(cast("Connections", database), open_at_first, Origins()), database)
 
     asyncio.run(main())
@@ -122,7 +122,7 @@ def secret_of(number: int) -> str:
     return f"ledger_{number + 1}_{number:064x}"
 
 
-async def make_known(guard: Authenticator, database: Told, secret: str) -> None:
+async def make_known(guard: Authenticator, database: FakeDatabase, secret: str) -> None:
     asking = admit(guard, secret)
     await settle()
     await database.answer(-1, GOOD)
@@ -136,7 +136,7 @@ def due(guard: Authenticator, secret: str) -> None:
 
 
 def test_a_key_that_was_good_does_not_wait_for_guesses() -> None:
-    async def story(guard: Authenticator, database: Told) -> None:
+    async def story(guard: Authenticator, database: FakeDatabase) -> None:
         await make_known(guard, database, secret_of(0))
         guesses = [admit(guard, secret_of(number)) for number in range(1, 4)]
         await settle()
@@ -153,7 +153,7 @@ def test_a_key_that_was_good_does_not_wait_for_guesses() -> None:
 
 
 def test_guesses_share_calls_and_none_is_refused_for_their_number() -> None:
-    async def story(guard: Authenticator, database: Told) -> None:
+    async def story(guard: Authenticator, database: FakeDatabase) -> None:
         first = admit(guard, secret_of(0))
         await settle()
         guesses = [first, *(admit(guard, secret_of(number)) for number in range(1, 3001))]
@@ -169,7 +169,7 @@ def test_guesses_share_calls_and_none_is_refused_for_their_number() -> None:
 
 
 def test_those_who_come_with_one_key_at_the_same_time_ask_once() -> None:
-    async def story(guard: Authenticator, database: Told) -> None:
+    async def story(guard: Authenticator, database: FakeDatabase) -> None:
         asking = [admit(guard, secret_of(0)) for _ in range(100)]
         await settle()
         await database.answer(0, GOOD)
@@ -180,7 +180,7 @@ def test_those_who_come_with_one_key_at_the_same_time_ask_once() -> None:
 
 
 def test_clients_that_have_gone_are_not_asked_for() -> None:
-    async def story(guard: Authenticator, database: Told) -> None:
+    async def story(guard: Authenticator, database: FakeDatabase) -> None:
         first = admit(guard, secret_of(0))
         await settle()
         gone, other = admit(guard, secret_of(1)), admit(guard, secret_of(2))
@@ -196,7 +196,7 @@ def test_clients_that_have_gone_are_not_asked_for() -> None:
 
 @pytest.mark.parametrize("error", [ConnectionLost(), psycopg.OperationalError(), psycopg.errors.QueryCanceled()])
 def test_a_look_that_failed_forgets_no_key_and_admits_nobody(error: Exception) -> None:
-    async def story(guard: Authenticator, database: Told) -> None:
+    async def story(guard: Authenticator, database: FakeDatabase) -> None:
         await make_known(guard, database, secret_of(0))
         asking = admit(guard, secret_of(0))
         await settle()
@@ -214,7 +214,7 @@ def test_a_look_that_failed_forgets_no_key_and_admits_nobody(error: Exception) -
 
 
 def test_only_an_answer_forgets_a_key() -> None:
-    async def story(guard: Authenticator, database: Told) -> None:
+    async def story(guard: Authenticator, database: FakeDatabase) -> None:
         await make_known(guard, database, secret_of(0))
         for known in (True, False):
             asking = admit(guard, secret_of(0))
@@ -229,7 +229,7 @@ def test_only_an_answer_forgets_a_key() -> None:
 
 
 def test_while_the_database_is_away_nobody_waits_for_one_failure_after_another() -> None:
-    async def story(guard: Authenticator, database: Told) -> None:
+    async def story(guard: Authenticator, database: FakeDatabase) -> None:
         first = admit(guard, secret_of(0))
         await settle()
         others = [admit(guard, secret_of(number)) for number in range(1, 2000)]
@@ -245,7 +245,7 @@ def test_while_the_database_is_away_nobody_waits_for_one_failure_after_another()
 def test_spellings_of_one_key_are_one_and_the_oldest_of_too_many_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "MAX_REMEMBERED", 3)
 
-    async def story(guard: Authenticator, database: Told) -> None:
+    async def story(guard: Authenticator, database: FakeDatabase) -> None:
         for number in range(3):
             await make_known(guard, database, secret_of(number))
         for scheme in ("bearer", "BEARER", "Bearer "):
@@ -264,7 +264,7 @@ def test_spellings_of_one_key_are_one_and_the_oldest_of_too_many_is_forgotten(mo
 
 
 def test_requests_without_a_key_ask_once_whether_one_is_needed() -> None:
-    async def story(guard: Authenticator, database: Told) -> None:
+    async def story(guard: Authenticator, database: FakeDatabase) -> None:
         asking = [admit(guard, None) for _ in range(2000)]
         await settle()
         await database.answer(0, b"f")

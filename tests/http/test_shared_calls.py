@@ -211,17 +211,17 @@ def test_reads_that_come_together_are_each_answered(api, group, other, admin):
 
 
 def test_a_read_of_the_past_goes_by_itself():
-    async def story(shared: CallBatches, database: Told) -> None:
-        assert await request(shared, at_entry="1") is None
-        assert await request(shared, at_time="2026-01-01T00:00:00Z") is None
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        assert await request(batches, at_entry="1") is None
+        assert await request(batches, at_time="2026-01-01T00:00:00Z") is None
         assert database.calls == []
 
     run(story, READ)
 
 
 def test_reads_whose_connection_was_lost_are_made_again_each_by_itself():
-    async def story(shared: CallBatches, database: Told) -> None:
-        requests = [request(shared) for _ in range(3)]
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        requests = [request(batches) for _ in range(3)]
         await settle()
         database.calls[0][1].set_exception(ConnectionLost())
         assert [await one_of for one_of in requests] == [None] * 3
@@ -232,8 +232,8 @@ def test_reads_whose_connection_was_lost_are_made_again_each_by_itself():
 # The queue, beside a database that does as it is told
 
 
-class Told:
-    """A database whose shared calls wait until they are told their rows, or an error."""
+class FakeDatabase:
+    """A database whose batches wait until a test gives them rows, or an error."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, asyncio.Future]] = []
@@ -251,10 +251,10 @@ def at_most(monkeypatch: pytest.MonkeyPatch, **bounds: int) -> Iterator[None]:
     yield
 
 
-def request(shared: CallBatches, **parameters: str | None) -> asyncio.Task:
-    given = {argument.parameter: "1" for argument in shared.route.batch_arguments}
-    given |= {argument.parameter: None for argument in shared.route.query}
-    return asyncio.create_task(shared.call(given | parameters, False, Trace()))
+def request(batches: CallBatches, **parameters: str | None) -> asyncio.Task:
+    given = {argument.parameter: "1" for argument in batches.route.batch_arguments}
+    given |= {argument.parameter: None for argument in batches.route.query}
+    return asyncio.create_task(batches.call(given | parameters, False, Trace()))
 
 
 async def settle() -> None:
@@ -264,7 +264,7 @@ async def settle() -> None:
 
 def run(story: Callable, route: Route = TRANSFER) -> None:
     async def tell() -> None:
-        database = Told()
+        database = FakeDatabase()
         await story(CallBatches(route, database, Metrics(share(0), -1)), database)
 
     asyncio.run(tell())
@@ -274,10 +274,10 @@ DONE, DEFERRED, LOCKED = ([outcome, b"answer", None, b"7", b"f"] for outcome in 
 
 
 def test_a_lone_request_goes_at_once_and_the_next_call_takes_all_that_came_meanwhile():
-    async def story(shared: CallBatches, database: Told) -> None:
-        first = request(shared)
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        first = request(batches)
         await settle()
-        others = [request(shared) for _ in range(5)]
+        others = [request(batches) for _ in range(5)]
         await settle()
         assert [size for size, _ in database.calls] == [1]
         database.calls[0][1].set_result([DONE])
@@ -286,14 +286,14 @@ def test_a_lone_request_goes_at_once_and_the_next_call_takes_all_that_came_meanw
         assert [size for size, _ in database.calls] == [1, 5]
         database.calls[1][1].set_result([DONE, DEFERRED, DONE, DONE, DONE])
         assert [await other for other in others] == [DONE[1:], None, DONE[1:], DONE[1:], DONE[1:]]
-        assert shared.caller is None or shared.caller.done()
+        assert batches.caller is None or batches.caller.done()
 
     run(story)
 
 
 def test_a_call_takes_no_more_than_its_share_and_a_full_queue_refuses(monkeypatch):
-    async def story(shared: CallBatches, database: Told) -> None:
-        requests = [request(shared) for _ in range(8)]
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        requests = [request(batches) for _ in range(8)]
         await settle()
         # One was refused as the eighth, seven wait for the first call, which took three.
         with pytest.raises(TooManyRequests):
@@ -310,10 +310,10 @@ def test_a_call_takes_no_more_than_its_share_and_a_full_queue_refuses(monkeypatc
 
 
 def test_who_goes_away_before_the_call_asks_for_nothing():
-    async def story(shared: CallBatches, database: Told) -> None:
-        first = request(shared)
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        first = request(batches)
         await settle()
-        gone, stays = request(shared), request(shared)
+        gone, stays = request(batches), request(batches)
         await settle()
         gone.cancel()
         database.calls[0][1].set_result([DONE])
@@ -326,8 +326,8 @@ def test_who_goes_away_before_the_call_asks_for_nothing():
 
 
 def test_who_goes_away_during_the_call_takes_nobody_along():
-    async def story(shared: CallBatches, database: Told) -> None:
-        gone, stays = request(shared), request(shared)
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        gone, stays = request(batches), request(batches)
         await settle()
         gone.cancel()
         await settle()
@@ -338,8 +338,8 @@ def test_who_goes_away_during_the_call_takes_nobody_along():
 
 
 def test_a_locked_row_is_tried_again_before_what_came_later_and_then_left():
-    async def story(shared: CallBatches, database: Told) -> None:
-        locked, free = request(shared), request(shared)
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        locked, free = request(batches), request(batches)
         await settle()
         database.calls[0][1].set_result([LOCKED, DONE])
         assert await free == DONE[1:]
@@ -359,14 +359,14 @@ def test_a_locked_row_is_tried_again_before_what_came_later_and_then_left():
     [ConnectionLost(), psycopg.errors.QueryCanceled(), psycopg.OperationalError("away"), ValueError("a bug of ours")],
 )
 def test_all_hear_of_a_call_that_failed_and_the_next_one_works(error):
-    async def story(shared: CallBatches, database: Told) -> None:
-        requests = [request(shared) for _ in range(3)]
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        requests = [request(batches) for _ in range(3)]
         await settle()
         database.calls[0][1].set_exception(error)
         for one_of in requests:
             with pytest.raises(type(error)):
                 await one_of
-        after = request(shared)
+        after = request(batches)
         await settle()
         database.calls[1][1].set_result([DONE])
         assert await after == DONE[1:]
@@ -375,8 +375,8 @@ def test_all_hear_of_a_call_that_failed_and_the_next_one_works(error):
 
 
 def test_nobody_waits_for_ever_for_an_answer_that_is_too_short():
-    async def story(shared: CallBatches, database: Told) -> None:
-        requests = [request(shared) for _ in range(3)]
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        requests = [request(batches) for _ in range(3)]
         await settle()
         database.calls[0][1].set_result([DONE, DONE])
         assert [await one_of for one_of in requests[:2]] == [DONE[1:]] * 2
@@ -391,8 +391,8 @@ def test_nobody_waits_for_ever_for_an_answer_that_is_too_short():
     [psycopg.errors.InternalError_(), psycopg.errors.DeadlockDetected(), psycopg.errors.SerializationFailure()],
 )
 def test_after_a_fault_that_another_call_may_pass_or_explain_each_is_made_by_itself(error):
-    async def story(shared: CallBatches, database: Told) -> None:
-        requests = [request(shared) for _ in range(3)]
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        requests = [request(batches) for _ in range(3)]
         await settle()
         database.calls[0][1].set_exception(error)
         assert [await one_of for one_of in requests] == [None] * 3

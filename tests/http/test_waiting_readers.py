@@ -101,7 +101,7 @@ def test_thousands_wait_for_the_price_of_one(database: Database) -> None:
 # The looks, beside a database that answers when it is told
 
 
-class Told:
+class FakeDatabase:
     """A feed of entries, 1-1-1 and so on, that counts the pages that are read and the looks."""
 
     def __init__(self) -> None:
@@ -132,7 +132,7 @@ class Told:
         return int(cursor.strip('"').rpartition("-")[2]) if cursor not in (None, "null") else 0
 
 
-Story = Callable[[Feed, Told], Awaitable[None]]
+Story = Callable[[Feed, FakeDatabase], Awaitable[None]]
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[Story], None]:
 
     def run(story: Story) -> None:
         async def main() -> None:
-            database = Told()
+            database = FakeDatabase()
             await story(Feed(cast("Connections", database)), database)
 
         asyncio.run(main())
@@ -177,7 +177,7 @@ async def once(condition: Callable[[], bool]) -> None:
 
 
 def test_a_look_is_one_statement_whatever_waits(run: Callable[[Story], None]) -> None:
-    async def story(of: Feed, database: Told) -> None:
+    async def story(of: Feed, database: FakeDatabase) -> None:
         readers = [asyncio.create_task(follow(of, None, 3)) for _ in range(2000)]
         await all_wait(of, 2000)
         database.looks.clear()
@@ -195,7 +195,7 @@ def test_a_look_is_one_statement_whatever_waits(run: Callable[[Story], None]) ->
 
 
 def test_each_reader_gets_each_entry_once_and_in_order(run: Callable[[Story], None]) -> None:
-    async def story(of: Feed, database: Told) -> None:
+    async def story(of: Feed, database: FakeDatabase) -> None:
         database.end = 5
         starts = [None, *(f"1-1-{place}" for place in range(1, 6))]
         readers = [asyncio.create_task(follow(of, start, 40, rows)) for start in starts for rows in (1, 2, 7, 1000)]
@@ -209,7 +209,7 @@ def test_each_reader_gets_each_entry_once_and_in_order(run: Callable[[Story], No
 
 
 def test_a_reader_with_nothing_new_is_left_alone(run: Callable[[Story], None]) -> None:
-    async def story(of: Feed, database: Told) -> None:
+    async def story(of: Feed, database: FakeDatabase) -> None:
         behind, ahead = (asyncio.create_task(of.wait_for_more(cursor, 60)) for cursor in ("1-1-3", "1-1-9"))
         await all_wait(of, 2)
         database.end = 5
@@ -222,7 +222,7 @@ def test_a_reader_with_nothing_new_is_left_alone(run: Callable[[Story], None]) -
 
 
 def test_many_cursors_are_looked_at_in_parts(run: Callable[[Story], None]) -> None:
-    async def story(of: Feed, database: Told) -> None:
+    async def story(of: Feed, database: FakeDatabase) -> None:
         database.end = 1
         readers = [asyncio.create_task(of.wait_for_more(f"1-1-{number}", 60)) for number in range(1, 301)]
         await all_wait(of, 300)
@@ -236,7 +236,7 @@ def test_many_cursors_are_looked_at_in_parts(run: Callable[[Story], None]) -> No
 
 
 def test_a_wait_ends_in_time_and_leaves_nothing(run: Callable[[Story], None]) -> None:
-    async def story(of: Feed, database: Told) -> None:
+    async def story(of: Feed, database: FakeDatabase) -> None:
         assert not await of.wait_for_more(None, 0.02)
         gone = asyncio.create_task(of.wait_for_more(None, 60))
         await all_wait(of, 1)
@@ -249,7 +249,7 @@ def test_a_wait_ends_in_time_and_leaves_nothing(run: Callable[[Story], None]) ->
 
 @pytest.mark.parametrize("error", [ConnectionLost(), psycopg.OperationalError(), psycopg.errors.QueryCanceled()])
 def test_readers_hear_that_the_database_is_away(run: Callable[[Story], None], error: Exception) -> None:
-    async def story(of: Feed, database: Told) -> None:
+    async def story(of: Feed, database: FakeDatabase) -> None:
         readers = [asyncio.create_task(follow(of, None, 1)) for _ in range(500)]
         await all_wait(of, 500)
         asked = len(database.pages)
@@ -262,7 +262,7 @@ def test_readers_hear_that_the_database_is_away(run: Callable[[Story], None], er
 
 
 def test_a_stop_sends_all_home_at_once(run: Callable[[Story], None]) -> None:
-    async def story(of: Feed, database: Told) -> None:
+    async def story(of: Feed, database: FakeDatabase) -> None:
         readers = [asyncio.create_task(of.wait_for_more(None, 60)) for _ in range(500)]
         await all_wait(of, 500)
         of.stop()
