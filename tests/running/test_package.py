@@ -45,8 +45,7 @@ def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         carried = {name for name in archive.namelist() if ".dist-info/" not in name}
     data = [
-        *ROOT.glob("db/*/*.sql"),
-        ROOT / "db" / "catalog.sql",
+        *ROOT.glob("db/**/*.sql"),
         ROOT / "db" / "schema.txt",
         *ROOT.glob("seeds/*.sql"),
     ]
