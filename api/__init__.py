@@ -59,6 +59,7 @@ postgres/           PostgreSQL
   sessions.py         a command's connections
   embedded.py         the PostgreSQL that runs when DATABASE_URL is unset
   migrate.py          applies migrations
+  upgrade.py          upgrades a database of release 0.1
 
 routes.py           the table of routes: the whole HTTP surface
 problems.py         the one error shape

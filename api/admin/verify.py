@@ -70,7 +70,7 @@ class VerifyError(Exception):
 
 
 @dataclass(frozen=True)
-class Fault:
+class Discrepancy:
     """A row of a verify function: ledger.discrepancy."""
 
     group_id: int | None
@@ -136,7 +136,7 @@ def compare_schema(connection: psycopg.Connection) -> Step:
     """Compare every object of the schema with this release's; in a database of another one look at what is in force."""
     words, note = schema.differences(connection)
     if note is None:
-        return Step(None, "schema", 1, None, [Fault(None, None, None, "schema", detail) for detail in words])
+        return Step(None, "schema", 1, None, [Discrepancy(None, None, None, "schema", detail) for detail in words])
     found, _ = timed(connection, "select * from ledger_internal.verify_schema()", [])
     return Step(None, "schema", 1, None, found, f"the schema was not compared with this release's: {note}")
 

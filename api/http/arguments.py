@@ -16,7 +16,7 @@ from api.http.values import (
     MAX_LIMIT,
     MISSING,
     Members,
-    invalid_id,
+    id_error,
     printable,
     read,
     significant,
@@ -66,7 +66,7 @@ async def read_arguments(route: Route, request: LoggedRequest, turns: Turns, par
         raise Problem("invalid_value", f"{name} {messages[0]}", dict(islice(errors.items(), MAX_ERRORS)))
     for argument in route.parts:
         number = parts[argument.name]
-        if invalid_id(number) is None:
+        if id_error(number) is None:
             values[argument.parameter] = number
         elif route.body:
             # No row has the id -1: the function still gets to refuse bad values first.
@@ -153,7 +153,7 @@ def read_members(
         elif name in names:
             continue
         elif name == route.echoes:
-            if invalid_id(value) or significant(str(value)) != significant(parts[name]):
+            if id_error(value) or significant(str(value)) != significant(parts[name]):
                 errors[name] = ["must equal the one in the path"]
         else:
             errors[printable(name)] = [frozen.get(name, "is not known")]

@@ -130,7 +130,7 @@ def number_of_zeros(number: Number) -> int:
     return int(exponent[1] or 0) if exponent else 0
 
 
-def invalid_id(value: object) -> str | None:
+def id_error(value: object) -> str | None:
     if isinstance(value, str) and ORDINARY.fullmatch(value):
         return None
     digits = digits_of(value)
@@ -161,7 +161,7 @@ def wait_error(value: object) -> str | None:
 def read_id(value: object) -> Reading:
     if isinstance(value, str) and ORDINARY.fullmatch(value):
         return right(value)
-    found = invalid_id(value)
+    found = id_error(value)
     return wrong(found) if found else right(significant(str(value)))
 
 

@@ -14,7 +14,7 @@ from yoyo.connections import parse_uri
 from yoyo.exceptions import LockTimeout
 from yoyo.migrations import MigrationList, default_migration_table
 
-from api import sessions, upgrade
+from api.postgres import sessions, upgrade
 from api.resources import RESOURCES
 
 MIGRATIONS = RESOURCES / "db" / "migrations"

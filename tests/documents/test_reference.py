@@ -9,14 +9,13 @@ from collections.abc import Iterator
 
 import psycopg
 
-from api import bodies, connection
-from api.app import KEEP_ALIVE_TIMEOUT, MAX_HEADER, REQUEST_TIMEOUT
 from api.cli import COMMANDS, EPILOG, parser
-from api.docs import DESCRIPTION, DOCS
-from api.errors import PROBLEMS, SQLSTATES
-from api.log import Log
-from api.metrics import ASKED, KEPT
-from api.routes import LIVE, METRICS, ROUTES, SCOPES
+from api.http import bodies, protocol
+from api.http.app import KEEP_ALIVE_TIMEOUT, MAX_HEADER, REQUEST_TIMEOUT
+from api.problems import PROBLEMS, SQLSTATES
+from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES, SCOPES
+from api.telemetry.log import Log
+from api.telemetry.metrics import ASKED, KEPT
 from tests.documents.pages import block, page, table
 
 FUNCTIONS = """
@@ -158,15 +157,15 @@ def test_limits_are_documented_as_they_are():
     for sentence in (
         f"must arrive whole within {REQUEST_TIMEOUT} seconds",
         f"the request did not arrive whole within {REQUEST_TIMEOUT} seconds",
-        f"must be read within {connection.ANSWER_TIMEOUT:.0f} seconds",
+        f"must be read within {protocol.ANSWER_TIMEOUT:.0f} seconds",
         f"An idle connection is kept for {KEEP_ALIVE_TIMEOUT} seconds",
         f"{min(route.body_limit for route in ROUTES) // mib} MiB, and {bodies.MAX_MARKS:,} values",
         f"{max(route.body_limit for route in ROUTES) // mib} MiB, and {bodies.MAX_MARKS_OF_LISTS:,} of these",
         f"and {bodies.MAX_LINE:,} characters in one line",
         f"requests larger than {bodies.WEIGHTY // kib} KiB, each worker | {bodies.WEIGHTY_CALLS} are",
-        f"connections, each worker | {connection.MAX_CONNECTIONS:,} |",
-        f"incomplete requests, each worker | {connection.MAX_UNFINISHED // mib} MiB |",
-        f"answers that clients have not read, each worker | {connection.MAX_UNREAD // mib} MiB |",
+        f"connections, each worker | {protocol.MAX_CONNECTIONS:,} |",
+        f"incomplete requests, each worker | {protocol.MAX_UNFINISHED // mib} MiB |",
+        f"answers that clients have not read, each worker | {protocol.MAX_UNREAD // mib} MiB |",
         f"the request's header is larger than {MAX_HEADER // kib} KiB",
     ):
         assert sentence in text

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from api import embedded, migrate
+from api.postgres import embedded, migrate
 from tests.documents.pages import ROOT, block
 from tests.http.client import Service, serving
 from tests.running.commands import LEDGER, environment

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from api import embedded, migrate
+from api.postgres import embedded, migrate
 from chaos.release import add_migration
 from tests.conftest import Server, janitor
 from tests.migrations.steps import fingerprint_of

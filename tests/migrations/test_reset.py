@@ -5,7 +5,7 @@ import signal
 import psycopg
 import pytest
 
-from api import migrate
+from api.postgres import migrate
 from tests.migrations.steps import NAMES, contents, fingerprint_of, locks, marked, put_data_in, python
 from tests.support import refused
 

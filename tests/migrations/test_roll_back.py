@@ -5,7 +5,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from api import migrate
+from api.postgres import migrate
 from tests.migrations.steps import (
     NAMES,
     apply,

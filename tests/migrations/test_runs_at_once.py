@@ -21,7 +21,7 @@ from tests.migrations.steps import NAMES, ROOT, apply_before, fingerprint_of, lo
 MIGRATE = """
 import sys
 from pathlib import Path
-from api import migrate
+from api.postgres import migrate
 
 migrate.MIGRATIONS = Path(sys.argv[2])
 print(*migrate.migrate(sys.argv[1]))
@@ -31,7 +31,7 @@ print(*migrate.migrate(sys.argv[1]))
 DIE_BEFORE_THE_MARK = """
 import os, signal, sys
 from pathlib import Path
-from api import migrate
+from api.postgres import migrate
 
 migrate.MIGRATIONS = Path(sys.argv[2])
 log, runs = migrate.Backend.log_migration, []

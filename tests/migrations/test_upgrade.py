@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import migrate, upgrade
+from api.postgres import migrate, upgrade
 from tests.migrations.steps import (
     NAMES,
     RELEASE_0_1,
@@ -28,7 +28,7 @@ RENAMED = {"group_counters": "group_total_shards", "group_totals": "group_total_
 
 DIE_BEFORE_THE_COMMIT = """
 import os, signal, sys
-from api import migrate
+from api.postgres import migrate
 
 migrate.Backend.mark_one = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 migrate.migrate(sys.argv[1])

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from api import migrate
+from api.postgres import migrate
 from tests.migrations.steps import NAMES, ROOT, contents, fingerprint_of, locks, marked, put_data_in
 
 YOYO = Path(sys.executable).parent / "yoyo"
