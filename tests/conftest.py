@@ -113,19 +113,31 @@ def shared(server: Server, template: NoopExecutor) -> Iterator[Database]:
         yield server.database("ledger_shared")
 
 
-@pytest.fixture
-def owner(shared: Database) -> Iterator[psycopg.Connection]:
+@pytest.fixture(scope="session")
+def connection(shared: Database) -> Iterator[psycopg.Connection]:
+    """The superuser's connection that the tests use one after another: logging in for each costs more than most do."""
     with shared.connect(shared.admin, autocommit=False) as connection:
         yield connection
+
+
+@pytest.fixture
+def owner(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    yield connection
+    try:
         if connection.info.transaction_status != psycopg.pq.TransactionStatus.INERROR:
             connection.execute("reset session authorization")
             assert faults(connection) == []
+    finally:
+        # The next test finds a session without settings, plans, temporary tables, locks or a role of this one.
         connection.rollback()
+        connection.autocommit = True
+        connection.execute("discard all")
+        connection.autocommit = False
 
 
 @pytest.fixture
-def ledger(owner: psycopg.Connection, shared: Database) -> psycopg.Connection:
-    owner.execute(sql.SQL("set session authorization {}").format(sql.Identifier(shared.service)))
+def ledger(owner: psycopg.Connection) -> psycopg.Connection:
+    owner.execute(sql.SQL("set session authorization {}").format(sql.Identifier(embedded.SERVICE)))
     return owner
 
 

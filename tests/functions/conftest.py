@@ -1,6 +1,7 @@
 """Who is there when a rule is tested, and arguments that every function must treat alike.
 
-Each test runs beside a neighbour: a group with the same usernames, which it must leave as it was.
+Each test runs beside a neighbour: a group with the same usernames, which it must leave as it was. The neighbour is
+committed once, into a database of this folder's own; what a test does itself is rolled back.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,8 +10,10 @@ from decimal import Decimal
 
 import psycopg
 import pytest
+from pytest_postgresql.executors import NoopExecutor
 
-from tests.support import create, fields, join, refused, statement
+from tests.conftest import Server, janitor
+from tests.support import Database, create, fields, join, refused, statement
 
 # No participant and no group has these ids.
 STRANGERS = [-1, 0, 2**62, 2**63 - 1]
@@ -137,15 +140,35 @@ def stranger(request: pytest.FixtureRequest) -> int:
     return request.param
 
 
+@pytest.fixture(scope="session")
+def functions(server: Server, template: NoopExecutor) -> Iterator[Database]:
+    with janitor(server, "ledger_functions", template.template_dbname):
+        yield server.database("ledger_functions")
+
+
+@pytest.fixture(scope="session")
+def committed(functions: Database) -> tuple[int, dict[str, list[str]]]:
+    """The neighbour's id and rows."""
+    with functions.connect(functions.admin) as admin:
+        group = create(admin, "Neighbour")
+        join(admin, group, "alice", 1000)
+        join(admin, group, "bob", 1000)
+        return group, rows(admin, group)
+
+
+@pytest.fixture(scope="session")
+def connection(functions: Database, committed: object) -> Iterator[psycopg.Connection]:
+    with functions.connect(functions.admin, autocommit=False) as connection:
+        yield connection
+
+
 @pytest.fixture(autouse=True)
-def neighbour(ledger: psycopg.Connection) -> Iterator[int]:
+def neighbour(ledger: psycopg.Connection, committed: tuple[int, dict[str, list[str]]]) -> Iterator[int]:
     """A group of alice (1000) and bob (1000) that no test may change."""
-    group = create(ledger, "Neighbour")
-    join(ledger, group, "alice", 1000)
-    join(ledger, group, "bob", 1000)
-    before = rows(ledger, group)
+    group, before = committed
     yield group
     if ledger.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS:
+        ledger.execute("reset timezone")  # times are compared as text
         assert rows(ledger, group) == before
 
 
@@ -172,7 +195,7 @@ def bob(ledger: psycopg.Connection, group: int) -> int:
 @contextmanager
 def behind(ledger: psycopg.Connection) -> Iterator[None]:
     """Look as the superuser for a moment: the serving role sees no table."""
-    ((role,),) = ledger.execute("select session_user").fetchall()
+    role = ledger.info.parameter_status("session_authorization")
     ledger.execute("reset session authorization")
     yield
     ledger.execute(f"set session authorization {role}")
@@ -201,21 +224,31 @@ def keys(ledger: psycopg.Connection) -> Iterator[psycopg.Connection]:
         ledger.execute("reset role")
 
 
-def rows(ledger: psycopg.Connection, group: int | None = None) -> dict[str, list[tuple]]:
-    """Every row of every table, or those of one group; the counters added up."""
+# Each table's name, rows, key of the group, and order; of counters, which belong to sessions, the sum is looked at.
+EVERY_ROW = " union all ".join(
+    f"select '{table}', array(select r::text from {source} as r "
+    f"where r.{key} = coalesce(%(group)s, r.{key}) order by {order})"
+    for table, source, key, order in (
+        ("groups", "ledger.groups", "id", "id"),
+        (
+            "group_counters",
+            "(select group_id, sum(total) from ledger.group_counters group by group_id)",
+            "group_id",
+            "group_id",
+        ),
+        ("participants", "ledger.participants", "group_id", "id"),
+        ("entries", "ledger.entries", "group_id", "id"),
+        ("name_changes", "ledger.name_changes", "group_id", "id"),
+        ("group_totals", "ledger.group_totals", "group_id", "entry_id, slot"),
+        ("idempotency_keys", "ledger.idempotency_keys", "group_id", "group_id, key"),
+    )
+)
+
+
+def rows(ledger: psycopg.Connection, group: int | None = None) -> dict[str, list[str]]:
+    """Every row of the books and of the names and keys beside them, or those of one group, as text in one snapshot."""
     with behind(ledger):
-        return {
-            table: ledger.execute(
-                f"select {columns} from ledger.{table} where {key} = coalesce(%(group)s, {key}) {tail}",
-                {"group": group},
-            ).fetchall()
-            for table, columns, key, tail in (
-                ("groups", "*", "id", "order by id"),
-                ("group_total_shards", "group_id, sum(total)", "group_id", "group by group_id order by group_id"),
-                ("participants", "*", "group_id", "order by id"),
-                ("entries", "*", "group_id", "order by id"),
-            )
-        }
+        return dict(ledger.execute(EVERY_ROW, {"group": group}).fetchall())
 
 
 @pytest.fixture

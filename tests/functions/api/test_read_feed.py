@@ -21,16 +21,13 @@ NO_CURSORS = [
 
 
 @pytest.fixture(autouse=True)
-def neighbour(ledger: psycopg.Connection) -> int:
+def neighbour(ledger: psycopg.Connection, committed: tuple[int, object]) -> int:
     """A group whose entries are in the feed as well; their numbers are changed too.
 
     The feed is that of a ledger of an earlier release: its number is 1, and no transaction is older than it.
     """
     as_superuser(ledger, "delete from ledger.feeds where generation <> 1")
-    group = create(ledger, "Neighbour")
-    join(ledger, group, "alice", 1000)
-    join(ledger, group, "bob", 1000)
-    return group
+    return committed[0]
 
 
 def read(ledger: psycopg.Connection, *arguments: object) -> list[int]:
