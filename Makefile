@@ -10,7 +10,31 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # A roll-back removes what others may use by its nature.
 TO_LINT = $(filter-out %.rollback.sql,$(wildcard db/migrations/*.sql))
 
-.PHONY: help run test check fuzz lint format bench bench-full chaos audit migration manifest openapi clean
+# The tests that take many seconds each: `make test` leaves them to `make test-slow`, which fails where one has another name.
+SLOW := \
+  tests/bench/test_bench.py::test_every_line_of_the_table_is_measured \
+  tests/bench/test_bench.py::test_the_full_bench_measures_a_large_ledger_beside_a_fresh_one \
+  tests/bench/test_bench.py::test_nothing_is_lost_with_a_database_that_is_killed_under_load \
+  tests/catalog/test_batch_plans.py::test_no_plan_is_quadratic_and_the_kept_ones_serve_every_size \
+  tests/chaos/test_chaos.py::test_nothing_is_lost_or_doubled_whatever_is_killed \
+  tests/chaos/test_chaos.py::test_an_acknowledgement_before_the_commit_is_found \
+  tests/chaos/test_chaos.py::test_a_key_in_another_transaction_than_its_transfer_is_found \
+  tests/http/test_faults.py::test_a_database_that_goes_and_comes_back \
+  tests/http/test_guesses.py::test_every_request_of_a_good_key_is_answered_beside_many_that_guess \
+  tests/http/test_health.py::test_is_healthy_when_the_first_of_two_hosts_does_not_answer \
+  tests/http/test_health.py::test_requests_outlast_a_host_that_does_not_answer \
+  tests/http/test_health.py::test_a_server_that_stands_still_is_unhealthy_in_time_and_healthy_after_it \
+  tests/http/test_waiting_readers.py::test_thousands_wait_for_the_price_of_one \
+  tests/openapi/test_generated_requests.py \
+  tests/operations/test_deploy.py \
+  tests/properties \
+  tests/running/test_gone_clients.py::test_a_client_that_goes_at_any_stage_leaves_no_fault_in_the_log \
+  tests/running/test_hostile_clients.py \
+  tests/running/test_keys.py
+NOT_SLOW := $(addprefix --deselect=,$(SLOW))
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: help run test test-fast test-slow check fuzz lint format bench bench-full chaos audit migration manifest clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -19,8 +43,14 @@ help: ## List what can be made
 run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (LEDGER_PORT=5000 make run: elsewhere)
 	@exec env LEDGER_LOG=$${LEDGER_LOG:-$${LOG:-faults}} $(BIN)/ledger serve
 
-test: $(VENV)/installed ## Set everything up and run every test (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)
-	@PG="$(PG)" $(BIN)/python -m pytest -n 2 --dist worksteal $(args)
+test: $(VENV)/installed ## Set everything up and run every test but the slow ones (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)
+	@PG="$(PG)" $(PYTEST) $(NOT_SLOW) $(args)
+
+test-fast: $(VENV)/installed ## Run the tests of the functions, the catalog and HTTP without the slow ones
+	@PG="$(PG)" $(PYTEST) $(NOT_SLOW) $(args) tests/functions tests/catalog tests/http
+
+test-slow: $(VENV)/installed ## Run the slow tests: load, injected faults, time-outs that are waited for, generated requests
+	@PG="$(PG)" $(PYTEST) $(args) $(SLOW)
 
 check: $(VENV)/installed ## Run the tests that a change of one function can break: make check f=transfer
 	@PG="$(PG)" $(BIN)/python -m db.check '$(f)'
