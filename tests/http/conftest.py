@@ -10,7 +10,7 @@ from pytest_postgresql.executors import NoopExecutor
 
 from tests.conftest import Server, janitor
 from tests.http.client import Service, serving
-from tests.support import faults
+from tests.support import faults, one
 
 
 @pytest.fixture(scope="package")
@@ -69,25 +69,28 @@ def other(new_group: Callable[[], Group]) -> Group:
     return new_group()
 
 
+@pytest.fixture(scope="package")
+def observer(api: Service) -> Iterator[psycopg.Connection]:
+    """The superuser's session that looks behind the service, for all tests that change nothing by it."""
+    with api.database.connect(api.database.admin) as connection:
+        yield connection
+
+
+EVERYTHING = """
+select
+  array(select g::text from ledger.groups as g order by id),
+  array(select p::text from ledger.participants as p order by id),
+  array(select e::text from ledger.entries as e order by id),
+  array(select c::text from ledger.group_counters as c order by group_id, slot)
+"""
+
+
 @pytest.fixture
-def unchanged(api: Service, group: Group, other: Group) -> Iterator[None]:
+def unchanged(observer: psycopg.Connection, group: Group, other: Group) -> Iterator[None]:
     """The test changes nothing in the database."""
-
-    def everything() -> list[tuple]:
-        with api.database.connect(api.database.admin) as admin:
-            return [
-                admin.execute(query).fetchall()
-                for query in (
-                    "select * from ledger.groups order by id",
-                    "select * from ledger.participants order by id",
-                    "select * from ledger.entries order by id",
-                    "select * from ledger.group_total_shards order by 1, 2",
-                )
-            ]
-
-    before = everything()
+    before = one(observer, EVERYTHING)
     yield
-    assert everything() == before
+    assert one(observer, EVERYTHING) == before
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from pytest_postgresql.executors import NoopExecutor
 
 from api.http.docs import DESCRIPTION, DOCS
 from api.http.origins import Origins, read_origins
+from api.postgres import embedded
 from api.routes import LIVE, METRICS
+from tests.conftest import Server, janitor
 from tests.http.client import Service as Client
 from tests.http.client import problem
 from tests.openapi import browser
@@ -177,12 +180,14 @@ def test_a_page_from_elsewhere_cannot_reverse_a_transfer(api, group, admin, else
     assert balance == 95
 
 
-@pytest.fixture
-def shared(database: Database) -> Iterator:
-    """A service that two origins may use."""
+@pytest.fixture(scope="module")
+def shared(server: Server, template: NoopExecutor) -> Iterator:
+    """A service that two origins may use, on a database of its own."""
     origins = f" {APP}:443, HTTP://LOCALHOST:3000,"
-    with serving(DATABASE_URL=database.url(database.service), CORS_ORIGINS=origins) as service:
-        yield lambda method, path, body=None, headers=(): asked(service, method, path, body, dict(headers))
+    with janitor(server, "ledger_origins", template.template_dbname):
+        url = server.database("ledger_origins").url(embedded.SERVICE)
+        with serving(DATABASE_URL=url, CORS_ORIGINS=origins) as service:
+            yield lambda method, path, body=None, headers=(): asked(service, method, path, body, dict(headers))
 
 
 def asked(service, method, path, body, headers):
@@ -197,9 +202,9 @@ def tokens(value: str) -> set[str]:
 def test_a_page_of_an_allowed_origin_may_ask_and_read(shared, origin):
     headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
     answers = {
-        201: shared("POST", "/api/groups", {"name": "ETH"}, headers),
+        201: shared("POST", "/api/groups", {"name": f"group of {origin}"}, headers),
         200: shared("GET", "/api/groups/1/total", None, headers),
-        404: shared("GET", "/api/groups/7", None, headers),
+        404: shared("GET", "/api/groups/70", None, headers),
         405: shared("PUT", "/api/groups", None, headers),
         415: shared("POST", "/api/groups", "{}", headers | {"Content-Type": "text/plain"}),
     }
@@ -277,8 +282,8 @@ def test_a_browser_lets_a_page_of_an_allowed_origin_read(database: Database, els
     "value", ["app.example", "https://app.example/", "https://app.example/x", "null", "https://*.example", "ftp://x",
               "https://", "https://a:b", "https://a:99999", "https://me@app.example", "https://a https://b", "https://ä"]
 )  # fmt: skip
-def test_a_bad_origin_is_refused_at_the_start_and_named(value, database: Database):
-    url = database.url(database.service)
+def test_a_bad_origin_is_refused_at_the_start_and_named(value, api):
+    url = api.database.url(api.database.service)
     said = refusal("serve", "--insecure", status=2, DATABASE_URL=url, CORS_ORIGINS=f"{APP},{value}", PORT="1")
     assert "CORS_ORIGINS" in said
     assert repr(value) in said
