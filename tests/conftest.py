@@ -86,18 +86,28 @@ def build_template(*, host: str, port: int, user: str, dbname: str, **_: object)
 
 
 template = factories.postgresql_noproc(depends_on="server", dbname="ledger_test", load=[build_template])
-committing = factories.postgresql("template")
+
+
+@pytest.fixture(scope="session")
+def cloning(server: Server) -> Iterator[psycopg.Connection]:
+    """The session that clones the template and drops the clones: a login for each step costs as much as the step."""
+    with server.database(server.maintenance_dbname).connect(server.user) as connection:
+        yield connection
 
 
 @pytest.fixture
-def database(server: Server, committing: psycopg.Connection) -> Iterator[Database]:
-    database = server.database(committing.info.dbname)
-    with database.connect(embedded.ADMIN) as admin:
+def database(server: Server, template: NoopExecutor, cloning: psycopg.Connection) -> Iterator[Database]:
+    name = sql.Identifier("ledger_test")
+    cloning.execute(sql.SQL("create database {} template {}").format(name, sql.Identifier(template.template_dbname)))
+    try:
         # A copy of a database has its rows, and not who may do what with it.
-        admin.execute(sql.SQL("revoke temporary on database {} from public").format(sql.Identifier(admin.info.dbname)))
-    yield database
-    with database.connect(embedded.ADMIN) as admin:
-        assert faults(admin) == []
+        cloning.execute(sql.SQL("revoke temporary on database {} from public").format(name))
+        database = server.database("ledger_test")
+        yield database
+        with database.connect(embedded.ADMIN) as admin:
+            assert faults(admin) == []
+    finally:
+        cloning.execute(sql.SQL("drop database {} with (force)").format(name))
 
 
 @pytest.fixture
