@@ -34,7 +34,7 @@ SLOW := \
 NOT_SLOW := $(addprefix --deselect=,$(SLOW))
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help run test test-fast test-slow check fuzz lint format bench bench-full chaos audit migration manifest clean
+.PHONY: help run test test-fast test-slow check fuzz lint format bench bench-full chaos audit migration manifest openapi clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made

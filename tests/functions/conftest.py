@@ -231,15 +231,15 @@ EVERY_ROW = " union all ".join(
     for table, source, key, order in (
         ("groups", "ledger.groups", "id", "id"),
         (
-            "group_counters",
-            "(select group_id, sum(total) from ledger.group_counters group by group_id)",
+            "group_total_shards",
+            "(select group_id, sum(total) from ledger.group_total_shards group by group_id)",
             "group_id",
             "group_id",
         ),
         ("participants", "ledger.participants", "group_id", "id"),
         ("entries", "ledger.entries", "group_id", "id"),
         ("name_changes", "ledger.name_changes", "group_id", "id"),
-        ("group_totals", "ledger.group_totals", "group_id", "entry_id, slot"),
+        ("group_total_history", "ledger.group_total_history", "group_id", "entry_id, slot"),
         ("idempotency_keys", "ledger.idempotency_keys", "group_id", "group_id, key"),
     )
 )

@@ -81,7 +81,7 @@ select
   array(select g::text from ledger.groups as g order by id),
   array(select p::text from ledger.participants as p order by id),
   array(select e::text from ledger.entries as e order by id),
-  array(select c::text from ledger.group_counters as c order by group_id, slot)
+  array(select c::text from ledger.group_total_shards as c order by group_id, slot)
 """
 
 
