@@ -8,14 +8,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-PAGES = (*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md")))
+PAGES = (*sorted(ROOT.glob("*.md")), ROOT / "db" / "README.md", *sorted(DOCS.glob("*.md")))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def page(name: str) -> Path:
-    """The path of a page: README, CONTRIBUTING and so on, or the name of one in docs/."""
-    (found,) = (path for path in PAGES if path.stem == name)
+    """The path of a page: README, CONTRIBUTING, db/README and so on, or the name of one in docs/."""
+    (found,) = (path for path in PAGES if name_of(path).removeprefix("docs/") == name)
     return found
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT).with_suffix(""))
 
 
 def blocks(name: str) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents.pages import BLOCK, DOCS, PAGES, README, ROOT, anchors, blocks
+from tests.documents.pages import BLOCK, DOCS, PAGES, README, ROOT, anchors, blocks, name_of
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # Blocks that no test runs: they start the service, activate an environment or draw a picture.
@@ -29,7 +29,7 @@ def test_the_readme_links_to_every_page():
     assert {str(path.relative_to(ROOT)) for path in PAGES if path != README} <= set(links(README))
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_every_link_resolves(path):
     broken = []
     for target in links(path):
@@ -53,12 +53,14 @@ def test_the_code_names_documents_that_exist():
     assert {name for name in named if not (DOCS / name).exists()} == set()
 
 
-def test_every_file_of_the_tests_exists():
+def test_every_file_that_is_named_exists():
     """A name without a folder is in the folder of the one before it."""
     missing = []
     for path in PAGES:
         folder = ROOT
-        for name in re.findall(r"`((?:(?:tests|bench|chaos|deploy|seeds)/[\w/.]*)|test_\w+\.py)`", path.read_text()):
+        for name in re.findall(
+            r"`((?:(?:tests|bench|chaos|deploy|seeds|api|db)/[\w/.]*)|test_\w+\.py)`", path.read_text()
+        ):
             file = (ROOT if "/" in name else folder) / name
             folder = file.parent
             if not file.exists():
@@ -86,7 +88,7 @@ def test_every_block_is_run_or_compared():
         (path.stem, text)
         for path in PAGES
         if path.stem != "operations"
-        for language, text in blocks(path.stem)
+        for language, text in blocks(name_of(path).removeprefix("docs/"))
         if not any((path.stem, language) == where[:2] and where[2] in text for where in chosen)
         if not text.startswith(NOT_RUN)
     ]

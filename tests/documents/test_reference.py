@@ -83,8 +83,8 @@ def test_every_function_is_documented_with_its_parameters_and_refusals(owner: ps
 def test_every_function_of_the_owner_exists(owner: psycopg.Connection):
     documented = {row[0].strip("`") for row in table("sql-api", "Function", 1)}
     everything = FUNCTIONS.partition("\n  and has_function")[0]
-    assert len(documented) == 5
-    assert documented <= {name for name, _ in owner.execute(everything)}
+    published = {name for name, _ in owner.execute(FUNCTIONS)}
+    assert documented == {name for name, _ in owner.execute(everything)} - published
 
 
 def test_every_view_is_documented(owner: psycopg.Connection):
@@ -105,7 +105,7 @@ def test_every_table_is_documented(owner: psycopg.Connection):
     found = owner.execute(
         "select c.relname from pg_class as c where c.relnamespace = 'ledger'::regnamespace and c.relkind = 'r'"
     ).fetchall()
-    assert {name for row in table("architecture", "Table") for name in names(row[0])} == {name for (name,) in found}
+    assert {name for row in table("db/README", "Table") for name in names(row[0])} == {name for (name,) in found}
 
 
 def commands(top: argparse.ArgumentParser, path: str = "ledger") -> Iterator[tuple[str, argparse.Action]]:
