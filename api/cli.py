@@ -429,7 +429,8 @@ def run_verify(options: argparse.Namespace) -> int:
                 print(progress(step, seen), file=sys.stderr, flush=True)
                 shown_at = time.monotonic()
     parts = ", ".join(f"{part}: {seen[part]:,}" for part in ("entries", "participants", "idempotency keys"))
-    print(f"{counted(seen['discrepancies'], 'fault')} in {counted(seen['total'], 'group')} ({parts})")
+    found = counted(seen["discrepancies"], "discrepancy", "discrepancies")
+    print(f"{found} in {counted(seen['total'], 'group')} ({parts})")
     return 1 if seen["discrepancies"] else 0
 
 
@@ -452,8 +453,8 @@ def progress(step: Step, seen: Counter[str]) -> str:
     return f"{counted(seen['total'], 'group')} done, {seen['entries']:,} entries; {place}{at}"
 
 
-def counted(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def run_key(options: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ class Part:
     name: str
     before: int | str  # lies below every key, or is the lowest
     bound: str  # ([group,] after, size) -> how many rows the next range has, and the last one's key
-    verify: str  # ([group,] after, upto) -> faults
+    verify: str  # ([group,] after, upto) -> discrepancies
     open_end: bool = False  # whether the last range has what lies above the last row as well
 
 
@@ -82,7 +82,7 @@ class Discrepancy:
 
 @dataclass(frozen=True)
 class Step:
-    """One range that was verified: how many rows of which part of which group, the key of the last one, and the faults.
+    """One range that was verified: how many rows of which part of which group, the last one's key, the discrepancies.
 
     The group is None for what belongs to no group or to all; `note` says what could not be verified, and why.
     """

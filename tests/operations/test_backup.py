@@ -38,7 +38,7 @@ def test_a_restore_to_a_moment_brings_back_what_was_then(site: Site) -> None:
         # What the guide warns of: the cursor of a lost entry skips new ones.
         again = [transfer(admin, 1, 1, 2, 1) for _ in range(5)]
         assert again[0] not in [entry for _, entry in feed(admin, cursor)]
-    assert site.paste(RESTART, "restored").startswith("0 faults in 1 group (entries: 9, ")
+    assert site.paste(RESTART, "restored").startswith("0 discrepancies in 1 group (entries: 9, ")
     with site.connect("restored") as admin:
         refused(admin, "LG009", "select * from ledger.read_feed(%s)", [cursor])
         assert [entry for _, entry in feed(admin)] == [1, 2, 3, kept, *again]
@@ -59,7 +59,7 @@ def test_a_dump_is_the_whole_ledger(restored: Site) -> None:
     with restored.connect("restored") as admin:
         assert one(admin, "select array_agg(id order by id) from ledger.record") == ([1, 2, 3],)
         refused(admin, "LG009", "select * from ledger.read_feed()")
-    assert restored.paste(RESTART, "restored").startswith("0 faults in 1 group (entries: 3, ")
+    assert restored.paste(RESTART, "restored").startswith("0 discrepancies in 1 group (entries: 3, ")
     with restored.connect("restored") as admin:
         assert [entry for _, entry in feed(admin)] == [1, 2, 3]
         # The logins came with their passwords and settings.

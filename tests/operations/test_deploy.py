@@ -50,7 +50,7 @@ def test_a_migration_that_gave_up_is_tried_again(site: Site, programs: Path) -> 
         (programs / "end").write_text("\n")
     assert said.result().splitlines()[-2:] == [
         f"applied {EXAMPLE}",
-        "0 faults in 1 group (entries: 3, participants: 2, idempotency keys: 0)",
+        "0 discrepancies in 1 group (entries: 3, participants: 2, idempotency keys: 0)",
     ]
 
 

@@ -66,7 +66,7 @@ def test_a_replica_that_is_promoted_goes_on(replica: Site) -> None:
     replica.stop("db", "immediate")
     assert replica.paste(block("sh", "pg_promote"), "replica", server_user=True).split()[2] == "t"
     told = replica.paste(block("sh", "@replica.example/ledger\nledger verify"), "replica")
-    assert told.startswith("0 faults in 1 group (entries: 3, ")
+    assert told.startswith("0 discrepancies in 1 group (entries: 3, ")
     with replica.connect("replica") as admin:
         assert one(admin, "select count(*) from ledger.feeds where generation > 1") == (2,)  # before and after
         transfer(admin, 1, 1, 2, 10)

@@ -65,11 +65,12 @@ def corrupt(admin: psycopg.Connection, participant: int) -> None:
 
 
 def test_sound_books_end_with_0(urls, ids):
-    assert done("verify", **urls) == "0 faults in 2 groups (entries: 24, participants: 4, idempotency keys: 10)\n"
+    verified = "0 discrepancies in 2 groups (entries: 24, participants: 4, idempotency keys: 10)\n"
+    assert done("verify", **urls) == verified
 
 
 def test_a_ledger_without_a_group_is_sound(urls):
-    assert done("verify", **urls) == "0 faults in 0 groups (entries: 0, participants: 0, idempotency keys: 0)\n"
+    assert done("verify", **urls) == "0 discrepancies in 0 groups (entries: 0, participants: 0, idempotency keys: 0)\n"
 
 
 def test_a_fault_is_named_and_ends_with_1(urls, ids, admin):
@@ -78,7 +79,7 @@ def test_a_fault_is_named_and_ends_with_1(urls, ids, admin):
     assert result.returncode == 1
     fault, summary = result.stdout.splitlines()
     assert fault.startswith(f"group {ids['group']}, participant {ids['alice']}: presence time: joined at ")
-    assert summary == "1 fault in 2 groups (entries: 24, participants: 4, idempotency keys: 10)"
+    assert summary == "1 discrepancy in 2 groups (entries: 24, participants: 4, idempotency keys: 10)"
     assert result.stderr == ""
 
 
@@ -92,11 +93,11 @@ def test_a_removed_group_is_verified_too(urls, ids, admin):
 def test_one_group_is_verified_alone(urls, ids, admin):
     corrupt(admin, ids["dora"])
     assert done("verify", str(ids["group"]), **urls).startswith(
-        "0 faults in 1 group (entries: 22, participants: 3, idempotency keys: 9)"
+        "0 discrepancies in 1 group (entries: 22, participants: 3, idempotency keys: 9)"
     )
     result = command("verify", str(ids["removed"]), **urls)
     assert result.returncode == 1
-    assert result.stdout.endswith("1 fault in 1 group (entries: 2, participants: 1, idempotency keys: 0)\n")
+    assert result.stdout.endswith("1 discrepancy in 1 group (entries: 2, participants: 1, idempotency keys: 0)\n")
 
 
 @pytest.mark.parametrize("group", ["7777", str(2**63 - 1)])
@@ -134,7 +135,7 @@ def test_rows_of_a_group_that_is_not_there_are_found(urls, ids, admin):
         "counters: 8, entries: 2, participants: 1, settlements: 1, totals: 2",
         "group 2000000: group: there is no such group, and it has idempotency keys: 1",
         "new groups: idempotency key: the key create has an answer to create_group that contradicts the record",
-        "3 faults in 1 group (entries: 22, participants: 3, idempotency keys: 9)",
+        "3 discrepancies in 1 group (entries: 22, participants: 3, idempotency keys: 9)",
     ]
 
 
@@ -162,9 +163,9 @@ def test_a_schema_that_differs_is_found(urls, ids, admin):
     assert difference.startswith(
         "schema: function ledger_internal.execute_transfer(bigint,bigint,bigint,numeric,jsonb,bigint) has another "
     )
-    assert summary.startswith("1 fault in 2 groups (")
+    assert summary.startswith("1 discrepancy in 2 groups (")
     # A group is right or wrong whatever the schema is.
-    assert done("verify", str(ids["group"]), **urls).startswith("0 faults in 1 group (")
+    assert done("verify", str(ids["group"]), **urls).startswith("0 discrepancies in 1 group (")
 
 
 def test_a_schema_of_another_release_is_not_compared(urls, ids, admin):
@@ -172,7 +173,7 @@ def test_a_schema_of_another_release_is_not_compared(urls, ids, admin):
     admin.execute("update _yoyo_migration set migration_id = '9999.x' where migration_id = '0001.baseline'")
     result = command("verify", **urls)
     assert result.returncode == 0
-    assert result.stdout.startswith("0 faults in 2 groups (")
+    assert result.stdout.startswith("0 discrepancies in 2 groups (")
     assert result.stderr == (
         "ledger: the schema was not compared with this release's: the database lacks 0001.baseline\n"
     )
@@ -184,7 +185,7 @@ def test_a_schema_of_another_release_is_not_compared(urls, ids, admin):
 
 
 def test_verifies_the_embedded_database(data: Path):
-    assert done("verify", LEDGER_DATA=data).startswith("0 faults in 2 groups (")
+    assert done("verify", LEDGER_DATA=data).startswith("0 discrepancies in 2 groups (")
 
 
 # ranges
