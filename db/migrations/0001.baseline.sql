@@ -503,7 +503,7 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
   select
     -- What has committed and is not in the feed yet, because an older transaction is open. Nothing that this snapshot sees
-    -- has a number above its own; what a restored dump brought along may have any.
+    -- has a number above its own; restored entries may have any.
     coalesce(greatest(extract(epoch from clock_timestamp() - (
       select e.created_at
       from entries as e
@@ -513,7 +513,7 @@ as $$
       order by e.xid, e.id
       limit 1
     )), 0), 0),
-    -- Without that role only our own sessions would tell since when, and nobody logs in as the owner.
+    -- Without that role only the owner's own sessions show their age, and no role logs in as the owner.
     case when pg_has_role('pg_read_all_stats', 'usage') then (
       select coalesce(greatest(extract(epoch from clock_timestamp() - min(a.xact_start)), 0), 0)
       from pg_stat_activity as a
@@ -525,7 +525,7 @@ $$;
 
 alter function ledger.activity owner to ledger_owner;
 comment on function ledger.activity is
-  'How long, in seconds, the oldest entry has waited that the feed cannot tell yet, and for how long the oldest transaction of this database has been open; null while ledger_owner is no member of pg_read_all_stats, without which it cannot be seen.';
+  'How long, in seconds, the oldest entry that the feed cannot return yet has waited, and how long the oldest transaction of this database has been open; null unless ledger_owner is a member of pg_read_all_stats, which this needs.';
 revoke execute on function ledger.activity from public;
 grant execute on function ledger.activity to ledger_api;
 -- <<< db/functions/api/activity.sql
@@ -548,13 +548,13 @@ as $$
   cross join (select uuid_send(gen_random_uuid()) as salt offset 0) as s
   where k.id = authenticate.key_id
     and k.revoked_at is null
-    -- Salted anew and hashed again, the time that the comparison takes tells nothing of either digest.
+    -- Both are salted and hashed again, so that the time of the comparison reveals nothing of either digest.
     and sha256(s.salt || k.digest) = sha256(s.salt || authenticate.digest)
 $$;
 
 alter function ledger.authenticate owner to ledger_owner;
 comment on function ledger.authenticate is
-  'The API key with this id, if it is not revoked and digest is the SHA-256 of its secret: who it is and what it may do. No row otherwise.';
+  'The API key with this id, if it is not revoked and digest is the SHA-256 of its secret: its id and name, its scope and its group. No row otherwise.';
 revoke execute on function ledger.authenticate from public;
 grant execute on function ledger.authenticate to ledger_api;
 -- <<< db/functions/api/authenticate.sql
@@ -801,7 +801,7 @@ $$;
 
 alter function ledger.get_participant owner to ledger_owner;
 comment on function ledger.get_participant is
-  'One participant who is present in the group; with a time, or an entry of the group, one who was present then, with the balance then. Raises LG001, LG002.';
+  'One participant present in the group; with a time, or an entry of the group, one who was present then, with the balance of then. Raises LG001, LG002.';
 revoke execute on function ledger.get_participant from public;
 grant execute on function ledger.get_participant to ledger_api;
 -- <<< db/functions/api/get_participant.sql
@@ -830,7 +830,7 @@ $$;
 
 alter function ledger.get_participants owner to ledger_owner;
 comment on function ledger.get_participants is
-  'Those of several participants who are present: one row a line, in order. The outcome is done, with what get_participant returns, or deferred, for what get_participant has to decide. For services that collect requests.';
+  'Several participants: one row a line, in order. The outcome is done, with what get_participant returns, for a present participant, or deferred, for what get_participant has to decide. For services that collect requests.';
 revoke execute on function ledger.get_participants from public;
 grant execute on function ledger.get_participants to ledger_api;
 -- <<< db/functions/api/get_participants.sql
@@ -1042,7 +1042,7 @@ begin
   );
   bounds := history_range(group_id, since, until, after, before);
 
-  -- Planned anew at each call, for the filter and the direction it has: a range of one index, whatever is stored.
+  -- Planned at each call, for its filter and its direction: a range of one index, whatever is stored.
   if metadata is not null then
     -- Found through the index on groups and metadata alone, then sorted: meant for values that few entries have.
     source := $source$
@@ -1166,7 +1166,7 @@ begin
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id], in_history => true);
   end if;
 
-  -- Planned anew at each call, as the filter and the direction are: a range of each side's index.
+  -- Planned at each call, for its filter and its direction: a range of each leg's index.
   if metadata is not null then
     source := $source$
       entries_with_metadata($1, $9) as e
@@ -1213,7 +1213,7 @@ $$;
 
 alter function ledger.list_participant_entries owner to ledger_owner;
 comment on function ledger.list_participant_entries is
-  'The entries of a participant, also of one who exited, by time and then id, chosen as with list_entries. Raises LG001, LG002.';
+  'The entries of a present or former participant, by time and then id, chosen as with list_entries. Raises LG001, LG002.';
 revoke execute on function ledger.list_participant_entries from public;
 grant execute on function ledger.list_participant_entries to ledger_api;
 -- <<< db/functions/api/list_participant_entries.sql
@@ -1258,7 +1258,7 @@ $$;
 
 alter function ledger.list_participants owner to ledger_owner;
 comment on function ledger.list_participants is
-  'The participants present in the group with an id above after, at most max_rows of them, by ascending id; with a username, the one who has it, if any. Raises LG001, LG002.';
+  'The participants present in the group with an id above after, at most max_rows of them, by ascending id; with a username, the participant who has it, if any. Raises LG001, LG002.';
 revoke execute on function ledger.list_participants from public;
 grant execute on function ledger.list_participants to ledger_api;
 -- <<< db/functions/api/list_participants.sql
@@ -1277,8 +1277,7 @@ declare
   rows  integer := greatest(coalesce(max_rows, 1000), 0);
   shown integer := 0;
 begin
-  -- What a restored dump brought along comes first: its numbers are those of another server's transactions, which have
-  -- all ended.
+  -- Restored entries come first: their numbers are those of another server's transactions, which have all ended.
   if place.restored_xid is not null then
     return query
     select
@@ -1544,7 +1543,7 @@ begin
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
   end if;
 
-  -- A name that is taken is not waited for: of two participants who rename themselves to each other, each would.
+  -- A taken name is not waited for: two renamings to each other's names would wait for each other.
   taken_by := find_participant_id(group_id, name_spellings(username), participant_id);
   if taken_by is not null then
     perform refuse_taken_name('username', username, 'participant ' || taken_by::text);
@@ -1578,7 +1577,7 @@ $$;
 
 alter function ledger.rename_participant owner to ledger_owner;
 comment on function ledger.rename_participant is
-  'Give a participant who is present a username, composed (NFC), that no one else present has; the change is kept in ledger.renames. Raises LG001, LG002, LG005, LG006.';
+  'Give a present participant a username, composed (NFC), that no other present participant has; ledger.renames records the change. Raises LG001, LG002, LG005, LG006.';
 revoke execute on function ledger.rename_participant from public;
 grant execute on function ledger.rename_participant to ledger_api;
 -- <<< db/functions/api/rename_participant.sql
@@ -1636,7 +1635,7 @@ begin
   order by p.id
   for no key update;
 
-  -- Who is gone is told first, as everywhere.
+  -- A participant who exited is reported first, as in every function.
   perform get_participant(group_id, original.to_id);
   perform get_participant(group_id, original.from_id);
   if exists (
@@ -1750,7 +1749,7 @@ $$;
 
 alter function ledger.settle_exit owner to ledger_owner;
 comment on function ledger.settle_exit is
-  'Note the transaction on the main network that paid out an exit, once; the same reference again changes nothing and is told by replayed. Raises LG001, LG002, LG006, LG008.';
+  'Record the transaction on the main network that paid an exit, once; the same reference again changes nothing, and replayed is true. Raises LG001, LG002, LG006, LG008.';
 revoke execute on function ledger.settle_exit from public;
 grant execute on function ledger.settle_exit to ledger_api;
 -- <<< db/functions/api/settle_exit.sql
@@ -1869,7 +1868,7 @@ $$;
 
 alter function ledger.transfer_all owner to ledger_owner;
 comment on function ledger.transfer_all is
-  'Make 1 to 10,000 transfers of a group, a JSON list of {"from", "to", "amount", "metadata"}, all or none, in order: a line may spend what an earlier one gave. entries are those written, by line; participants are those who took part, with their balances at the end. A field of a line is named as transfers[0].amount. Raises LG001, LG002, LG003, LG006.';
+  'Make 1 to 10,000 transfers of a group, a JSON list of {"from", "to", "amount", "metadata"}, all or none, in order: a line may spend what an earlier line transferred. entries are the entries written, by line; participants are the participants of all lines, with their balances at the end. A field of a line is named as transfers[0].amount. Raises LG001, LG002, LG003, LG006.';
 revoke execute on function ledger.transfer_all from public;
 grant execute on function ledger.transfer_all to ledger_api;
 -- <<< db/functions/api/transfer_all.sql
@@ -1886,15 +1885,15 @@ create or replace function ledger.transfer_batch(
 ) returns setof ledger.transfer_outcome
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
--- The lists differ at each call, the plans need not: making them anew takes longer than a short list.
+-- The lists differ at each call, the plans need not: planning takes longer than a short list.
 set plan_cache_mode = force_generic_plan
 as $$
 declare
   lines        integer;
   shape        text;
   free         boolean[];
-  -- Who is held, by ascending group and id, where their rows are, and which of them are the lines' legs: first those who
-  -- give, then those who get.
+  -- The locked participants, by ascending group and id, with the places of their rows; and which of them are the legs of
+  -- the lines: first all senders, then all recipients.
   held_groups  bigint[];
   held_ids     bigint[];
   places       tid[];
@@ -1903,7 +1902,7 @@ declare
   moved        timestamptz[];
   changed      timestamptz[];
   legs        integer[];
-  -- What comes of each line: that a leg is not held, or what is written.
+  -- The outcome of each line: a leg that is not locked, or the values to write.
   missed       boolean[];
   entry_ids    bigint[];
   from_amounts numeric[];
@@ -2182,7 +2181,7 @@ $$;
 
 alter function ledger_internal.entry_is_valid owner to ledger_owner;
 comment on function ledger_internal.entry_is_valid is
-  'Whether an entry has the sides that fit its kind, a balance for each of them, amounts from 0 to 2^256 - 1, metadata that are an object, and reverses an earlier entry if any. A function, because PostgreSQL reads the text of a check constraint anew for each statement: as expressions these took half of the time of a transfer.';
+  'Whether an entry has the legs that fit its kind, a balance for each of them, amounts from 0 to 2^256 - 1, metadata that are an object, and reverses an earlier entry if any. A function, because PostgreSQL reads the text of a check constraint for each statement: as expressions these took half of the time of a transfer.';
 revoke execute on function ledger_internal.entry_is_valid from public;
 -- <<< db/functions/internal/constraints/entry_is_valid.sql
 
@@ -2291,7 +2290,7 @@ $$;
 
 alter function ledger_internal.refuse_taken_name owner to ledger_owner;
 comment on function ledger_internal.refuse_taken_name is
-  'Raise LG005 that blames the field for a name that is in use; owner says which group or participant has it, where that is known.';
+  'Raise LG005 that blames the field for a name that is in use; owner is the group or participant that has it, if known.';
 revoke execute on function ledger_internal.refuse_taken_name from public;
 -- <<< db/functions/internal/errors/refuse_taken_name.sql
 
@@ -2489,7 +2488,7 @@ $$;
 
 alter function ledger_internal.parse_feed_cursor owner to ledger_owner;
 comment on function ledger_internal.parse_feed_cursor is
-  'Where in the feed a cursor stands; its beginning for null. Raises LG001 for what is no cursor, LG009 for one of a feed that a reset or a restored backup ended.';
+  'The position of a cursor in the feed; its beginning for null. Raises LG001 for an invalid cursor, LG009 for one of a feed that a reset or a restored backup ended.';
 revoke execute on function ledger_internal.parse_feed_cursor from public;
 -- <<< db/functions/internal/feed/parse_feed_cursor.sql
 
@@ -2576,7 +2575,7 @@ create or replace function ledger_internal.history_query(
 ) returns text
 language sql stable
 as $$
-  -- The limit and the offset keep the planner from joining whole tables for one page.
+  -- With the limit and the offset the planner does not join whole tables for one page.
   select replace(
     format(
       $page$
@@ -2660,7 +2659,7 @@ $$;
 
 alter function ledger_internal.history_range owner to ledger_owner;
 comment on function ledger_internal.history_range is
-  'The two places in a group''s history, both exclusive, between which lies what is since (inclusive), until (exclusive), after and before; 0 stands for no entry. Raises LG001 for an after or before that is no entry of the group, LG002 for a group that never was.';
+  'The two positions in a group''s history, both exclusive, that since (inclusive), until (exclusive), after and before leave between them; 0 stands for no entry. Raises LG001 for an after or before that is no entry of the group, LG002 for a group that never existed.';
 revoke execute on function ledger_internal.history_range from public;
 -- <<< db/functions/internal/history/history_range.sql
 
@@ -2740,7 +2739,7 @@ $$;
 
 alter function ledger_internal.participant_at owner to ledger_owner;
 comment on function ledger_internal.participant_at is
-  'A participant who was present at a moment, with the balance then and the username of now; null for one who was not.';
+  'A participant who was present at a moment, with the balance of then and the username of now; null for any other participant.';
 revoke execute on function ledger_internal.participant_at from public;
 -- <<< db/functions/internal/history/participant_at.sql
 
@@ -2756,8 +2755,8 @@ as $$
 declare
   first ledger.idempotency_keys;
 begin
-  -- Until this transaction ends, nobody else acts under the key: a repeated request waits for the first one's outcome.
-  -- The lock comes before every row lock, and the look-up is a statement of its own, to see what committed meanwhile.
+  -- Until this transaction ends, no other session acts under the key: a repeated request waits for the first outcome.
+  -- The lock comes before every row lock. The look-up is a statement of its own, to see what committed during the wait.
   perform pg_advisory_xact_lock(hashtextextended(claim_idempotency_key.key collate "C", claim_idempotency_key.group_id));
 
   select k.*
@@ -3068,7 +3067,7 @@ $$;
 
 alter function ledger_internal.execute_transfer owner to ledger_owner;
 comment on function ledger_internal.execute_transfer is
-  'Move a valid amount between two different participants who are present; reverses names the entry whose amount it moves back, if it does. Raises LG001, LG002, LG003.';
+  'Transfer a valid amount between two different participants of a group; reverses is the entry that it reverses, if any. Raises LG001, LG002, LG003.';
 revoke execute on function ledger_internal.execute_transfer from public;
 -- <<< db/functions/internal/transfers/execute_transfer.sql
 
@@ -3085,7 +3084,7 @@ declare
   moment       timestamptz := greatest(clock_timestamp(), held.moved_at);
   amounts      numeric[] := lines.amounts;
   balances     numeric[] := held.amounts;
-  -- Which of those who are held are the lines' legs: first those who give, then those who get.
+  -- Which of the locked participants are the legs of the lines: first all senders, then all recipients.
   legs        integer[];
   from_amounts numeric[] := array_fill(null::numeric, array[cardinality(amounts)]);
   to_amounts   numeric[] := from_amounts;
@@ -3168,7 +3167,7 @@ $$;
 
 alter function ledger_internal.execute_transfers owner to ledger_owner;
 comment on function ledger_internal.execute_transfers is
-  'Make the transfers of the lines, in their order, between participants whom lock_legs returned. Raises LG003, and LG001 where a balance would reach 2^256, for the first line that cannot be made; 40001 where a balance could not be written.';
+  'Make the transfers of the lines, in their order, between the participants that lock_legs returned. Raises LG003, and LG001 where a balance would reach 2^256, for the first line that cannot be made; 40001 where a balance could not be written.';
 revoke execute on function ledger_internal.execute_transfers from public;
 -- <<< db/functions/internal/transfers/execute_transfers.sql
 
@@ -3448,7 +3447,7 @@ as $$
       or invalid_amount.amount <> trunc(invalid_amount.amount)
     then 'must be a whole number'
     when invalid_amount.amount < invalid_amount.minimum
-    -- Not format(), which is not immutable and would keep this from being inlined.
+    -- Not format(), which is not immutable: this function could not be inlined.
     then 'must be at least ' || invalid_amount.minimum::text
     when invalid_amount.amount >= 2::numeric ^ 256
     then 'must be below 2^256'
@@ -3554,7 +3553,7 @@ as $$
     -- Most names are of ASCII alone.
     when octet_length(invalid_name.name) <= 255 and invalid_name.name collate "C" ~ '^[ -~]*[!-~][ -~]*$'
     then null
-    -- No character in NFC stands for more than four others, so what is much longer need not be normalized.
+    -- A character in NFC replaces at most four others, so a much longer name need not be normalized.
     when char_length(invalid_name.name) > 4 * 255
     then 'must have at most 255 characters'
     when char_length(normalize(invalid_name.name, NFC)) > 255
@@ -3569,7 +3568,7 @@ as $$
     )
     then 'must not be blank'
     -- What Unicode has for ignorable, which bidirectional controls are, too, and separators of lines. A variation selector
-    -- may follow an emoji, and a joiner may stand between two.
+    -- may follow an emoji, and a joiner may be between two.
     when invalid_name.name collate "C" ~ (
       '[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164'
       || '\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]'
@@ -3605,7 +3604,7 @@ as $$
 declare
   reason text := ledger_internal.invalid_name(name);
 begin
-  -- A rule that came later does not keep a repeated request from its answer.
+  -- A repeated request gets its answer, even if a later rule refuses its name.
   if reason is not null and idempotency_key is not null and exists (
     select from ledger.idempotency_keys as k
     where k.group_id = invalid_new_name.group_id
@@ -3956,7 +3955,7 @@ $$;
 
 alter function ledger_internal.transfer_is_valid owner to ledger_owner;
 comment on function ledger_internal.transfer_is_valid is
-  'Whether a transfer has a group, two different participants, an amount from 1 to 2^256 - 1, and an idempotency key and metadata that can be ones where it has them. What is wrong with it, transfer says.';
+  'Whether a transfer has a group, two different participants, an amount from 1 to 2^256 - 1, and a valid idempotency key and valid metadata, if any. transfer reports why it is invalid.';
 revoke execute on function ledger_internal.transfer_is_valid from public;
 -- <<< db/functions/internal/validation/transfer_is_valid.sql
 
@@ -3974,7 +3973,7 @@ declare
   entry       ledger.entries;
   -- As a reversal and a settlement answer with it.
   written     jsonb;
-  -- What was asked for, as far as the record and the names in the answer say, and whether the answer agrees with it.
+  -- The request, as far as the record and the names in the answer show it, and whether the answer agrees with it.
   request     text[] := array[kept.operation];
   agrees      boolean;
   discrepancy ledger.discrepancy := (kept.group_id, null, null, 'idempotency key', null);
@@ -5252,7 +5251,7 @@ as $$
 declare
   generation integer;
 begin
-  -- Nobody writes meanwhile, so that every entry is either restored or new.
+  -- No session writes until this commits, so that every entry is either restored or new.
   lock table ledger.entries in share row exclusive mode;
   insert into ledger.feeds (generation, system_identifier, last_restored, first_xid)
   select
@@ -5274,7 +5273,7 @@ $$;
 
 alter function ledger.restart_feed owner to ledger_owner;
 comment on function ledger.restart_feed is
-  'Begin the feed anew after a restore: earlier cursors are refused, and the entries that are there come first. Returns the number of the new feed. Raises 40001 when another call began it. For the owner.';
+  'Restart the feed after a restore: earlier cursors are refused, and the restored entries come first. Returns the number of the new feed. Raises 40001 when another call began it. For the owner.';
 revoke execute on function ledger.restart_feed from public;
 -- <<< db/functions/owner/restart_feed.sql
 

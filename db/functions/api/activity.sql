@@ -8,7 +8,7 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
   select
     -- What has committed and is not in the feed yet, because an older transaction is open. Nothing that this snapshot sees
-    -- has a number above its own; what a restored dump brought along may have any.
+    -- has a number above its own; restored entries may have any.
     coalesce(greatest(extract(epoch from clock_timestamp() - (
       select e.created_at
       from entries as e
@@ -18,7 +18,7 @@ as $$
       order by e.xid, e.id
       limit 1
     )), 0), 0),
-    -- Without that role only our own sessions would tell since when, and nobody logs in as the owner.
+    -- Without that role only the owner's own sessions show their age, and no role logs in as the owner.
     case when pg_has_role('pg_read_all_stats', 'usage') then (
       select coalesce(greatest(extract(epoch from clock_timestamp() - min(a.xact_start)), 0), 0)
       from pg_stat_activity as a
@@ -30,6 +30,6 @@ $$;
 
 alter function ledger.activity owner to ledger_owner;
 comment on function ledger.activity is
-  'How long, in seconds, the oldest entry has waited that the feed cannot tell yet, and for how long the oldest transaction of this database has been open; null while ledger_owner is no member of pg_read_all_stats, without which it cannot be seen.';
+  'How long, in seconds, the oldest entry that the feed cannot return yet has waited, and how long the oldest transaction of this database has been open; null unless ledger_owner is a member of pg_read_all_stats, which this needs.';
 revoke execute on function ledger.activity from public;
 grant execute on function ledger.activity to ledger_api;

@@ -15,12 +15,12 @@ as $$
   cross join (select uuid_send(gen_random_uuid()) as salt offset 0) as s
   where k.id = authenticate.key_id
     and k.revoked_at is null
-    -- Salted anew and hashed again, the time that the comparison takes tells nothing of either digest.
+    -- Both are salted and hashed again, so that the time of the comparison reveals nothing of either digest.
     and sha256(s.salt || k.digest) = sha256(s.salt || authenticate.digest)
 $$;
 
 alter function ledger.authenticate owner to ledger_owner;
 comment on function ledger.authenticate is
-  'The API key with this id, if it is not revoked and digest is the SHA-256 of its secret: who it is and what it may do. No row otherwise.';
+  'The API key with this id, if it is not revoked and digest is the SHA-256 of its secret: its id and name, its scope and its group. No row otherwise.';
 revoke execute on function ledger.authenticate from public;
 grant execute on function ledger.authenticate to ledger_api;

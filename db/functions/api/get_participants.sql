@@ -21,6 +21,6 @@ $$;
 
 alter function ledger.get_participants owner to ledger_owner;
 comment on function ledger.get_participants is
-  'Those of several participants who are present: one row a line, in order. The outcome is done, with what get_participant returns, or deferred, for what get_participant has to decide. For services that collect requests.';
+  'Several participants: one row a line, in order. The outcome is done, with what get_participant returns, for a present participant, or deferred, for what get_participant has to decide. For services that collect requests.';
 revoke execute on function ledger.get_participants from public;
 grant execute on function ledger.get_participants to ledger_api;

@@ -30,7 +30,7 @@ begin
   );
   bounds := history_range(group_id, since, until, after, before);
 
-  -- Planned anew at each call, for the filter and the direction it has: a range of one index, whatever is stored.
+  -- Planned at each call, for its filter and its direction: a range of one index, whatever is stored.
   if metadata is not null then
     -- Found through the index on groups and metadata alone, then sorted: meant for values that few entries have.
     source := $source$

@@ -32,7 +32,7 @@ begin
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id], in_history => true);
   end if;
 
-  -- Planned anew at each call, as the filter and the direction are: a range of each side's index.
+  -- Planned at each call, for its filter and its direction: a range of each leg's index.
   if metadata is not null then
     source := $source$
       entries_with_metadata($1, $9) as e
@@ -79,6 +79,6 @@ $$;
 
 alter function ledger.list_participant_entries owner to ledger_owner;
 comment on function ledger.list_participant_entries is
-  'The entries of a participant, also of one who exited, by time and then id, chosen as with list_entries. Raises LG001, LG002.';
+  'The entries of a present or former participant, by time and then id, chosen as with list_entries. Raises LG001, LG002.';
 revoke execute on function ledger.list_participant_entries from public;
 grant execute on function ledger.list_participant_entries to ledger_api;

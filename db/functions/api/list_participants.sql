@@ -37,6 +37,6 @@ $$;
 
 alter function ledger.list_participants owner to ledger_owner;
 comment on function ledger.list_participants is
-  'The participants present in the group with an id above after, at most max_rows of them, by ascending id; with a username, the one who has it, if any. Raises LG001, LG002.';
+  'The participants present in the group with an id above after, at most max_rows of them, by ascending id; with a username, the participant who has it, if any. Raises LG001, LG002.';
 revoke execute on function ledger.list_participants from public;
 grant execute on function ledger.list_participants to ledger_api;

@@ -11,8 +11,7 @@ declare
   rows  integer := greatest(coalesce(max_rows, 1000), 0);
   shown integer := 0;
 begin
-  -- What a restored dump brought along comes first: its numbers are those of another server's transactions, which have
-  -- all ended.
+  -- Restored entries come first: their numbers are those of another server's transactions, which have all ended.
   if place.restored_xid is not null then
     return query
     select

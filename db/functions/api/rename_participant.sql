@@ -46,7 +46,7 @@ begin
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
   end if;
 
-  -- A name that is taken is not waited for: of two participants who rename themselves to each other, each would.
+  -- A taken name is not waited for: two renamings to each other's names would wait for each other.
   taken_by := find_participant_id(group_id, name_spellings(username), participant_id);
   if taken_by is not null then
     perform refuse_taken_name('username', username, 'participant ' || taken_by::text);
@@ -80,6 +80,6 @@ $$;
 
 alter function ledger.rename_participant owner to ledger_owner;
 comment on function ledger.rename_participant is
-  'Give a participant who is present a username, composed (NFC), that no one else present has; the change is kept in ledger.renames. Raises LG001, LG002, LG005, LG006.';
+  'Give a present participant a username, composed (NFC), that no other present participant has; ledger.renames records the change. Raises LG001, LG002, LG005, LG006.';
 revoke execute on function ledger.rename_participant from public;
 grant execute on function ledger.rename_participant to ledger_api;

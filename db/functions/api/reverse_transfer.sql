@@ -50,7 +50,7 @@ begin
   order by p.id
   for no key update;
 
-  -- Who is gone is told first, as everywhere.
+  -- A participant who exited is reported first, as in every function.
   perform get_participant(group_id, original.to_id);
   perform get_participant(group_id, original.from_id);
   if exists (

@@ -73,6 +73,6 @@ $$;
 
 alter function ledger.settle_exit owner to ledger_owner;
 comment on function ledger.settle_exit is
-  'Note the transaction on the main network that paid out an exit, once; the same reference again changes nothing and is told by replayed. Raises LG001, LG002, LG006, LG008.';
+  'Record the transaction on the main network that paid an exit, once; the same reference again changes nothing, and replayed is true. Raises LG001, LG002, LG006, LG008.';
 revoke execute on function ledger.settle_exit from public;
 grant execute on function ledger.settle_exit to ledger_api;

@@ -9,15 +9,15 @@ create or replace function ledger.transfer_batch(
 ) returns setof ledger.transfer_outcome
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
--- The lists differ at each call, the plans need not: making them anew takes longer than a short list.
+-- The lists differ at each call, the plans need not: planning takes longer than a short list.
 set plan_cache_mode = force_generic_plan
 as $$
 declare
   lines        integer;
   shape        text;
   free         boolean[];
-  -- Who is held, by ascending group and id, where their rows are, and which of them are the lines' legs: first those who
-  -- give, then those who get.
+  -- The locked participants, by ascending group and id, with the places of their rows; and which of them are the legs of
+  -- the lines: first all senders, then all recipients.
   held_groups  bigint[];
   held_ids     bigint[];
   places       tid[];
@@ -26,7 +26,7 @@ declare
   moved        timestamptz[];
   changed      timestamptz[];
   legs        integer[];
-  -- What comes of each line: that a leg is not held, or what is written.
+  -- The outcome of each line: a leg that is not locked, or the values to write.
   missed       boolean[];
   entry_ids    bigint[];
   from_amounts numeric[];

@@ -6,7 +6,7 @@ as $$
 declare
   generation integer;
 begin
-  -- Nobody writes meanwhile, so that every entry is either restored or new.
+  -- No session writes until this commits, so that every entry is either restored or new.
   lock table ledger.entries in share row exclusive mode;
   insert into ledger.feeds (generation, system_identifier, last_restored, first_xid)
   select
@@ -28,5 +28,5 @@ $$;
 
 alter function ledger.restart_feed owner to ledger_owner;
 comment on function ledger.restart_feed is
-  'Begin the feed anew after a restore: earlier cursors are refused, and the entries that are there come first. Returns the number of the new feed. Raises 40001 when another call began it. For the owner.';
+  'Restart the feed after a restore: earlier cursors are refused, and the restored entries come first. Returns the number of the new feed. Raises 40001 when another call began it. For the owner.';
 revoke execute on function ledger.restart_feed from public;

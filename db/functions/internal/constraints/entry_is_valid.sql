@@ -35,5 +35,5 @@ $$;
 
 alter function ledger_internal.entry_is_valid owner to ledger_owner;
 comment on function ledger_internal.entry_is_valid is
-  'Whether an entry has the sides that fit its kind, a balance for each of them, amounts from 0 to 2^256 - 1, metadata that are an object, and reverses an earlier entry if any. A function, because PostgreSQL reads the text of a check constraint anew for each statement: as expressions these took half of the time of a transfer.';
+  'Whether an entry has the legs that fit its kind, a balance for each of them, amounts from 0 to 2^256 - 1, metadata that are an object, and reverses an earlier entry if any. A function, because PostgreSQL reads the text of a check constraint for each statement: as expressions these took half of the time of a transfer.';
 revoke execute on function ledger_internal.entry_is_valid from public;

@@ -18,5 +18,5 @@ $$;
 
 alter function ledger_internal.refuse_taken_name owner to ledger_owner;
 comment on function ledger_internal.refuse_taken_name is
-  'Raise LG005 that blames the field for a name that is in use; owner says which group or participant has it, where that is known.';
+  'Raise LG005 that blames the field for a name that is in use; owner is the group or participant that has it, if known.';
 revoke execute on function ledger_internal.refuse_taken_name from public;

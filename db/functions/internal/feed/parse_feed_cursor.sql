@@ -66,5 +66,5 @@ $$;
 
 alter function ledger_internal.parse_feed_cursor owner to ledger_owner;
 comment on function ledger_internal.parse_feed_cursor is
-  'Where in the feed a cursor stands; its beginning for null. Raises LG001 for what is no cursor, LG009 for one of a feed that a reset or a restored backup ended.';
+  'The position of a cursor in the feed; its beginning for null. Raises LG001 for an invalid cursor, LG009 for one of a feed that a reset or a restored backup ended.';
 revoke execute on function ledger_internal.parse_feed_cursor from public;

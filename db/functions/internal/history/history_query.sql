@@ -5,7 +5,7 @@ create or replace function ledger_internal.history_query(
 ) returns text
 language sql stable
 as $$
-  -- The limit and the offset keep the planner from joining whole tables for one page.
+  -- With the limit and the offset the planner does not join whole tables for one page.
   select replace(
     format(
       $page$

@@ -51,5 +51,5 @@ $$;
 
 alter function ledger_internal.history_range owner to ledger_owner;
 comment on function ledger_internal.history_range is
-  'The two places in a group''s history, both exclusive, between which lies what is since (inclusive), until (exclusive), after and before; 0 stands for no entry. Raises LG001 for an after or before that is no entry of the group, LG002 for a group that never was.';
+  'The two positions in a group''s history, both exclusive, that since (inclusive), until (exclusive), after and before leave between them; 0 stands for no entry. Raises LG001 for an after or before that is no entry of the group, LG002 for a group that never existed.';
 revoke execute on function ledger_internal.history_range from public;

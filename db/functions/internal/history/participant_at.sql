@@ -20,5 +20,5 @@ $$;
 
 alter function ledger_internal.participant_at owner to ledger_owner;
 comment on function ledger_internal.participant_at is
-  'A participant who was present at a moment, with the balance then and the username of now; null for one who was not.';
+  'A participant who was present at a moment, with the balance of then and the username of now; null for any other participant.';
 revoke execute on function ledger_internal.participant_at from public;

@@ -9,8 +9,8 @@ as $$
 declare
   first ledger.idempotency_keys;
 begin
-  -- Until this transaction ends, nobody else acts under the key: a repeated request waits for the first one's outcome.
-  -- The lock comes before every row lock, and the look-up is a statement of its own, to see what committed meanwhile.
+  -- Until this transaction ends, no other session acts under the key: a repeated request waits for the first outcome.
+  -- The lock comes before every row lock. The look-up is a statement of its own, to see what committed during the wait.
   perform pg_advisory_xact_lock(hashtextextended(claim_idempotency_key.key collate "C", claim_idempotency_key.group_id));
 
   select k.*

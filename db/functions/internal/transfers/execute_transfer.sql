@@ -52,5 +52,5 @@ $$;
 
 alter function ledger_internal.execute_transfer owner to ledger_owner;
 comment on function ledger_internal.execute_transfer is
-  'Move a valid amount between two different participants who are present; reverses names the entry whose amount it moves back, if it does. Raises LG001, LG002, LG003.';
+  'Transfer a valid amount between two different participants of a group; reverses is the entry that it reverses, if any. Raises LG001, LG002, LG003.';
 revoke execute on function ledger_internal.execute_transfer from public;

@@ -10,7 +10,7 @@ declare
   moment       timestamptz := greatest(clock_timestamp(), held.moved_at);
   amounts      numeric[] := lines.amounts;
   balances     numeric[] := held.amounts;
-  -- Which of those who are held are the lines' legs: first those who give, then those who get.
+  -- Which of the locked participants are the legs of the lines: first all senders, then all recipients.
   legs        integer[];
   from_amounts numeric[] := array_fill(null::numeric, array[cardinality(amounts)]);
   to_amounts   numeric[] := from_amounts;
@@ -93,5 +93,5 @@ $$;
 
 alter function ledger_internal.execute_transfers owner to ledger_owner;
 comment on function ledger_internal.execute_transfers is
-  'Make the transfers of the lines, in their order, between participants whom lock_legs returned. Raises LG003, and LG001 where a balance would reach 2^256, for the first line that cannot be made; 40001 where a balance could not be written.';
+  'Make the transfers of the lines, in their order, between the participants that lock_legs returned. Raises LG003, and LG001 where a balance would reach 2^256, for the first line that cannot be made; 40001 where a balance could not be written.';
 revoke execute on function ledger_internal.execute_transfers from public;

@@ -13,7 +13,7 @@ as $$
       or invalid_amount.amount <> trunc(invalid_amount.amount)
     then 'must be a whole number'
     when invalid_amount.amount < invalid_amount.minimum
-    -- Not format(), which is not immutable and would keep this from being inlined.
+    -- Not format(), which is not immutable: this function could not be inlined.
     then 'must be at least ' || invalid_amount.minimum::text
     when invalid_amount.amount >= 2::numeric ^ 256
     then 'must be below 2^256'

@@ -11,7 +11,7 @@ as $$
     -- Most names are of ASCII alone.
     when octet_length(invalid_name.name) <= 255 and invalid_name.name collate "C" ~ '^[ -~]*[!-~][ -~]*$'
     then null
-    -- No character in NFC stands for more than four others, so what is much longer need not be normalized.
+    -- A character in NFC replaces at most four others, so a much longer name need not be normalized.
     when char_length(invalid_name.name) > 4 * 255
     then 'must have at most 255 characters'
     when char_length(normalize(invalid_name.name, NFC)) > 255
@@ -26,7 +26,7 @@ as $$
     )
     then 'must not be blank'
     -- What Unicode has for ignorable, which bidirectional controls are, too, and separators of lines. A variation selector
-    -- may follow an emoji, and a joiner may stand between two.
+    -- may follow an emoji, and a joiner may be between two.
     when invalid_name.name collate "C" ~ (
       '[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164'
       || '\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]'

@@ -10,7 +10,7 @@ as $$
 declare
   reason text := ledger_internal.invalid_name(name);
 begin
-  -- A rule that came later does not keep a repeated request from its answer.
+  -- A repeated request gets its answer, even if a later rule refuses its name.
   if reason is not null and idempotency_key is not null and exists (
     select from ledger.idempotency_keys as k
     where k.group_id = invalid_new_name.group_id

@@ -20,5 +20,5 @@ $$;
 
 alter function ledger_internal.transfer_is_valid owner to ledger_owner;
 comment on function ledger_internal.transfer_is_valid is
-  'Whether a transfer has a group, two different participants, an amount from 1 to 2^256 - 1, and an idempotency key and metadata that can be ones where it has them. What is wrong with it, transfer says.';
+  'Whether a transfer has a group, two different participants, an amount from 1 to 2^256 - 1, and a valid idempotency key and valid metadata, if any. transfer reports why it is invalid.';
 revoke execute on function ledger_internal.transfer_is_valid from public;

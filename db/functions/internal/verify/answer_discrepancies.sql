@@ -11,7 +11,7 @@ declare
   entry       ledger.entries;
   -- As a reversal and a settlement answer with it.
   written     jsonb;
-  -- What was asked for, as far as the record and the names in the answer say, and whether the answer agrees with it.
+  -- The request, as far as the record and the names in the answer show it, and whether the answer agrees with it.
   request     text[] := array[kept.operation];
   agrees      boolean;
   discrepancy ledger.discrepancy := (kept.group_id, null, null, 'idempotency key', null);
