@@ -164,9 +164,15 @@ def excessive_rights(connection: psycopg.Connection) -> list[str]:
         from reachable as r
         where pg_catalog.has_database_privilege(r.oid, current_database(), 'temporary') and not r.rolsuper
         union all
-        select 'may create in schema ledger' || r.by_role
+        select format('may create in schema %%s', n.nspname) || r.by_role
         from reachable as r
-        where pg_catalog.has_schema_privilege(r.oid, 'ledger', 'create') and not r.rolsuper
+        join pg_catalog.pg_namespace as n on n.nspname in ('ledger', 'ledger_internal')
+        where pg_catalog.has_schema_privilege(r.oid, n.oid, 'create') and not r.rolsuper
+        union all
+        select 'may use schema ledger_internal' || r.by_role
+        from reachable as r
+        join pg_catalog.pg_namespace as n on n.nspname = 'ledger_internal'
+        where pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage') and not r.rolsuper
         union all
         select distinct
           format('has rights on %%s %%s', case when c.relkind = 'S' then 'sequence' else 'table' end, c.oid::regclass)
@@ -184,11 +190,11 @@ def excessive_rights(connection: psycopg.Connection) -> list[str]:
             then pg_catalog.has_sequence_privilege(r.oid, c.oid, 'usage, select, update')
           end
         union all
-        select distinct format('may execute ledger.%%s', p.proname) || r.by_role
+        select distinct format('may execute %%s.%%s', n.nspname, p.proname) || r.by_role
         from reachable as r
         cross join pg_catalog.pg_proc as p
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
-        where n.nspname = 'ledger'
+        where n.nspname in ('ledger', 'ledger_internal')
           and not r.rolsuper
           and p.prosecdef is false -- what is published runs as its owner, what is not does not
           and pg_catalog.has_function_privilege(r.oid, p.oid, 'execute')

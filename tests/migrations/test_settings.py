@@ -107,7 +107,7 @@ def test_every_command_works_under_odd_settings(odd):
     assert [step for _, step in seed.seed_many(conninfo, 1, 3)] == [0]
     steps = [*verify.verify(conninfo)]
     assert sum(step.rows for step in steps if step.part == "entries") == 10
-    assert [fault for step in steps for fault in step.faults] == []
+    assert [found for step in steps for found in step.discrepancies] == []
     migrate.reset(conninfo)
     with sessions.connect(conninfo, "test") as session:
         assert one(session, "select count(*) from ledger.list_groups()") == (0,)

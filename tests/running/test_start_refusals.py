@@ -306,6 +306,11 @@ RIGHTS = {
         MEMBER,
         "grant execute on function ledger_internal.add_to_group_total to {login}",
     ),
+    "uses the internal schema": (
+        "may use schema ledger_internal",
+        MEMBER,
+        "grant usage on schema ledger_internal to {login}",
+    ),
     "creates in the database": ("may create in the database", MEMBER, "grant create on database {database} to {login}"),
     "reads a table": ("has rights on table ledger.entries", MEMBER, "grant select on ledger.entries to {login}"),
     "writes a column": (

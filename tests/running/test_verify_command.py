@@ -132,7 +132,7 @@ def test_rows_of_a_group_that_is_not_there_are_found(urls, ids, admin):
     assert result.returncode == 1
     assert result.stdout.splitlines() == [
         f"group {ids['removed']}: group: there is no such group, and it has "
-        "counters: 8, entries: 2, participants: 1, settlements: 1, totals: 2",
+        "entries: 2, participants: 1, settlements: 1, shards: 8, totals: 2",
         "group 2000000: group: there is no such group, and it has idempotency keys: 1",
         "new groups: idempotency key: the key create has an answer to create_group that contradicts the record",
         "3 discrepancies in 1 group (entries: 22, participants: 3, idempotency keys: 9)",

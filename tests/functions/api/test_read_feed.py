@@ -20,13 +20,20 @@ NO_CURSORS = [
 ]  # fmt: skip
 
 
+FEED_OF_AN_EARLIER_RELEASE = """
+insert into ledger.feeds (generation, system_identifier, last_restored, first_xid)
+select 1, c.system_identifier, 0, '0' from pg_control_system() as c
+"""
+
+
 @pytest.fixture(autouse=True)
 def neighbour(ledger: psycopg.Connection, committed: tuple[int, object]) -> int:
     """A group whose entries are in the feed as well; their numbers are changed too.
 
     The feed is that of a ledger of an earlier release: its number is 1, and no transaction is older than it.
     """
-    as_superuser(ledger, "delete from ledger.feeds where generation <> 1")
+    as_superuser(ledger, "delete from ledger.feeds")
+    as_superuser(ledger, FEED_OF_AN_EARLIER_RELEASE)
     return committed[0]
 
 

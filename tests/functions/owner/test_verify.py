@@ -920,7 +920,7 @@ ANYWHERE: dict[str, tuple[str, Anywhere]] = {
     ),
     "feed-twice": (
         "alter table ledger.feeds drop constraint feeds_pkey; insert into ledger.feeds select * from ledger.feeds "
-        "where generation = 1",
+        "order by generation desc limit 1",
         [(None, None, None, "schema"), (None, None, None, "feed")],
     ),
     **{
@@ -1012,11 +1012,11 @@ OUT_OF_FORCE = {
     ),
     "owner": (
         "alter function ledger_internal.execute_transfer owner to ledger_test_deployer",
-        ["function move belongs to ledger_test_deployer"],
+        ["function execute_transfer belongs to ledger_test_deployer"],
     ),
     "public-function": (
         "grant execute on function ledger_internal.execute_transfer to public",
-        ["EXECUTE is granted on function move to PUBLIC"],
+        ["EXECUTE is granted on function execute_transfer to PUBLIC"],
     ),
     "public-table": (
         "grant update on ledger.participants to public",
@@ -1162,9 +1162,9 @@ def test_what_a_backup_brought_to_another_server_is_sound(superuser, books):
 
 
 def test_what_an_earlier_release_wrote_is_sound(superuser, books):
-    """Before 0004 entries had no transaction's number, and times went back when the clock was set back."""
+    """Of the first releases: entries had no transaction's number, and times went back when the clock was set back."""
     with corrupted(superuser):
-        superuser.execute("delete from ledger.feeds where generation > 1")
+        superuser.execute("update ledger.feeds set generation = 1, first_xid = '0'")
         superuser.execute("update ledger.entries set xid = '0'")
         superuser.execute("update ledger.participants set moved_at = moved_at + interval '1 s'")
         superuser.execute("update ledger.group_total_shards set changed_at = changed_at + interval '1 s'")
