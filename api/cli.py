@@ -437,13 +437,13 @@ def run_verify(options: argparse.Namespace) -> int:
 def describe(found: Discrepancy) -> str:
     """Return a discrepancy as a line."""
     if found.group_id is None:
-        return f"{found.fault}: {found.detail}"
+        return f"{found.kind}: {found.detail}"
     place = "new groups" if found.group_id == NEW_GROUPS else f"group {found.group_id}"
     if found.entry_id is not None:
         place += f", entry {found.entry_id}"
     if found.participant_id is not None:
         place += f", participant {found.participant_id}"
-    return f"{place}: {found.fault}: {found.detail}"
+    return f"{place}: {found.kind}: {found.detail}"
 
 
 def progress(step: Step, seen: Counter[str]) -> str:

@@ -86,10 +86,10 @@ def measure(size: Size, folder: Path, full: bool = False, bare: bool = False) ->
         if full:
             say("verifying the books …")
             with ledger.connect() as connection:
-                # As `ledger verify` does, but without its pauses: nobody is to be let past.
-                faults = connection.execute("select * from ledger.verify()").fetchall()
-            if faults:
-                raise BenchError(f"the books are wrong: {faults}")
+                # As `ledger verify` does, but without its pauses: no other client needs the processor.
+                discrepancies = connection.execute("select * from ledger.verify()").fetchall()
+            if discrepancies:
+                raise BenchError(f"the books are wrong: {discrepancies}")
         return [*rounds, bench.memory | hostile]
 
 

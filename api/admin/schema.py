@@ -76,12 +76,12 @@ def differences(connection: psycopg.Connection) -> tuple[list[str], str | None]:
             connection.execute("select set_config('lock_timeout', %s, true)", [f"{LOCK_TIMEOUT}s"])
             connection.execute("select pg_advisory_xact_lock_shared(%s)", [migrate.LOCK_KEY])
             reason = why_not_compared(connection)
-            return ([], reason) if reason else (told(shipped(), catalog(connection)), None)
+            return ([], reason) if reason else (describe(shipped(), catalog(connection)), None)
     except psycopg.errors.LockNotAvailable:
         return [], "a migration is under way"
 
 
-def told(expected: Schema, found: Schema) -> list[str]:
+def describe(expected: Schema, found: Schema) -> list[str]:
     """Each difference between two schemas, in words; one for an object that only one of them has."""
     expected_objects, found_objects = ({item for item, _ in schema} for schema in (expected, found))
     words = [f"{item} is missing" for item in sorted(expected_objects - found_objects)]

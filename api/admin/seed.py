@@ -9,7 +9,7 @@ from api.resources import RESOURCES
 
 SEEDS = RESOURCES / "seeds"
 DEPOSIT = 1_000_000
-# Joins of one transaction. Each updates the group's counter, and the versions of that row pile up until the commit:
+# Joins of one transaction. Each updates one shard of the group's total, and its row versions pile up until the commit:
 # ten times as many take longer for each.
 BATCH = 250
 

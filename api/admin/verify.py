@@ -76,7 +76,7 @@ class Discrepancy:
     group_id: int | None
     entry_id: int | None
     participant_id: int | None
-    fault: str
+    kind: str
     detail: str
 
 

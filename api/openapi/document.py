@@ -142,7 +142,7 @@ OWN: dict[str, tuple[str, str, str, Schema, object]] = {
     ),
     METRICS: (
         "metrics",
-        "What the service has counted, for Prometheus on this machine, or for all if it was told so.",
+        "What the service has counted, for Prometheus on this machine, or on any machine if the service is set up so.",
         "text/plain",
         {"type": "string"},
         "ledger_requests_in_flight 2.0\n",

@@ -502,8 +502,8 @@ language sql stable security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
   select
-    -- What has committed and is not in the feed yet, because an older transaction is open. Nothing that this snapshot sees
-    -- has a number above its own; restored entries may have any.
+    -- Entries that have committed and are not in the feed yet, because an older transaction is open. No entry that this
+    -- snapshot sees has a transaction number above the snapshot's; restored entries may have any number.
     coalesce(greatest(extract(epoch from clock_timestamp() - (
       select e.created_at
       from entries as e
@@ -578,7 +578,7 @@ begin
     array[invalid_new_name(name, 0, idempotency_key, request), invalid_idempotency_key(idempotency_key)]
   );
 
-  -- The key cannot belong to the group, which is not there yet: it is unique among all that create groups.
+  -- The group does not exist yet, so the idempotency key belongs to group 0, as for every request of create_group.
   if idempotency_key is not null then
     answer := claim_idempotency_key(0, idempotency_key, request);
     if answer is not null then
@@ -588,7 +588,7 @@ begin
     end if;
   end if;
 
-  -- A name from before names were composed counts, too.
+  -- Names stored before NFC was enforced also count as taken.
   insert into groups (name)
   select normalize(create_group.name, NFC)
   where find_group_id(array_remove(name_spellings(create_group.name), normalize(create_group.name, NFC))) is null
@@ -633,7 +633,7 @@ declare
   answer     json;
   exited     exit_result;
   last_moved timestamptz;
-  shard    group_total_shards;
+  shard      group_total_shards;
 begin
   perform refuse_invalid(
     array['group_id', 'participant_id', 'idempotency_key', 'metadata'],
@@ -836,7 +836,7 @@ grant execute on function ledger.get_participants to ledger_api;
 -- <<< db/functions/api/get_participants.sql
 
 -- >>> db/functions/api/group_total.sql
--- Add up what a group's participants hold, now or at a past moment.
+-- Return what a group's participants hold together, now or at a past moment.
 create or replace function ledger.group_total(
   group_id bigint,
   at_time  timestamptz default null,
@@ -848,7 +848,7 @@ as $$
 declare
   total numeric;
 begin
-  -- A transfer does not change the total, so joins and exits keep it in a few shards that need no adding up of balances.
+  -- A transfer does not change the total, so joins and exits maintain it in eight shards, and no balances are added up.
   if at_time is null and at_entry is null then
     select sum(c.total)
     into total
@@ -909,12 +909,12 @@ declare
   request text[];
   answer  json;
   joined  join_result;
-  shard group_total_shards;
+  shard   group_total_shards;
 begin
   reasons := array[
     invalid_id(group_id), null, invalid_amount(amount, 0), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)
   ];
-  -- Nothing is written out that is not valid.
+  -- Invalid values are not converted to text, which could be very long.
   if idempotency_key is not null and cardinality(array_remove(reasons, null)) = 0 then
     request := array['join_group', username, trunc(amount)::text, metadata::text];
   end if;
@@ -930,7 +930,7 @@ begin
     end if;
   end if;
 
-  -- Kept from removal until this commits; joins do not keep each other out.
+  -- The group cannot be removed until this commits; joins do not block each other.
   perform from groups as g
   where g.id = join_group.group_id
     and g.closed_at is null
@@ -939,7 +939,7 @@ begin
     perform refuse_unknown_group(group_id);
   end if;
 
-  -- A username from before usernames were composed counts, too; one of ASCII has one spelling.
+  -- Usernames stored before NFC was enforced also count as taken; an ASCII username has only one spelling.
   insert into participants (group_id, username, amount)
   select
     join_group.group_id,
@@ -1301,8 +1301,8 @@ begin
     get diagnostics shown = row_count;
   end if;
 
-  -- Transactions commit in another order than they take numbers. Below the oldest that is still open nothing comes any
-  -- more, so what lies there is complete.
+  -- Transactions do not commit in the order of their numbers. Below the number of the oldest open transaction no entry
+  -- can be added, so the entries there are complete.
   if shown < rows then
     return query
     select
@@ -1363,7 +1363,7 @@ begin
     end if;
   end if;
 
-  -- Joins hold this row in share mode: none is under way once it is ours, and none begins.
+  -- Joins lock this row in share mode: once it is locked here, no join is under way and none can begin.
   perform from groups as g
   where g.id = remove_group.group_id
     and g.closed_at is null
@@ -1373,7 +1373,7 @@ begin
   end if;
 
   -- Each join and exit updates a shard. Locking them waits for exits under way, and, above READ COMMITTED, fails
-  -- with 40001 where a join has committed that our snapshot does not show.
+  -- with 40001 where a join has committed that this snapshot does not show.
   perform from group_total_shards as c
   where c.group_id = remove_group.group_id
   order by c.slot
@@ -1459,7 +1459,7 @@ begin
     perform refuse_unknown_group(group_id);
   end if;
 
-  -- A name that is taken is not waited for: of two groups that are renamed to each other, each would.
+  -- Do not wait for a taken name: two groups that are renamed to each other's names would wait for each other.
   taken_by := find_group_id(name_spellings(name), group_id);
   if taken_by is not null then
     perform refuse_taken_name('name', name, 'group ' || taken_by::text);
@@ -1543,7 +1543,7 @@ begin
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
   end if;
 
-  -- A taken name is not waited for: two renamings to each other's names would wait for each other.
+  -- Do not wait for a taken name: two participants that are renamed to each other's names would wait for each other.
   taken_by := find_participant_id(group_id, name_spellings(username), participant_id);
   if taken_by is not null then
     perform refuse_taken_name('username', username, 'participant ' || taken_by::text);
@@ -1627,7 +1627,7 @@ begin
     perform refuse_invalid(array['entry_id'], array[format('must be a transfer, not %s', original.kind)]);
   end if;
 
-  -- Of two at once the second waits here, in ascending id as everywhere, and then finds the entry reversed.
+  -- Of two simultaneous reversals the second waits here, then finds the entry reversed. In ascending id, as everywhere.
   perform from participants as p
   where p.group_id = reverse_transfer.group_id
     and p.id in (original.from_id, original.to_id)
@@ -1885,7 +1885,7 @@ create or replace function ledger.transfer_batch(
 ) returns setof ledger.transfer_outcome
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
--- The lists differ at each call, the plans need not: planning takes longer than a short list.
+-- One plan serves every list: planning takes longer than executing a short list.
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -1901,7 +1901,7 @@ declare
   balances     numeric[];
   moved        timestamptz[];
   changed      timestamptz[];
-  legs        integer[];
+  legs         integer[];
   -- The outcome of each line: a leg that is not locked, or the values to write.
   missed       boolean[];
   entry_ids    bigint[];
@@ -1922,7 +1922,8 @@ begin
     cardinality(idempotency_keys), cardinality(metadatas)
   ), 0);
 
-  -- What follows finds a line's values by its number. Lists that are shorter, or count from elsewhere, are made to fit.
+  -- Below, a line's values are found by its number. Lists that are shorter, or whose subscripts start elsewhere, are
+  -- brought to the same shape.
   shape := format('[1:%s]', lines);
   if (
     array_dims(group_ids) = shape and array_dims(from_ids) = shape and array_dims(to_ids) = shape
@@ -1964,7 +1965,7 @@ begin
       with ordinality as l (group_id, from_id, to_id, amount, key, metadata, line);
   end if;
 
-  -- In ascending id, as every transfer does, and those that are free: a row that another session holds is not waited for.
+  -- Lock in ascending id, as every transfer does, and skip rows that another session has locked.
   select
     array_agg(h.group_id),
     array_agg(h.id),
@@ -2002,8 +2003,9 @@ begin
     on h.group_id = s.group_id
     and h.id = s.id;
 
-  -- One after the other, since each changes what the next one finds. A refused line is deferred to transfer(), which raises why.
-  -- An array that is filled from its middle would begin there.
+  -- Lines are made one after the other, since each changes the balances that the next one finds. A refused line is
+  -- deferred to transfer(), which raises the error. The arrays are filled first: one that is assigned from its middle
+  -- would begin there.
   changed := array_fill(null::timestamptz, array[coalesce(cardinality(held_ids), 0)]);
   missed := array_fill(false, array[lines]);
   entry_ids := array_fill(null::bigint, array[lines]);
@@ -2036,7 +2038,7 @@ begin
     moments[line] := moment;
   end loop;
 
-  -- Nobody moves a row that is locked, so it is where it was found.
+  -- No other session can move a locked row, so its ctid is still valid.
   update participants as p
   set
     amount = h.amount,
@@ -2297,11 +2299,11 @@ revoke execute on function ledger_internal.refuse_taken_name from public;
 -- >>> db/functions/internal/errors/refuse_transfer.sql
 -- Raise the error of a transfer that balance_violation refuses.
 create or replace function ledger_internal.refuse_transfer(
-  violation   text,
-  field   text,
-  from_id bigint,
-  held    numeric,
-  amount  numeric
+  violation text,
+  field     text,
+  from_id   bigint,
+  held      numeric,
+  amount    numeric
 ) returns void
 language plpgsql immutable
 as $$
@@ -2499,7 +2501,7 @@ create or replace function ledger_internal.entries_with_metadata(
   metadata jsonb
 ) returns setof ledger.entries
 language sql stable
--- Without statistics, or with many entries to find, a planner would read those of all groups.
+-- Without statistics, or with many matching entries, the planner would read the entries of all groups.
 set enable_seqscan = off
 as $$
   -- As the index entries_by_group_and_metadata has it: every key of it names the group, so that no entry of another group
@@ -2784,7 +2786,7 @@ revoke execute on function ledger_internal.claim_idempotency_key from public;
 -- <<< db/functions/internal/idempotency/claim_idempotency_key.sql
 
 -- >>> db/functions/internal/idempotency/claim_idempotency_keys.sql
--- Claim the idempotency keys of several transfers, as far as they are unused.
+-- Claim those idempotency keys of several transfers that are unused, without waiting.
 create or replace function ledger_internal.claim_idempotency_keys(
   group_ids bigint[],
   keys      text[],
@@ -2839,7 +2841,7 @@ create or replace function ledger_internal.fingerprint(
 ) returns bytea
 language sql stable parallel safe
 as $$
-  -- What is not given leaves no trace, so that a key outlives the coming of a new optional parameter.
+  -- Nulls are left out, so that a fingerprint stays the same when a function gets a new optional parameter.
   select sha256(convert_to(array_remove(fingerprint.request, null)::text, 'UTF8'))
 $$;
 
@@ -2850,7 +2852,7 @@ revoke execute on function ledger_internal.fingerprint from public;
 -- <<< db/functions/internal/idempotency/fingerprint.sql
 
 -- >>> db/functions/internal/idempotency/store_answer.sql
--- Store the answer to a request under its idempotency key, for ever.
+-- Store the answer to a request under its idempotency key, permanently.
 create or replace function ledger_internal.store_answer(
   group_id bigint,
   key      text,
@@ -2880,7 +2882,7 @@ revoke execute on function ledger_internal.store_answer from public;
 -- <<< db/functions/internal/idempotency/store_answer.sql
 
 -- >>> db/functions/internal/idempotency/transfer_request.sql
--- List the values that tell a transfer from other requests with its idempotency key.
+-- List the values that identify a transfer among requests with the same idempotency key.
 create or replace function ledger_internal.transfer_request(
   from_id  bigint,
   to_id    bigint,
@@ -2916,9 +2918,9 @@ as $$
 declare
   shard ledger.group_total_shards;
 begin
-  -- trunc() takes the zeros off a deposit spelled 100.0, which would show in every total after it.
-  -- A session always takes the same one of the eight shards, so a transaction of many joins and exits holds one and
-  -- cannot deadlock with another over two. Its times ascend, also when the clock does not.
+  -- trunc() removes the decimal places of a deposit written as 100.0; otherwise every later total would show them.
+  -- A session always takes the same shard of the eight, so a transaction of many joins and exits locks only one shard
+  -- and cannot deadlock with another transaction. A shard's times ascend even if the clock goes back.
   update ledger.group_total_shards as c
   set
     total = c.total + trunc(add_to_group_total.amount),
@@ -2975,7 +2977,7 @@ revoke execute on function ledger_internal.group_total_at from public;
 -- >>> db/functions/internal/totals/record_group_total.sql
 -- Record the total of a shard after a join or an exit.
 create or replace function ledger_internal.record_group_total(
-  shard  ledger.group_total_shards,
+  shard    ledger.group_total_shards,
   entry_id bigint
 ) returns void
 language sql volatile
@@ -2991,7 +2993,7 @@ revoke execute on function ledger_internal.record_group_total from public;
 -- <<< db/functions/internal/totals/record_group_total.sql
 
 -- >>> db/functions/internal/transfers/balance_violation.sql
--- Decide whether a transfer may leave two balances behind: the rule of every transfer.
+-- Return which rule a transfer's resulting balances break: an overdraft or an overflow; null if none.
 create or replace function ledger_internal.balance_violation(
   from_amount numeric,
   to_amount   numeric
@@ -3028,10 +3030,10 @@ declare
   participant ledger.participants;
   sender      ledger.participants;
   recipient   ledger.participants;
-  violation       text;
+  violation   text;
 begin
-  -- In ascending id, so that no two transfers wait for each other. Both are present until this commits, which keeps
-  -- the group from being removed.
+  -- In ascending id, so that no two transfers wait for each other. Both stay present until this commits, so the group
+  -- cannot be removed.
   for participant in
     select p.*
     from ledger.participants as p
@@ -3085,14 +3087,14 @@ declare
   amounts      numeric[] := lines.amounts;
   balances     numeric[] := held.amounts;
   -- Which of the locked participants are the legs of the lines: first all senders, then all recipients.
-  legs        integer[];
+  legs         integer[];
   from_amounts numeric[] := array_fill(null::numeric, array[cardinality(amounts)]);
   to_amounts   numeric[] := from_amounts;
   sender       integer;
   recipient    integer;
   given        numeric;
   got          numeric;
-  violation        text;
+  violation    text;
   result       ledger.transfer_all_result;
 begin
   select array_agg(h.number order by s.place)
@@ -3117,7 +3119,7 @@ begin
     to_amounts[line] := got;
   end loop;
 
-  -- Nobody moves a row that is locked, so it is where it was found.
+  -- No other session can move a locked row, so its ctid is still valid.
   with moved as (
     update ledger.participants as p
     set
@@ -3253,7 +3255,7 @@ create or replace function ledger_internal.post_transfer(
 language plpgsql volatile
 as $$
 declare
-  -- Taken while both are locked, and never below a time that either has, whatever the clock does.
+  -- Read while both are locked, and never before either participant's last movement, even if the clock goes back.
   moment timestamptz := greatest(clock_timestamp(), sender.moved_at, recipient.moved_at);
   result ledger.transfer_result;
 begin
@@ -3290,7 +3292,7 @@ revoke execute on function ledger_internal.post_transfer from public;
 -- <<< db/functions/internal/transfers/post_transfer.sql
 
 -- >>> db/functions/internal/transfers/transfer_batch_of_one.sql
--- Make a transfer if nothing has to be waited for.
+-- Make one transfer without waiting for a lock.
 create or replace function ledger_internal.transfer_batch_of_one(
   group_id        bigint,
   from_id         bigint,
@@ -3368,7 +3370,7 @@ revoke execute on function ledger_internal.transfer_batch_of_one from public;
 -- <<< db/functions/internal/transfers/transfer_batch_of_one.sql
 
 -- >>> db/functions/internal/validation/find_group_id.sql
--- Find the existing group with the first of some names that is in use.
+-- Find the group that uses one of several names; the first name in use decides.
 create or replace function ledger_internal.find_group_id(
   names   text[],
   besides bigint default null
@@ -3379,7 +3381,7 @@ declare
   wanted   text;
   group_id bigint;
 begin
-  -- One by one: a look-up through the unique index, whatever is known of the table.
+  -- One by one: each is a look-up in the unique index, whatever the table's statistics.
   foreach wanted in array names loop
     select g.id
     into group_id
@@ -3399,7 +3401,7 @@ revoke execute on function ledger_internal.find_group_id from public;
 -- <<< db/functions/internal/validation/find_group_id.sql
 
 -- >>> db/functions/internal/validation/find_participant_id.sql
--- Find the participant present in a group with the first of some usernames that is in use.
+-- Find the present participant that uses one of several usernames; the first username in use decides.
 create or replace function ledger_internal.find_participant_id(
   group_id  bigint,
   usernames text[],
@@ -3411,7 +3413,7 @@ declare
   wanted         text;
   participant_id bigint;
 begin
-  -- One by one: a look-up through the unique index, whatever is known of the table.
+  -- One by one: each is a look-up in the unique index, whatever the table's statistics.
   foreach wanted in array usernames loop
     select p.id
     into participant_id
@@ -3560,15 +3562,16 @@ as $$
     then 'must have at most 255 characters'
     when invalid_name.name collate "C" ~ '[\u0001-\u001f\u007f-\u009f]'
     then 'must not contain control characters'
-    -- White space, what Unicode has for ignorable, and four that are drawn as nothing: Braille, Khitan, a note, annotations.
+    -- White space, Unicode's default ignorable characters, and four that render as nothing: the Braille blank, the Khitan
+    -- filler, the null notehead, interlinear annotations.
     when invalid_name.name collate "C" !~ (
       '[^ \u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800'
       || '\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00016fe4\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a'
       || '\U000e0000-\U000e0fff]'
     )
     then 'must not be blank'
-    -- What Unicode has for ignorable, which bidirectional controls are, too, and separators of lines. A variation selector
-    -- may follow an emoji, and a joiner may be between two.
+    -- Unicode's default ignorable characters, which include bidirectional controls, and line separators. A variation
+    -- selector may follow an emoji, and a joiner may stand between two.
     when invalid_name.name collate "C" ~ (
       '[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164'
       || '\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]'
@@ -3799,7 +3802,7 @@ create or replace function ledger_internal.parse_amount(
 ) returns numeric
 language sql immutable parallel safe
 as $$
-  -- 2^256 - 1 has 78 digits. What has more would be refused all the same, after a costly conversion.
+  -- 2^256 - 1 has 78 digits. A longer number would be refused anyway, after a costly conversion.
   select case
     when octet_length(value) not between 1 and 1000
     then null
@@ -3971,7 +3974,7 @@ declare
   of_entry    boolean := kept.operation in ('transfer', 'join_group', 'exit_group', 'reverse_transfer', 'settle_exit');
   named       bigint := ledger_internal.parse_id(coalesce(answer ->> 'entry_id', answer ->> 'id'));
   entry       ledger.entries;
-  -- As a reversal and a settlement answer with it.
+  -- The entry in the form in which a reversal or a settlement returns it.
   written     jsonb;
   -- The request, as far as the record and the names in the answer show it, and whether the answer agrees with it.
   request     text[] := array[kept.operation];
@@ -4078,7 +4081,7 @@ revoke execute on function ledger_internal.answer_discrepancies from public;
 -- <<< db/functions/internal/verify/answer_discrepancies.sql
 
 -- >>> db/functions/internal/verify/parse_answer.sql
--- Parse a stored answer, whatever has happened to it.
+-- Parse a stored answer; return null if it is damaged.
 create or replace function ledger_internal.parse_answer(
   answer json
 ) returns jsonb
@@ -4145,7 +4148,7 @@ as $$
         case when count(w.metadata) > 0 then array_agg(w.metadata order by w.line)::text end
       ]) as fingerprint
     from written as w
-  ), sides as (
+  ), legs as (
     select
       s.id,
       -- As the last line that the participant is in leaves it.
@@ -4153,7 +4156,7 @@ as $$
     from written as w
     cross join lateral (values (w.from_id, w.from_amount), (w.to_id, w.to_amount)) as s (id, balance)
     group by s.id
-  ), told as (
+  ), answered as (
     select
       ledger_internal.parse_id(p.participant ->> 'id') as id,
       p.participant
@@ -4185,8 +4188,8 @@ as $$
       ) is not true
     union all
     select null, coalesce(s.id, t.id), 'has an answer to transfer_all that gives another balance than its entries'
-    from sides as s
-    full join told as t on t.id = s.id
+    from legs as s
+    full join answered as t on t.id = s.id
     where (select r.lines = r.found from request as r)
       and (
         t.participant @> jsonb_build_object('id', s.id, 'group_id', transfer_all_discrepancies.group_id, 'amount', s.balance)
@@ -4264,7 +4267,7 @@ as $$
       and e.id <= coalesce(verify_entries.upto, 9223372036854775807)
   ) as e
   cross join ledger_internal.verify_bounds() as b
-  -- What each side held before: with every step right, so is every balance.
+  -- What each participant held before: if every step is right, so is every balance.
   left join lateral ledger_internal.latest_leg_at(e.group_id, e.from_id, (e.created_at, e.id - 1)::ledger_internal.history_position) as sender
     on true
   left join lateral ledger_internal.latest_leg_at(e.group_id, e.to_id, (e.created_at, e.id - 1)::ledger_internal.history_position) as recipient
@@ -4927,7 +4930,7 @@ revoke execute on function ledger_internal.verify_participants from public;
 -- <<< db/functions/internal/verify/verify_participants.sql
 
 -- >>> db/functions/internal/verify/verify_schema.sql
--- Find rules of the schema that are not in force, whatever its release.
+-- Find rules of the schema that are not in force, in a database of any release.
 create or replace function ledger_internal.verify_schema()
 returns setof ledger.discrepancy
 language sql stable

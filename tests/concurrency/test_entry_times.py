@@ -105,7 +105,7 @@ def alike(session, level):
 
 @pytest.mark.parametrize("second", ["joins", "leaves"])
 @pytest.mark.parametrize("first", ["joins", "leaves"])
-def test_a_join_or_exit_that_waited_for_a_counter_is_later(alike, admin, waits, group, alice, bob, first, second):
+def test_a_join_or_exit_that_waited_for_a_shard_is_later(alike, admin, waits, group, alice, bob, first, second):
     first_call = ("join_group", group, "carol", 5) if first == "joins" else ("exit_group", group, alice)
     second_call = ("join_group", group, "dave", 5) if second == "joins" else ("exit_group", group, bob)
     waiting_at = waits(alike[0], first_call, alike[1], second_call)
@@ -146,7 +146,7 @@ def test_is_not_below_that_of_a_side_when_the_clock_steps_back(ledger, admin, gr
 
 
 @pytest.mark.parametrize("second", ["joins", "leaves"])
-def test_is_not_below_that_of_the_counter_when_the_clock_steps_back(ledger, admin, group, alice, second):
+def test_is_not_below_that_of_the_shard_when_the_clock_steps_back(ledger, admin, group, alice, second):
     (ahead,) = one(admin, "select clock_timestamp() + interval '1 day'")
     admin.execute("update ledger.group_total_shards set changed_at = %s where group_id = %s", [ahead, group])
     if second == "joins":
@@ -171,7 +171,7 @@ def test_what_follows_a_future_entry_is_not_before_it(ledger, admin, group, alic
     assert times[0] > one(admin, "select now() + interval '23 hours'")[0]
 
 
-def test_the_total_follows_the_times_of_two_counters(session, ledger, admin, group):
+def test_the_total_follows_the_times_of_two_shards(session, ledger, admin, group):
     """The first of two joins has the later time."""
     ahead, here = session(), session()
     while (ahead.info.backend_pid - here.info.backend_pid) % 8 == 0:

@@ -131,10 +131,10 @@ def test_two_lines_with_one_key_make_one_transfer(stale, ids):
 
 
 def test_an_answer_that_is_not_kept_is_not_given(admin, ids):
-    remember = "select ledger_internal.store_answer(%s, 'key', array['transfer'], %s)"
-    admin.execute(remember, [ids["group"], "{}"])
+    store = "select ledger_internal.store_answer(%s, 'key', array['transfer'], %s)"
+    admin.execute(store, [ids["group"], "{}"])
     with pytest.raises(psycopg.errors.SerializationFailure):
-        admin.execute(remember, [ids["group"], "[]"])
+        admin.execute(store, [ids["group"], "[]"])
     assert one(admin, "select answer::text from ledger.idempotency_keys where key = 'key'") == ("{}",)
 
 

@@ -98,7 +98,7 @@ def test_joins_and_exits_of_two_sessions_do_not_wait(
     assert call(ledger, "group_total", group) == [(200 + change[first_call] + change[second_call],)]
 
 
-def test_one_transaction_of_many_joins_holds_one_counter(session, admin, group, neighbour):
+def test_one_transaction_of_many_joins_locks_one_shard(session, admin, group, neighbour):
     joining, counting = session(), session(role=admin.info.user)
     for i in range(20):
         call(joining, "join_group", group, f"p{i}", 1)

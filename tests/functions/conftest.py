@@ -224,7 +224,7 @@ def keys(ledger: psycopg.Connection) -> Iterator[psycopg.Connection]:
         ledger.execute("reset role")
 
 
-# Each table's name, rows, key of the group, and order; of counters, which belong to sessions, the sum is looked at.
+# Each table's name, rows, key of the group, and order; of shards, which belong to sessions, the sum is looked at.
 EVERY_ROW = " union all ".join(
     f"select '{table}', array(select r::text from {source} as r "
     f"where r.{key} = coalesce(%(group)s, r.{key}) order by {order})"

@@ -124,6 +124,6 @@ def test_a_refused_request_leaves_its_key_free(ledger, group, alice, bob):
     assert answer(ledger, "transfer", group, alice, bob, 10, "key")[1] is False
 
 
-def test_a_bad_key_is_named_with_the_other_faults(ledger, group, alice):
+def test_a_bad_key_is_named_with_the_other_invalid_values(ledger, group, alice):
     diag = refused(ledger, "LG001", "select ledger.transfer(%s, %s, null, 0, 'a b')", [group, alice])
     assert sorted(fields(diag)) == ["amount", "idempotency_key", "to_id"]

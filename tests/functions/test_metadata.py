@@ -137,7 +137,7 @@ def test_a_line_of_a_multi_party_transfer_has_the_same_bounds(refuses, ledger, g
         ("reverse_transfer", [None], ["entry_id"]),
     ],
 )
-def test_is_refused_together_with_other_faults(refuses, group, function, arguments, blamed):
+def test_is_refused_together_with_other_invalid_values(refuses, group, function, arguments, blamed):
     refuses("LG001", [*blamed, "idempotency_key", "metadata"], function, group, *arguments, " ", "[]")
 
 

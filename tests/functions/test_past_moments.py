@@ -183,7 +183,7 @@ def test_tells_amounts_beyond_64_bits(ledger, group):
         "update ledger.participants set moved_at = now() + interval '1 hour' where id = %(alice)s",
         "update ledger.group_total_shards set changed_at = now() + interval '1 hour' where group_id = %(group)s",
     ],
-    ids=["of-a-participant", "of-the-counters"],
+    ids=["of-a-participant", "of-the-shards"],
 )
 def test_history_goes_by_time_where_ids_do_not(ledger, refuses, group, alice, bob, record, ahead):
     carol, dave = join(ledger, group, "carol", 10), join(ledger, group, "dave", 20)

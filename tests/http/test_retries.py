@@ -55,7 +55,7 @@ def test_another_request_under_the_key_is_refused(api, group):
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "\u00e9", "a\tb"])
-def test_a_bad_key_is_refused_with_the_other_faults(api, group, key):
+def test_a_bad_key_is_refused_with_the_other_invalid_values(api, group, key):
     body = {"from": group.bob, "to": 0, "amount": 5}
     answer = api("POST", f"{group.path}/transfer", body, {"Idempotency-Key": key})
     assert list(problem(answer, 422, "invalid_value")["errors"]) == ["to", "Idempotency-Key"]

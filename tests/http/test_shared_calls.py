@@ -337,7 +337,7 @@ def test_who_goes_away_during_the_call_takes_nobody_along():
     run(story)
 
 
-def test_a_locked_row_is_tried_again_before_what_came_later_and_then_left():
+def test_a_locked_row_is_tried_again_before_what_came_later_and_then_called_alone():
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         locked, free = request(batches), request(batches)
         await settle()

@@ -194,7 +194,7 @@ def conninfo(template, empty: Database) -> str:
 
 
 def test_the_manifest_is_what_the_migrations_make(owner):
-    assert schema.told(schema.shipped(), schema.catalog(owner)) == [], "db/schema.txt is stale: run `make manifest`"
+    assert schema.describe(schema.shipped(), schema.catalog(owner)) == [], "db/schema.txt is stale: run `make manifest`"
     assert "".join(f"{line}\n" for line in schema.lines(schema.shipped())) == schema.MANIFEST.read_text()
 
 
@@ -203,7 +203,7 @@ def test_each_difference_is_named(owner, change):
     statement, words = CHANGES[change]
     with owner.transaction(force_rollback=True):
         owner.execute(statement)
-        told = schema.told(schema.shipped(), schema.catalog(owner))
+        told = schema.describe(schema.shipped(), schema.catalog(owner))
     assert len(told) == len(words), told
     for line, beginning in zip(told, words, strict=True):
         assert line == beginning or line.startswith(f"{beginning}: ") or line.startswith(beginning + "; ")
@@ -220,7 +220,7 @@ def test_what_belongs_to_the_site_is_no_difference(owner):
     owner.execute("grant ledger_owner to ledger_test_deployer with admin option")
     owner.execute("comment on table ledger.entries is 'The books.'")
     owner.execute("create table public.entries ()")
-    assert schema.told(schema.shipped(), schema.catalog(owner)) == []
+    assert schema.describe(schema.shipped(), schema.catalog(owner)) == []
 
 
 def test_whoever_migrates_makes_the_same(template, empty):

@@ -73,7 +73,7 @@ def test_a_ledger_without_a_group_is_sound(urls):
     assert done("verify", **urls) == "0 discrepancies in 0 groups (entries: 0, participants: 0, idempotency keys: 0)\n"
 
 
-def test_a_fault_is_named_and_ends_with_1(urls, ids, admin):
+def test_a_discrepancy_is_named_and_ends_with_1(urls, ids, admin):
     corrupt(admin, ids["alice"])
     result = command("verify", **urls)
     assert result.returncode == 1
@@ -148,7 +148,7 @@ def test_ids_that_two_groups_share_are_found(size, database, ids, admin, monkeyp
         admin.execute(f"update ledger.{table} set {column} = %s where {column} = %s", [ids["alice"], ids["dora"]])
     admin.execute("alter sequence ledger.entries_id_seq restart with 100000000")  # a gap is no reason to go on for ever
     steps = [step for step in verify.verify(database.url(database.admin)) if step.part == "ids"]
-    assert [(fault.group_id, fault.participant_id, fault.fault) for step in steps for fault in step.discrepancies] == [
+    assert [(found.group_id, found.participant_id, found.kind) for step in steps for found in step.discrepancies] == [
         (ids["group"], ids["alice"], "participant id"),
         (ids["removed"], ids["alice"], "participant id"),
     ]

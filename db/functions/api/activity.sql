@@ -7,8 +7,8 @@ language sql stable security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
   select
-    -- What has committed and is not in the feed yet, because an older transaction is open. Nothing that this snapshot sees
-    -- has a number above its own; restored entries may have any.
+    -- Entries that have committed and are not in the feed yet, because an older transaction is open. No entry that this
+    -- snapshot sees has a transaction number above the snapshot's; restored entries may have any number.
     coalesce(greatest(extract(epoch from clock_timestamp() - (
       select e.created_at
       from entries as e

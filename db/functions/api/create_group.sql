@@ -16,7 +16,7 @@ begin
     array[invalid_new_name(name, 0, idempotency_key, request), invalid_idempotency_key(idempotency_key)]
   );
 
-  -- The key cannot belong to the group, which is not there yet: it is unique among all that create groups.
+  -- The group does not exist yet, so the idempotency key belongs to group 0, as for every request of create_group.
   if idempotency_key is not null then
     answer := claim_idempotency_key(0, idempotency_key, request);
     if answer is not null then
@@ -26,7 +26,7 @@ begin
     end if;
   end if;
 
-  -- A name from before names were composed counts, too.
+  -- Names stored before NFC was enforced also count as taken.
   insert into groups (name)
   select normalize(create_group.name, NFC)
   where find_group_id(array_remove(name_spellings(create_group.name), normalize(create_group.name, NFC))) is null

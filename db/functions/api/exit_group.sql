@@ -13,7 +13,7 @@ declare
   answer     json;
   exited     exit_result;
   last_moved timestamptz;
-  shard    group_total_shards;
+  shard      group_total_shards;
 begin
   perform refuse_invalid(
     array['group_id', 'participant_id', 'idempotency_key', 'metadata'],

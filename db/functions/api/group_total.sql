@@ -1,4 +1,4 @@
--- Add up what a group's participants hold, now or at a past moment.
+-- Return what a group's participants hold together, now or at a past moment.
 create or replace function ledger.group_total(
   group_id bigint,
   at_time  timestamptz default null,
@@ -10,7 +10,7 @@ as $$
 declare
   total numeric;
 begin
-  -- A transfer does not change the total, so joins and exits keep it in a few shards that need no adding up of balances.
+  -- A transfer does not change the total, so joins and exits maintain it in eight shards, and no balances are added up.
   if at_time is null and at_entry is null then
     select sum(c.total)
     into total

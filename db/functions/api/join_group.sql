@@ -14,12 +14,12 @@ declare
   request text[];
   answer  json;
   joined  join_result;
-  shard group_total_shards;
+  shard   group_total_shards;
 begin
   reasons := array[
     invalid_id(group_id), null, invalid_amount(amount, 0), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)
   ];
-  -- Nothing is written out that is not valid.
+  -- Invalid values are not converted to text, which could be very long.
   if idempotency_key is not null and cardinality(array_remove(reasons, null)) = 0 then
     request := array['join_group', username, trunc(amount)::text, metadata::text];
   end if;
@@ -35,7 +35,7 @@ begin
     end if;
   end if;
 
-  -- Kept from removal until this commits; joins do not keep each other out.
+  -- The group cannot be removed until this commits; joins do not block each other.
   perform from groups as g
   where g.id = join_group.group_id
     and g.closed_at is null
@@ -44,7 +44,7 @@ begin
     perform refuse_unknown_group(group_id);
   end if;
 
-  -- A username from before usernames were composed counts, too; one of ASCII has one spelling.
+  -- Usernames stored before NFC was enforced also count as taken; an ASCII username has only one spelling.
   insert into participants (group_id, username, amount)
   select
     join_group.group_id,

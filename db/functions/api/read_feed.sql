@@ -35,8 +35,8 @@ begin
     get diagnostics shown = row_count;
   end if;
 
-  -- Transactions commit in another order than they take numbers. Below the oldest that is still open nothing comes any
-  -- more, so what lies there is complete.
+  -- Transactions do not commit in the order of their numbers. Below the number of the oldest open transaction no entry
+  -- can be added, so the entries there are complete.
   if shown < rows then
     return query
     select

@@ -25,7 +25,7 @@ begin
     end if;
   end if;
 
-  -- Joins hold this row in share mode: none is under way once it is ours, and none begins.
+  -- Joins lock this row in share mode: once it is locked here, no join is under way and none can begin.
   perform from groups as g
   where g.id = remove_group.group_id
     and g.closed_at is null
@@ -35,7 +35,7 @@ begin
   end if;
 
   -- Each join and exit updates a shard. Locking them waits for exits under way, and, above READ COMMITTED, fails
-  -- with 40001 where a join has committed that our snapshot does not show.
+  -- with 40001 where a join has committed that this snapshot does not show.
   perform from group_total_shards as c
   where c.group_id = remove_group.group_id
   order by c.slot

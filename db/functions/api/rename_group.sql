@@ -43,7 +43,7 @@ begin
     perform refuse_unknown_group(group_id);
   end if;
 
-  -- A name that is taken is not waited for: of two groups that are renamed to each other, each would.
+  -- Do not wait for a taken name: two groups that are renamed to each other's names would wait for each other.
   taken_by := find_group_id(name_spellings(name), group_id);
   if taken_by is not null then
     perform refuse_taken_name('name', name, 'group ' || taken_by::text);

@@ -46,7 +46,7 @@ begin
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
   end if;
 
-  -- A taken name is not waited for: two renamings to each other's names would wait for each other.
+  -- Do not wait for a taken name: two participants that are renamed to each other's names would wait for each other.
   taken_by := find_participant_id(group_id, name_spellings(username), participant_id);
   if taken_by is not null then
     perform refuse_taken_name('username', username, 'participant ' || taken_by::text);

@@ -42,7 +42,7 @@ begin
     perform refuse_invalid(array['entry_id'], array[format('must be a transfer, not %s', original.kind)]);
   end if;
 
-  -- Of two at once the second waits here, in ascending id as everywhere, and then finds the entry reversed.
+  -- Of two simultaneous reversals the second waits here, then finds the entry reversed. In ascending id, as everywhere.
   perform from participants as p
   where p.group_id = reverse_transfer.group_id
     and p.id in (original.from_id, original.to_id)

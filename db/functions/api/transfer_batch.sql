@@ -9,7 +9,7 @@ create or replace function ledger.transfer_batch(
 ) returns setof ledger.transfer_outcome
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
--- The lists differ at each call, the plans need not: planning takes longer than a short list.
+-- One plan serves every list: planning takes longer than executing a short list.
 set plan_cache_mode = force_generic_plan
 as $$
 declare
@@ -25,7 +25,7 @@ declare
   balances     numeric[];
   moved        timestamptz[];
   changed      timestamptz[];
-  legs        integer[];
+  legs         integer[];
   -- The outcome of each line: a leg that is not locked, or the values to write.
   missed       boolean[];
   entry_ids    bigint[];
@@ -46,7 +46,8 @@ begin
     cardinality(idempotency_keys), cardinality(metadatas)
   ), 0);
 
-  -- What follows finds a line's values by its number. Lists that are shorter, or count from elsewhere, are made to fit.
+  -- Below, a line's values are found by its number. Lists that are shorter, or whose subscripts start elsewhere, are
+  -- brought to the same shape.
   shape := format('[1:%s]', lines);
   if (
     array_dims(group_ids) = shape and array_dims(from_ids) = shape and array_dims(to_ids) = shape
@@ -88,7 +89,7 @@ begin
       with ordinality as l (group_id, from_id, to_id, amount, key, metadata, line);
   end if;
 
-  -- In ascending id, as every transfer does, and those that are free: a row that another session holds is not waited for.
+  -- Lock in ascending id, as every transfer does, and skip rows that another session has locked.
   select
     array_agg(h.group_id),
     array_agg(h.id),
@@ -126,8 +127,9 @@ begin
     on h.group_id = s.group_id
     and h.id = s.id;
 
-  -- One after the other, since each changes what the next one finds. A refused line is deferred to transfer(), which raises why.
-  -- An array that is filled from its middle would begin there.
+  -- Lines are made one after the other, since each changes the balances that the next one finds. A refused line is
+  -- deferred to transfer(), which raises the error. The arrays are filled first: one that is assigned from its middle
+  -- would begin there.
   changed := array_fill(null::timestamptz, array[coalesce(cardinality(held_ids), 0)]);
   missed := array_fill(false, array[lines]);
   entry_ids := array_fill(null::bigint, array[lines]);
@@ -160,7 +162,7 @@ begin
     moments[line] := moment;
   end loop;
 
-  -- Nobody moves a row that is locked, so it is where it was found.
+  -- No other session can move a locked row, so its ctid is still valid.
   update participants as p
   set
     amount = h.amount,

@@ -84,5 +84,5 @@ def test_refuses_a_null_group(refuses, group):
         (False, None, None, ["group_id", "username", "amount"]),
     ],
 )
-def test_names_every_fault_at_once(refuses, group, with_group, username, amount, blamed):
+def test_names_every_invalid_value_at_once(refuses, group, with_group, username, amount, blamed):
     refuses("LG001", blamed, "join_group", group if with_group else None, username, amount)

@@ -342,7 +342,7 @@ def test_refuses_metadata_that_no_entry_can_have(refuses, group, metadata):
         ({"kind": "join", "settled": True, "metadata": "[]"}, ["settled", "metadata"]),
     ],
 )
-def test_names_every_fault_at_once(refuses, group, chosen, blamed):
+def test_names_every_invalid_value_at_once(refuses, group, chosen, blamed):
     refuses("LG001", blamed, "list_entries", *arguments(group, **chosen))
 
 

@@ -246,7 +246,7 @@ def test_refuses_metadata_that_no_entry_can_have(refuses, group, alice, metadata
     refuses("LG001", ["metadata"], "list_participant_entries", *arguments(group, alice, metadata=metadata))
 
 
-def test_names_every_fault_at_once(refuses, group):
+def test_names_every_invalid_value_at_once(refuses, group):
     refuses(
         "LG001",
         ["participant_id", "kind", "metadata"],

@@ -52,5 +52,5 @@ def test_refuses_a_null_group(refuses, group):
     refuses("LG001", ["group_id"], "rename_group", None, "ETC")
 
 
-def test_names_every_fault_at_once(refuses, group):
+def test_names_every_invalid_value_at_once(refuses, group):
     refuses("LG001", ["group_id", "name"], "rename_group", None, None)

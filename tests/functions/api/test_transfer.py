@@ -151,5 +151,5 @@ def test_names_every_null_at_once(refuses, group, alice, bob, blamed):
     refuses("LG001", blamed, "transfer", *arguments.values())
 
 
-def test_names_every_fault_at_once(refuses, group, alice):
+def test_names_every_invalid_value_at_once(refuses, group, alice):
     refuses("LG001", ["to_id", "amount"], "transfer", group, alice, alice, Decimal("NaN"))

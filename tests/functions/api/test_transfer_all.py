@@ -359,7 +359,7 @@ def test_one_id_in_two_spellings_is_one_participant(refuses_among, alice):
     refuses_among(".to", line(alice, f"0{alice}", 1))
 
 
-def test_names_every_fault_of_every_line_at_once(alice, bob, refuses_lines):
+def test_names_every_invalid_value_of_every_line_at_once(alice, bob, refuses_lines):
     refuses_lines(
         "LG001",
         [
@@ -378,7 +378,7 @@ def test_names_every_fault_of_every_line_at_once(alice, bob, refuses_lines):
     )
 
 
-def test_names_the_first_100_faults(alice, bob, refuses_lines):
+def test_names_the_first_100_invalid_values(alice, bob, refuses_lines):
     bad = [line(alice, bob, 1)] * 3 + [line(alice, bob, 0)] * 9000
     refuses_lines("LG001", [named(at) for at in range(3, 103)], *bad)
 

@@ -145,7 +145,7 @@ def test_a_line_alone_is_treated_as_in_company(ledger, group, alice, bob, carol,
         assert came[0] == came[1], (line, key, metadata)
 
 
-def test_a_line_that_is_left_changes_nothing(ledger, group, alice, bob):
+def test_a_deferred_line_changes_nothing(ledger, group, alice, bob):
     before = rows(ledger)
     assert outcomes(ledger, (group, alice, bob, 101), (group, alice, 2**62, 1)) == ["deferred", "deferred"]
     assert outcomes(ledger, (group, alice, bob, 101), keys=["key"]) == ["deferred"]
@@ -171,7 +171,7 @@ def test_moves_the_greatest_amount(ledger, group, carol):
     assert (outcome, got, kept) == ("done", 2**256 - 1, 0)
 
 
-def test_a_list_that_is_longer_than_the_others_has_lines_that_are_left(ledger, group, alice, bob):
+def test_a_list_that_is_longer_than_the_others_has_lines_that_are_deferred(ledger, group, alice, bob):
     call = "select outcome from ledger.transfer_batch(%s, %s, %s, array[1], %s)"
     assert ledger.execute(call, [[group], [alice], [bob], ["a", "b"]]).fetchall() == [("done",), ("deferred",)]
 
@@ -257,7 +257,7 @@ def test_a_key_is_used_once(ledger, group, alice, bob):
         "done",
         "done",
     ]
-    # What was left is the repeated request, as transfer knows.
+    # The deferred line is the repeated request, which transfer recognizes.
     repeated = one(
         ledger, "select replayed, (from_participant).amount from ledger.transfer(%s, %s, %s, %s, 'key')", line
     )
@@ -266,13 +266,13 @@ def test_a_key_is_used_once(ledger, group, alice, bob):
     refused(ledger, "LG006", "select ledger.transfer(%s, %s, %s, 6, 'key')", line[:3])
 
 
-def test_a_key_of_a_line_that_is_left_stays_free(ledger, group, alice, bob):
+def test_a_key_of_a_deferred_line_stays_free(ledger, group, alice, bob):
     bad, good = (group, alice, bob, 1000), (group, alice, bob, 5)
     assert outcomes(ledger, bad, keys=["key"]) == ["deferred"]
     assert outcomes(ledger, (group, alice, alice, 5), good, keys=["key", "key"]) == ["deferred", "done"]
 
 
-def test_a_key_used_by_transfer_is_left_to_it(ledger, group, alice, bob):
+def test_a_key_used_by_transfer_is_deferred_to_it(ledger, group, alice, bob):
     first = one(ledger, "select entry_id from ledger.transfer(%s, %s, %s, 5, 'key')", [group, alice, bob])
     assert outcomes(ledger, (group, alice, bob, 5), keys=["key"]) == ["deferred"]
     again = one(ledger, "select entry_id from ledger.transfer(%s, %s, %s, 5, 'key')", [group, alice, bob])
@@ -280,7 +280,7 @@ def test_a_key_used_by_transfer_is_left_to_it(ledger, group, alice, bob):
 
 
 @pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
-def test_a_bad_key_is_left(ledger, group, alice, bob, key):
+def test_a_bad_key_is_deferred(ledger, group, alice, bob, key):
     assert outcomes(ledger, (group, alice, bob, 5), (group, alice, bob, 5), keys=[key, "good"]) == ["deferred", "done"]
 
 

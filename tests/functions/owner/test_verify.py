@@ -18,7 +18,7 @@ FAULTS = {
 }  # fmt: skip
 FUNCTIONS = freeze.FUNCTIONS / "internal" / "verify"
 
-# What keeps such faults out, and what a careless superuser or a broken disk gets round.
+# Drop the rules that prevent such discrepancies, as a careless superuser or a broken disk does.
 WITHOUT_RULES = """
 do $$
 declare
@@ -42,7 +42,7 @@ $$
 """
 
 COMMENTS = re.compile(r"^\s*--.*|^comment[^;]*;", re.MULTILINE)
-# What each function can say of a fault.
+# The details of discrepancies that each function can return.
 DETAILS = {
     name: [
         text
@@ -77,7 +77,7 @@ alter table ledger.entries
 
 RENAME = "insert into ledger.name_changes (group_id, participant_id, old_name, new_name"
 
-# For each corruption: SQL, and every fault that it must give, as (entry, participant, fault).
+# For each corruption: SQL, and every discrepancy that it must cause, as (entry, participant, kind).
 Expected = list[tuple[str | None, str | None, str]]
 CASES: dict[str, tuple[str, Expected]] = {
     # an entry by itself
@@ -496,11 +496,11 @@ CASES: dict[str, tuple[str, Expected]] = {
         "update ledger.group_total_history set total = total + 1 where entry_id = {dora_left}",
         [("dora_left", None, "total"), (None, None, "total")],
     ),
-    "other-counter": (
+    "other-shard": (
         "update ledger.group_total_shards set total = total + 1 where group_id = {group} and slot = {slot}",
         [(None, None, "total"), (None, None, "total")],
     ),
-    "vanished-counter": (
+    "vanished-shard": (
         "delete from ledger.group_total_shards where group_id = {group} and slot = {free_slot}",
         [(None, None, "total")],
     ),
@@ -512,7 +512,7 @@ CASES: dict[str, tuple[str, Expected]] = {
         "update ledger.group_total_shards set slot = -1 where group_id = {group} and slot = {free_slot}",
         [(None, None, "total")],
     ),
-    "ninth-counter": (
+    "ninth-shard": (
         "insert into ledger.group_total_shards (group_id, slot) values ({group}, 8)",
         [(None, None, "total")],
     ),
@@ -602,15 +602,15 @@ CASES: dict[str, tuple[str, Expected]] = {
         "update ledger.settlements set settled_at = now() + interval '1 day' where entry_id = {dora_left}",
         [("dora_left", "dora", "settlement"), ("dora_left", None, "idempotency key")],
     ),
-    "counter-of-tomorrow": (
+    "shard-of-tomorrow": (
         "update ledger.group_total_shards set changed_at = 'infinity' where group_id = {group} and slot = {slot}",
         [(None, None, "total time")],
     ),
-    "counter-of-before": (
+    "shard-of-before": (
         "update ledger.group_total_shards set changed_at = '-infinity' where group_id = {group} and slot = {slot}",
         [(None, None, "total time")],
     ),
-    "counter-before-its-last-note": (
+    "shard-before-its-last-record": (
         "update ledger.group_total_shards set changed_at = changed_at - interval '1 us' where group_id = {group} and "
         "slot = {slot}",
         [(None, None, "total time")],
@@ -776,7 +776,8 @@ CASES: dict[str, tuple[str, Expected]] = {
 }
 
 
-# The same of more than one group, or of none: every fault as (group, entry, participant, fault). Those of no group are
+# The same of more than one group, or of none: every discrepancy as (group, entry, participant, kind).
+# Those of no group are
 # looked for with all groups only.
 Anywhere = list[tuple[str | None, str | None, str | None, str]]
 OF_NO_GROUP = {"group", "schema", "feed", "API key"}
@@ -806,7 +807,7 @@ ANYWHERE: dict[str, tuple[str, Anywhere]] = {
         "insert into ledger.settlements (group_id, entry_id, exited_at) values ({new}, 1, now())",
         [("new", None, None, "group")],
     ),
-    "counters-of-no-group": (
+    "shards-of-no-group": (
         "insert into ledger.group_total_shards (group_id, slot) values ({new}, 1)",
         [("new", None, None, "group")],
     ),
@@ -1074,7 +1075,7 @@ def books(ledger: psycopg.Connection, neighbour: int, group: int, alice: int, bo
     }  # fmt: skip
 
 
-# Its faults are the keys of requests that created a group, and belong to none.
+# Its discrepancies are the keys of requests that created a group, and belong to none.
 NO_GROUP = {"no-fingerprint-of-a-new-group"}
 
 
@@ -1097,7 +1098,7 @@ def corrupted(superuser: psycopg.Connection) -> Iterator[None]:
 
 
 def named(books: dict[str, int], expected: Expected) -> list[tuple]:
-    """The faults with ids for names, in the order of sorted()."""
+    """The discrepancies with ids for names, in the order of sorted()."""
     return sorted(((books.get(entry), books.get(side), fault) for entry, side, fault in expected), key=str)
 
 
@@ -1216,7 +1217,7 @@ def test_an_answer_is_sound_however_it_was_spelled(ledger, owner, group, alice, 
     assert again > first
 
 
-def test_every_fault_that_the_functions_name_is_seen(superuser, books):
+def test_every_discrepancy_that_the_functions_name_is_seen(superuser, books):
     told = set()
     with superuser.transaction(force_rollback=True):
         superuser.execute(WITHOUT_RULES)
@@ -1236,14 +1237,14 @@ def test_every_fault_that_the_functions_name_is_seen(superuser, books):
             assert any(re.search(re.escape(detail).replace("%s", ".*"), line) for line in told), detail
 
 
-def test_sound_books_have_no_fault(superuser, books, neighbour):
+def test_sound_books_have_no_discrepancy(superuser, books, neighbour):
     # The rich ones, those that never had an entry, and those of a removed group.
     assert verify(superuser) == []
     for group in (books["group"], books["removed"], neighbour):
         assert verify(superuser, group) == []
 
 
-def test_sound_books_without_an_entry_have_no_fault(superuser, empty_group):
+def test_sound_books_without_an_entry_have_no_discrepancy(superuser, empty_group):
     assert verify(superuser) == []
     assert verify(superuser, empty_group) == []
 

@@ -1,10 +1,10 @@
 -- Raise the error of a transfer that balance_violation refuses.
 create or replace function ledger_internal.refuse_transfer(
-  violation   text,
-  field   text,
-  from_id bigint,
-  held    numeric,
-  amount  numeric
+  violation text,
+  field     text,
+  from_id   bigint,
+  held      numeric,
+  amount    numeric
 ) returns void
 language plpgsql immutable
 as $$

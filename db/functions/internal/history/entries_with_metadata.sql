@@ -4,7 +4,7 @@ create or replace function ledger_internal.entries_with_metadata(
   metadata jsonb
 ) returns setof ledger.entries
 language sql stable
--- Without statistics, or with many entries to find, a planner would read those of all groups.
+-- Without statistics, or with many matching entries, the planner would read the entries of all groups.
 set enable_seqscan = off
 as $$
   -- As the index entries_by_group_and_metadata has it: every key of it names the group, so that no entry of another group

@@ -1,4 +1,4 @@
--- Claim the idempotency keys of several transfers, as far as they are unused.
+-- Claim those idempotency keys of several transfers that are unused, without waiting.
 create or replace function ledger_internal.claim_idempotency_keys(
   group_ids bigint[],
   keys      text[],

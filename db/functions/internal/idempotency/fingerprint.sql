@@ -4,7 +4,7 @@ create or replace function ledger_internal.fingerprint(
 ) returns bytea
 language sql stable parallel safe
 as $$
-  -- What is not given leaves no trace, so that a key outlives the coming of a new optional parameter.
+  -- Nulls are left out, so that a fingerprint stays the same when a function gets a new optional parameter.
   select sha256(convert_to(array_remove(fingerprint.request, null)::text, 'UTF8'))
 $$;
 

@@ -1,4 +1,4 @@
--- Store the answer to a request under its idempotency key, for ever.
+-- Store the answer to a request under its idempotency key, permanently.
 create or replace function ledger_internal.store_answer(
   group_id bigint,
   key      text,

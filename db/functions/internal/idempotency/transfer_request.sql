@@ -1,4 +1,4 @@
--- List the values that tell a transfer from other requests with its idempotency key.
+-- List the values that identify a transfer among requests with the same idempotency key.
 create or replace function ledger_internal.transfer_request(
   from_id  bigint,
   to_id    bigint,

@@ -9,9 +9,9 @@ as $$
 declare
   shard ledger.group_total_shards;
 begin
-  -- trunc() takes the zeros off a deposit spelled 100.0, which would show in every total after it.
-  -- A session always takes the same one of the eight shards, so a transaction of many joins and exits holds one and
-  -- cannot deadlock with another over two. Its times ascend, also when the clock does not.
+  -- trunc() removes the decimal places of a deposit written as 100.0; otherwise every later total would show them.
+  -- A session always takes the same shard of the eight, so a transaction of many joins and exits locks only one shard
+  -- and cannot deadlock with another transaction. A shard's times ascend even if the clock goes back.
   update ledger.group_total_shards as c
   set
     total = c.total + trunc(add_to_group_total.amount),

@@ -1,6 +1,6 @@
 -- Record the total of a shard after a join or an exit.
 create or replace function ledger_internal.record_group_total(
-  shard  ledger.group_total_shards,
+  shard    ledger.group_total_shards,
   entry_id bigint
 ) returns void
 language sql volatile

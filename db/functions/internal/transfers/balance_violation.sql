@@ -1,4 +1,4 @@
--- Decide whether a transfer may leave two balances behind: the rule of every transfer.
+-- Return which rule a transfer's resulting balances break: an overdraft or an overflow; null if none.
 create or replace function ledger_internal.balance_violation(
   from_amount numeric,
   to_amount   numeric

@@ -13,10 +13,10 @@ declare
   participant ledger.participants;
   sender      ledger.participants;
   recipient   ledger.participants;
-  violation       text;
+  violation   text;
 begin
-  -- In ascending id, so that no two transfers wait for each other. Both are present until this commits, which keeps
-  -- the group from being removed.
+  -- In ascending id, so that no two transfers wait for each other. Both stay present until this commits, so the group
+  -- cannot be removed.
   for participant in
     select p.*
     from ledger.participants as p

@@ -11,14 +11,14 @@ declare
   amounts      numeric[] := lines.amounts;
   balances     numeric[] := held.amounts;
   -- Which of the locked participants are the legs of the lines: first all senders, then all recipients.
-  legs        integer[];
+  legs         integer[];
   from_amounts numeric[] := array_fill(null::numeric, array[cardinality(amounts)]);
   to_amounts   numeric[] := from_amounts;
   sender       integer;
   recipient    integer;
   given        numeric;
   got          numeric;
-  violation        text;
+  violation    text;
   result       ledger.transfer_all_result;
 begin
   select array_agg(h.number order by s.place)
@@ -43,7 +43,7 @@ begin
     to_amounts[line] := got;
   end loop;
 
-  -- Nobody moves a row that is locked, so it is where it was found.
+  -- No other session can move a locked row, so its ctid is still valid.
   with moved as (
     update ledger.participants as p
     set

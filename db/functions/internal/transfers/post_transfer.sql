@@ -9,7 +9,7 @@ create or replace function ledger_internal.post_transfer(
 language plpgsql volatile
 as $$
 declare
-  -- Taken while both are locked, and never below a time that either has, whatever the clock does.
+  -- Read while both are locked, and never before either participant's last movement, even if the clock goes back.
   moment timestamptz := greatest(clock_timestamp(), sender.moved_at, recipient.moved_at);
   result ledger.transfer_result;
 begin

@@ -1,4 +1,4 @@
--- Make a transfer if nothing has to be waited for.
+-- Make one transfer without waiting for a lock.
 create or replace function ledger_internal.transfer_batch_of_one(
   group_id        bigint,
   from_id         bigint,

@@ -1,4 +1,4 @@
--- Find the existing group with the first of some names that is in use.
+-- Find the group that uses one of several names; the first name in use decides.
 create or replace function ledger_internal.find_group_id(
   names   text[],
   besides bigint default null
@@ -9,7 +9,7 @@ declare
   wanted   text;
   group_id bigint;
 begin
-  -- One by one: a look-up through the unique index, whatever is known of the table.
+  -- One by one: each is a look-up in the unique index, whatever the table's statistics.
   foreach wanted in array names loop
     select g.id
     into group_id

@@ -1,4 +1,4 @@
--- Find the participant present in a group with the first of some usernames that is in use.
+-- Find the present participant that uses one of several usernames; the first username in use decides.
 create or replace function ledger_internal.find_participant_id(
   group_id  bigint,
   usernames text[],
@@ -10,7 +10,7 @@ declare
   wanted         text;
   participant_id bigint;
 begin
-  -- One by one: a look-up through the unique index, whatever is known of the table.
+  -- One by one: each is a look-up in the unique index, whatever the table's statistics.
   foreach wanted in array usernames loop
     select p.id
     into participant_id

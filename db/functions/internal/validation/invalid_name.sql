@@ -18,15 +18,16 @@ as $$
     then 'must have at most 255 characters'
     when invalid_name.name collate "C" ~ '[\u0001-\u001f\u007f-\u009f]'
     then 'must not contain control characters'
-    -- White space, what Unicode has for ignorable, and four that are drawn as nothing: Braille, Khitan, a note, annotations.
+    -- White space, Unicode's default ignorable characters, and four that render as nothing: the Braille blank, the Khitan
+    -- filler, the null notehead, interlinear annotations.
     when invalid_name.name collate "C" !~ (
       '[^ \u00a0\u00ad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800'
       || '\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00016fe4\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a'
       || '\U000e0000-\U000e0fff]'
     )
     then 'must not be blank'
-    -- What Unicode has for ignorable, which bidirectional controls are, too, and separators of lines. A variation selector
-    -- may follow an emoji, and a joiner may be between two.
+    -- Unicode's default ignorable characters, which include bidirectional controls, and line separators. A variation
+    -- selector may follow an emoji, and a joiner may stand between two.
     when invalid_name.name collate "C" ~ (
       '[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200c\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164'
       || '\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]'

@@ -4,7 +4,7 @@ create or replace function ledger_internal.parse_amount(
 ) returns numeric
 language sql immutable parallel safe
 as $$
-  -- 2^256 - 1 has 78 digits. What has more would be refused all the same, after a costly conversion.
+  -- 2^256 - 1 has 78 digits. A longer number would be refused anyway, after a costly conversion.
   select case
     when octet_length(value) not between 1 and 1000
     then null

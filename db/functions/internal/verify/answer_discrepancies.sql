@@ -9,7 +9,7 @@ declare
   of_entry    boolean := kept.operation in ('transfer', 'join_group', 'exit_group', 'reverse_transfer', 'settle_exit');
   named       bigint := ledger_internal.parse_id(coalesce(answer ->> 'entry_id', answer ->> 'id'));
   entry       ledger.entries;
-  -- As a reversal and a settlement answer with it.
+  -- The entry in the form in which a reversal or a settlement returns it.
   written     jsonb;
   -- The request, as far as the record and the names in the answer show it, and whether the answer agrees with it.
   request     text[] := array[kept.operation];

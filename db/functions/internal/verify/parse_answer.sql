@@ -1,4 +1,4 @@
--- Parse a stored answer, whatever has happened to it.
+-- Parse a stored answer; return null if it is damaged.
 create or replace function ledger_internal.parse_answer(
   answer json
 ) returns jsonb

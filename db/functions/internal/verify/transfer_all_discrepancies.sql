@@ -35,7 +35,7 @@ as $$
         case when count(w.metadata) > 0 then array_agg(w.metadata order by w.line)::text end
       ]) as fingerprint
     from written as w
-  ), sides as (
+  ), legs as (
     select
       s.id,
       -- As the last line that the participant is in leaves it.
@@ -43,7 +43,7 @@ as $$
     from written as w
     cross join lateral (values (w.from_id, w.from_amount), (w.to_id, w.to_amount)) as s (id, balance)
     group by s.id
-  ), told as (
+  ), answered as (
     select
       ledger_internal.parse_id(p.participant ->> 'id') as id,
       p.participant
@@ -75,8 +75,8 @@ as $$
       ) is not true
     union all
     select null, coalesce(s.id, t.id), 'has an answer to transfer_all that gives another balance than its entries'
-    from sides as s
-    full join told as t on t.id = s.id
+    from legs as s
+    full join answered as t on t.id = s.id
     where (select r.lines = r.found from request as r)
       and (
         t.participant @> jsonb_build_object('id', s.id, 'group_id', transfer_all_discrepancies.group_id, 'amount', s.balance)

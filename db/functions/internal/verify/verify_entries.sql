@@ -23,7 +23,7 @@ as $$
       and e.id <= coalesce(verify_entries.upto, 9223372036854775807)
   ) as e
   cross join ledger_internal.verify_bounds() as b
-  -- What each side held before: with every step right, so is every balance.
+  -- What each participant held before: if every step is right, so is every balance.
   left join lateral ledger_internal.latest_leg_at(e.group_id, e.from_id, (e.created_at, e.id - 1)::ledger_internal.history_position) as sender
     on true
   left join lateral ledger_internal.latest_leg_at(e.group_id, e.to_id, (e.created_at, e.id - 1)::ledger_internal.history_position) as recipient

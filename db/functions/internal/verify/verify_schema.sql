@@ -1,4 +1,4 @@
--- Find rules of the schema that are not in force, whatever its release.
+-- Find rules of the schema that are not in force, in a database of any release.
 create or replace function ledger_internal.verify_schema()
 returns setof ledger.discrepancy
 language sql stable
