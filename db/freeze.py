@@ -100,10 +100,10 @@ def frozen(migrations: Path = MIGRATIONS, before: Path | None = None) -> dict[st
             break
         for path, section in SECTION.findall(script.read_text()):
             text = DROP.sub("", section)
+            for earlier in [known for known in texts if qualified_name(known) == qualified_name(path)]:
+                del texts[earlier]  # also where its file was in another folder
             if text:
                 texts[path] = text
-            else:
-                texts.pop(path, None)
     return texts
 
 
@@ -130,15 +130,17 @@ def section(path: str, before: str | None, after: str | None) -> str:
 
 
 def sections(was: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """The section of each function that differs between two states, by its path.
+    """The section of each function that differs between two states, by its path; those that are dropped first.
 
-    A function that moved to another folder is dropped at its old path first.
+    A function whose file moved within its schema is the same function: its section has its new path, and drops nothing.
     """
-    changed = sorted(
-        (path for path in now.keys() | was.keys() if now.get(path) != was.get(path)),
-        key=lambda path: (path in now, path),
-    )
-    return {path: section(path, was.get(path), now.get(path)) for path in changed}
+    before = {qualified_name(path): text for path, text in was.items()}
+    after = {qualified_name(path) for path in now}
+    dropped = sorted(path for path in was if qualified_name(path) not in after)
+    made = sorted(path for path in now if path not in was or now[path] != was[path])
+    return {path: section(path, was[path], None) for path in dropped} | {
+        path: section(path, before.get(qualified_name(path)), now[path]) for path in made
+    }
 
 
 def edits() -> str:

@@ -81,7 +81,7 @@ def migrate(conninfo: str) -> list[str]:
             backend.apply_migrations(backend.to_apply(migrations))
         except upgrade.UpgradeError as error:
             raise MigrationError(str(error)) from error
-        except psycopg.errors.LockNotAvailable as error:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             raise MigrationError(
                 "a migration did not get a lock in time and gave up, so as not to stall the service; it changed "
                 "nothing. Run it again at a quieter moment."

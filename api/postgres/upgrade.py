@@ -1,5 +1,6 @@
 """Upgrade a database of release 0.1, whose 18 migrations the baseline of 1.0 replaces."""
 
+import time
 from pathlib import Path
 
 import psycopg
@@ -9,6 +10,8 @@ from yoyo.migrations import Migration
 from api.resources import RESOURCES
 
 SCRIPT = RESOURCES / "db" / "upgrade" / "0.1.sql"
+# A statement that no transaction may contain.
+INDEX = RESOURCES / "db" / "upgrade" / "0.1.index.sql"
 
 # The migrations of release 0.1.
 REPLACED = [
@@ -32,6 +35,33 @@ REPLACED = [
     "0018.inline-fingerprints",
 ]
 
+# The views first: a reader locks a view and then its tables.
+LOCK = """
+lock table
+  ledger.current_groups, ledger.current_participants, ledger.record, ledger.groups, ledger.participants,
+  ledger.group_counters, ledger.entries, ledger.group_totals, ledger.settlements, ledger.idempotency_keys,
+  ledger.feeds, ledger.api_keys
+in access exclusive mode
+"""
+LOCK_TIMEOUT = "100ms"  # for each lock; while it waits, it delays requests that come after it
+LOCK_PATIENCE = 30.0  # seconds, for all of them at once
+LOCK_PAUSE = 0.5  # seconds between two tries, in which requests go on
+
+JOIN_OWNER = """
+do $$
+begin
+  if not pg_has_role('ledger_owner', 'usage') then
+    grant ledger_owner to current_user;
+  end if;
+exception when insufficient_privilege then
+  raise exception using
+    errcode = 'insufficient_privilege',
+    message = format('%I is no member of ledger_owner', current_user),
+    hint    = format('As the creator of that role: grant ledger_owner to %I.', current_user);
+end
+$$
+"""
+
 
 class UpgradeError(Exception):
     """Why a database of release 0.1 cannot be upgraded."""
@@ -39,24 +69,79 @@ class UpgradeError(Exception):
 
 def is_of_0_1(connection: psycopg.Connection) -> bool:
     """Return whether a database has the ledger of release 0.1. Raises psycopg.Error."""
-    return connection.execute("select to_regclass('ledger.group_counters') is not null").fetchone() == (True,)
+    query = """
+    select exists (
+      select from pg_class as c
+      join pg_namespace as n on n.oid = c.relnamespace
+      where n.nspname = 'ledger'
+        and c.relname = 'group_counters'
+    )
+    """
+    return connection.execute(query).fetchone() == (True,)
 
 
 def upgrade(backend: DatabaseBackend, baseline: Migration) -> None:
     """Upgrade a database of release 0.1 to the baseline of 1.0 in one transaction.
 
-    Raises UpgradeError where not all migrations of 0.1 are applied, psycopg.Error.
+    The index of metadata is built before it, beside writes. Raises UpgradeError, psycopg.Error.
     """
     connection: psycopg.Connection = backend.connection
     backend.ensure_internal_schema_updated()
-    with connection.transaction():
-        marked = {row[0] for row in connection.execute("select migration_id from _yoyo_migration")}
-        if missing := [name for name in REPLACED if name not in marked]:
-            raise UpgradeError(
-                f"the ledger of release 0.1 lacks migration {missing[0]}: migrate it with release 0.1 first"
-            )
-        connection.execute(SCRIPT.read_bytes())
-        connection.execute(Path(baseline.path).read_bytes())
+    marked = {row[0] for row in connection.execute("select migration_id from _yoyo_migration")}
+    if missing := [name for name in REPLACED if name not in marked]:
+        raise UpgradeError(f"the ledger of release 0.1 lacks migration {missing[0]}: migrate it with release 0.1 first")
+    if connection.execute("select has_database_privilege(current_database(), 'create')").fetchone() == (False,):
+        raise UpgradeError(
+            f"{connection.info.user} may not create a schema: grant create on database {connection.info.dbname} to "
+            "that role"
+        )
+    connection.execute(JOIN_OWNER)
+    build_index(connection)
+    try:
+        with connection.transaction():
+            connection.execute("set local role ledger_owner")
+            lock_all(connection)
+            connection.execute("reset role")
+            connection.execute(SCRIPT.read_bytes())
+            connection.execute(Path(baseline.path).read_bytes())
+            connection.execute("reset role")
+            connection.execute("delete from _yoyo_migration where migration_id = any(%s)", [REPLACED])
+            backend.mark_one(baseline)
+    except psycopg.errors.DependentObjectsStillExist as error:
+        raise UpgradeError(
+            f"{error.diag.message_detail}. Nothing was changed: drop what is yours, upgrade, and create it again."
+        ) from error
+
+
+def build_index(connection: psycopg.Connection) -> None:
+    """Build the baseline's index of metadata beside writes, unless it is there and valid. Raises psycopg.Error."""
+    connection.execute("set role ledger_owner")
+    try:
+        query = """
+        select from pg_index as i
+        where i.indexrelid = to_regclass('ledger.entries_by_group_and_metadata') and not i.indisvalid
+        """
+        if connection.execute(query).fetchall():  # of a run that was ended
+            connection.execute("drop index concurrently ledger.entries_by_group_and_metadata")
+        connection.execute(INDEX.read_bytes())
+    finally:
         connection.execute("reset role")
-        connection.execute("delete from _yoyo_migration where migration_id = any(%s)", [REPLACED])
-        backend.mark_one(baseline)
+
+
+def lock_all(connection: psycopg.Connection) -> None:
+    """Lock all that the upgrade changes, or nothing: so no request waits for long behind a lock that waits.
+
+    Raises psycopg.errors.LockNotAvailable after LOCK_PATIENCE.
+    """
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while True:
+        try:
+            with connection.transaction():  # a savepoint
+                connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+                connection.execute(LOCK)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(LOCK_PAUSE)
+        else:
+            return

@@ -1,15 +1,12 @@
 -- Turn the schema of release 0.1 into one that db/migrations/0001.baseline.sql completes.
 
--- `ledger migrate` runs both in one transaction, and then notes the baseline instead of the 18 migrations of 0.1. Rows are
--- not rewritten. Published functions that keep their signature stay, with the rights that they were given.
+-- `ledger migrate` builds 0.1.index.sql, locks all tables and views at once, runs both files in one transaction, and then
+-- notes the baseline instead of the 18 migrations of 0.1. Rows are not rewritten. Published functions that keep their signature stay, with the rights that they were given.
 
 set local lock_timeout = '5s';
 
 create schema ledger_internal authorization ledger_owner;
 set local role ledger_owner;
-
--- In the order in which the functions lock them.
-lock table ledger.groups, ledger.participants, ledger.group_counters, ledger.entries in access exclusive mode;
 
 alter table ledger.group_counters rename to group_total_shards;
 alter table ledger.group_total_shards rename constraint group_counters_pkey to group_total_shards_pkey;
@@ -45,7 +42,7 @@ $$;
 alter table ledger.entries rename constraint entries_are_sound to entries_are_valid;
 alter table ledger.participants rename constraint participants_are_sound to participants_are_valid;
 -- The baseline has an index of metadata by group in its place.
-drop index ledger.entries_by_metadata;
+drop index if exists ledger.entries_by_metadata;
 
 alter type ledger.fault rename to discrepancy;
 alter type ledger.discrepancy rename attribute fault to kind;

@@ -102,6 +102,20 @@ def move(folder: Path) -> None:
     (folder / "functions" / "owner" / "fingerprint.sql").write_text(text.replace("ledger_internal.", "ledger."))
 
 
+def test_a_function_whose_file_moves_within_its_schema_stays(folder, database: Database):
+    """Constraints call it, so that it could not be dropped."""
+    conninfo = database.url(database.admin)
+    before = functions(conninfo)
+    file = file_of(folder, "participant_is_valid")
+    file.rename(folder / "functions" / "internal" / "validation" / file.name)
+    script, _ = frozen(folder)
+    assert freeze.frozen(folder / "migrations") == freeze.current(folder / "functions")
+    assert "drop function" not in script.read_text()
+    assert migrate.migrate(conninfo) == [script.stem]
+    run(conninfo, script.stem, "rollback")
+    assert functions(conninfo) == before
+
+
 def leave_out_the_last_newline(folder: Path) -> None:
     change_body(folder)
     file = file_of(folder, "health")

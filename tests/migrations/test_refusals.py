@@ -5,7 +5,7 @@ import pytest
 from psycopg import sql
 
 from api.postgres import migrate
-from tests.migrations.steps import NAMES
+from tests.migrations.steps import NAMES, contents, fingerprint_of, marked, roll_back
 from tests.support import Database, one
 
 
@@ -103,3 +103,23 @@ def test_does_not_drop_a_ledger_that_its_snapshot_may_not_show(empty, conninfo, 
 def test_sql_is_ascii_so_that_any_client_can_send_it():
     for file in sorted((migrate.RESOURCES / "db").rglob("*.sql")):
         assert file.read_text(encoding="utf-8").isascii(), file
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create table ledger.site_notes (note text); alter table ledger.site_notes owner to ledger_test_deployer",
+        "create function ledger.ours() returns int language sql as 'select 1'",
+        "insert into ledger.idempotency_keys values (0, 'key', 'create_group', sha256('a'), '{}')",
+    ],
+    ids=["a table of the site", "a function of the site", "a row of no group"],
+)
+def test_what_the_baseline_did_not_make_is_not_dropped(template, conninfo, statement):
+    migrate.migrate(conninfo)
+    with psycopg.connect(conninfo) as database:
+        database.execute(statement)
+    before = fingerprint_of(conninfo), contents(conninfo), marked(conninfo)
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refusal:
+        roll_back(conninfo, NAMES[0])
+    assert refusal.value.diag.message_hint
+    assert (fingerprint_of(conninfo), contents(conninfo), marked(conninfo)) == before

@@ -22,7 +22,7 @@ from tests.migrations.steps import (
     put_data_in,
     python,
 )
-from tests.support import one
+from tests.support import in_background, one, until
 
 RENAMED = {"group_counters": "group_total_shards", "group_totals": "group_total_history"}
 
@@ -142,6 +142,8 @@ def test_plain_yoyo_is_refused_with_a_hint(old):
 
 
 def test_a_run_that_is_killed_changes_nothing_and_can_run_again(old, complete):
+    with psycopg.connect(old, autocommit=True) as admin:
+        upgrade.build_index(admin)  # which is left where it is
     before = state(old)
     run = python(DIE_BEFORE_THE_COMMIT, old)
     run.communicate(timeout=60)
@@ -151,19 +153,81 @@ def test_a_run_that_is_killed_changes_nothing_and_can_run_again(old, complete):
     assert fingerprint_of(old) == complete
 
 
-def test_gives_up_on_a_lock_and_changes_nothing(old, tmp_path, monkeypatch):
-    script = tmp_path / "0.1.sql"
-    script.write_text(upgrade.SCRIPT.read_text().replace("lock_timeout = '5s'", "lock_timeout = '100ms'"))
-    monkeypatch.setattr(upgrade, "SCRIPT", script)
+def test_gives_up_on_a_lock_and_changes_nothing(old, monkeypatch):
+    monkeypatch.setattr(upgrade, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(upgrade, "build_index", lambda connection: None)  # it would wait for the session below
     before = state(old)
     with psycopg.connect(old) as session:
-        session.execute("select ledger.join_group(2, 'zoe', 7)")
+        session.execute("select from ledger.settlements")  # the last but two of the locks
         with pytest.raises(migrate.MigrationError, match="lock"):
             migrate.migrate(old)
         session.rollback()
-    before[1].update(participants_id_seq=contents(old)["participants_id_seq"])
-    before[1].update(entries_id_seq=contents(old)["entries_id_seq"])
     assert state(old) == before
+
+
+def test_between_two_tries_for_its_locks_requests_go_on(old, monkeypatch):
+    monkeypatch.setattr(upgrade, "build_index", lambda connection: None)
+    tries = []
+
+    def pause(seconds: float) -> None:
+        """Answer a request that needs what the try has locked, and end what holds the last lock."""
+        tries.append(seconds)
+        with psycopg.connect(old, options="-c lock_timeout=1s") as reader:
+            assert one(reader, "select count(*) from ledger.list_participants(1)") == (2,)
+        holder.rollback()
+
+    monkeypatch.setattr(upgrade.time, "sleep", pause)
+    with psycopg.connect(old) as holder:
+        holder.execute("select from ledger.settlements")
+        assert migrate.migrate(old) == NAMES
+    assert tries == [upgrade.LOCK_PAUSE]
+
+
+def test_readers_of_a_view_cause_no_deadlock(old):
+    """A reader locks a view and then its tables; so does the upgrade."""
+    with psycopg.connect(old) as migration, psycopg.connect(old, autocommit=True) as observer:
+        migration.execute(upgrade.LOCK)
+        with in_background(lambda: read(old)) as rows:
+            until(lambda: waiting(observer), "the reader to wait")
+            migration.execute("alter view ledger.current_participants set (security_barrier = false)")
+            migration.rollback()
+    assert rows == [[(2,)]]
+
+
+def read(conninfo: str) -> list[tuple]:
+    with psycopg.connect(conninfo) as reader:
+        return reader.execute("select count(*) from ledger.list_participants(1)").fetchall()
+
+
+def waiting(observer: psycopg.Connection) -> bool:
+    query = (
+        "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'list_participants')"
+    )
+    return one(observer, query) == (True,)
+
+
+def test_the_index_of_a_run_that_was_ended_is_built_again(old, complete):
+    with psycopg.connect(old, autocommit=True) as admin:
+        admin.execute("set role ledger_owner")
+        admin.execute(upgrade.INDEX.read_bytes())
+        admin.execute("reset role")
+        admin.execute(
+            "update pg_index set indisvalid = false where indexrelid = 'ledger.entries_by_group_and_metadata'::regclass"
+        )
+    migrate.migrate(old)
+    assert fingerprint_of(old) == complete
+
+
+def test_an_object_of_the_site_that_depends_on_a_replaced_function_is_named(old):
+    with psycopg.connect(old, autocommit=True) as admin:
+        admin.execute("create view public.ours as select * from ledger.list_groups()")
+    schema = fingerprint_of(old)["functions"]
+    with pytest.raises(migrate.MigrationError, match=r"ours depends on .*list_groups"):
+        migrate.migrate(old)
+    assert fingerprint_of(old)["functions"] == schema
+    with psycopg.connect(old, autocommit=True) as admin:
+        admin.execute("drop view public.ours")
+    assert migrate.migrate(old) == NAMES
 
 
 def test_a_reset_leaves_an_empty_ledger_of_this_release(old, complete):

@@ -60,7 +60,13 @@ def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
 def test_wheel_carries_no_left_overs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
-    assert {Path(name).suffix for name in names if Path(name).name != "RELEASED"} == {".json", ".py", ".sql", ".txt"}
+    assert {Path(name).suffix for name in names if Path(name).name != "RELEASED"} == {
+        ".json",
+        ".md",
+        ".py",
+        ".sql",
+        ".txt",
+    }
     assert len(names) == len(set(names))
 
 
