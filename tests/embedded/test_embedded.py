@@ -505,8 +505,8 @@ def test_without_root_it_runs_as_the_user(folder: Path) -> None:
     nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []}
     python = reachable_python(**nobody)
     code, home = folder / "code", folder / "home"
-    (code / "api").mkdir(parents=True)
-    shutil.copy(embedded.__file__, code / "api")
+    (code / "api" / "postgres").mkdir(parents=True)
+    shutil.copy(embedded.__file__, code / "api" / "postgres")
     for package in (Path(platformdirs.__file__).parent, embedded.binaries().parents[1]):
         (code / package.name).symlink_to(package)
     home.mkdir()
