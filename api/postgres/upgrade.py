@@ -35,6 +35,15 @@ REPLACED = [
     "0018.inline-fingerprints",
 ]
 
+# Reads and writes go on beside this lock, and while it is waited for. An autovacuum does not: PostgreSQL cancels it
+# after deadlock_timeout, a second by default, which is longer than LOCK_TIMEOUT.
+LOCK_AGAINST_VACUUM = """
+lock table
+  ledger.groups, ledger.participants, ledger.group_counters, ledger.entries, ledger.group_totals, ledger.settlements,
+  ledger.idempotency_keys, ledger.feeds, ledger.api_keys
+in share update exclusive mode
+"""
+VACUUM_TIMEOUT = "5s"  # for each of these locks
 # The views first: a reader locks a view and then its tables.
 LOCK = """
 lock table
@@ -131,8 +140,10 @@ def build_index(connection: psycopg.Connection) -> None:
 def lock_all(connection: psycopg.Connection) -> None:
     """Lock all that the upgrade changes, or nothing: so no request waits for long behind a lock that waits.
 
-    Raises psycopg.errors.LockNotAvailable after LOCK_PATIENCE.
+    Raises psycopg.errors.LockNotAvailable where a vacuum does not end, or after LOCK_PATIENCE.
     """
+    connection.execute(f"set local lock_timeout = '{VACUUM_TIMEOUT}'")
+    connection.execute(LOCK_AGAINST_VACUUM)
     deadline = time.monotonic() + LOCK_PATIENCE
     while True:
         try:

@@ -90,7 +90,7 @@ DRAINING = Metric("ledger_draining", "gauge", "1 from the signal to stop until i
 DROPPED = Metric("ledger_log_lines_dropped_total", "counter", "lines that the log's reader did not take in time")
 UP = Metric("ledger_database_up", "gauge", "1 when the database answered this scrape")
 FEED_LAG = Metric(
-    "ledger_feed_lag_seconds", "gauge", "how long the oldest entry has waited that the feed cannot tell yet"
+    "ledger_feed_lag_seconds", "gauge", "how long the oldest entry that the feed cannot return yet has waited"
 )
 OLDEST = Metric("ledger_oldest_transaction_seconds", "gauge", "for how long the oldest transaction has been open")
 

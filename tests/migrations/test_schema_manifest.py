@@ -203,9 +203,9 @@ def test_each_difference_is_named(owner, change):
     statement, words = CHANGES[change]
     with owner.transaction(force_rollback=True):
         owner.execute(statement)
-        told = schema.describe(schema.shipped(), schema.catalog(owner))
-    assert len(told) == len(words), told
-    for line, beginning in zip(told, words, strict=True):
+        found = schema.describe(schema.shipped(), schema.catalog(owner))
+    assert len(found) == len(words), found
+    for line, beginning in zip(found, words, strict=True):
         assert line == beginning or line.startswith(f"{beginning}: ") or line.startswith(beginning + "; ")
 
 

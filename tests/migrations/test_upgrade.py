@@ -183,6 +183,26 @@ def test_between_two_tries_for_its_locks_requests_go_on(old, monkeypatch):
     assert tries == [upgrade.LOCK_PAUSE]
 
 
+def test_it_waits_for_a_vacuum_while_requests_go_on(old, monkeypatch):
+    """One that PostgreSQL started is cancelled after deadlock_timeout, and one by hand is waited for."""
+    monkeypatch.setattr(upgrade, "build_index", lambda connection: None)
+    monkeypatch.setattr(upgrade, "LOCK_PATIENCE", 0)  # the first try succeeds
+    with psycopg.connect(old) as vacuum, psycopg.connect(old, autocommit=True) as service:
+        # The lock of a vacuum.
+        vacuum.execute("lock table ledger.participants in share update exclusive mode")
+        with in_background(lambda: migrate.migrate(old)) as applied:
+            until(lambda: waits_for_a_lock(service), "the upgrade to wait")
+            service.execute("set lock_timeout = '1s'")
+            service.execute("select ledger.join_group(1, 'zoe', 7)")
+            vacuum.rollback()
+    assert applied == [NAMES]
+
+
+def waits_for_a_lock(observer: psycopg.Connection) -> bool:
+    query = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'lock table')"
+    return one(observer, query) == (True,)
+
+
 def test_readers_of_a_view_cause_no_deadlock(old):
     """A reader locks a view and then its tables; so does the upgrade."""
     with psycopg.connect(old) as migration, psycopg.connect(old, autocommit=True) as observer:

@@ -43,8 +43,8 @@ def test_a_replica_answers_reads_and_does_nothing_else(replica: Site) -> None:
             ("PATCH", "/api/groups/1", {"name": "BTC"}),
             ("DELETE", "/api/groups/1/participants/1", None),
         ):
-            status, told = service.ask(method, path, given)
-            assert (status, told["code"]) == (503, "unavailable")
+            status, problem = service.ask(method, path, given)
+            assert (status, problem["code"]) == (503, "unavailable")
         (lag,) = replica.psql(block("sql", "as bytes, replay_lag"), "db", "postgres", "ledger")
         assert lag.startswith("walreceiver|streaming|async|0|")
         (behind,) = replica.psql(block("sql", "replay_timestamp"), "replica", "postgres", "ledger")
@@ -65,8 +65,8 @@ def test_a_replica_that_is_promoted_goes_on(replica: Site) -> None:
         until(lambda: replayed(primary), "the replica")
     replica.stop("db", "immediate")
     assert replica.paste(block("sh", "pg_promote"), "replica", server_user=True).split()[2] == "t"
-    told = replica.paste(block("sh", "@replica.example/ledger\nledger verify"), "replica")
-    assert told.startswith("0 discrepancies in 1 group (entries: 3, ")
+    verified = replica.paste(block("sh", "@replica.example/ledger\nledger verify"), "replica")
+    assert verified.startswith("0 discrepancies in 1 group (entries: 3, ")
     with replica.connect("replica") as admin:
         assert one(admin, "select count(*) from ledger.feeds where generation > 1") == (2,)  # before and after
         transfer(admin, 1, 1, 2, 10)

@@ -41,8 +41,8 @@ def assert_whole(site: Site, host: str, verify_and_restart: str) -> None:
     with site.connect(host) as admin:
         assert admin.info.server_version >= 180000
         refused(admin, "LG009", "select * from ledger.read_feed()")
-    told = site.paste(verify_and_restart, host)
-    assert told.startswith("0 discrepancies in 1 group (entries: 3, ")
+    verified = site.paste(verify_and_restart, host)
+    assert verified.startswith("0 discrepancies in 1 group (entries: 3, ")
     with site.connect(host) as admin:
         assert transfer(admin, 1, 1, 2, 10) > 3
         assert [row[0] for row in admin.execute("select id from ledger.read_feed()")][:3] == [1, 2, 3]
