@@ -46,12 +46,9 @@ drop index if exists ledger.entries_by_metadata;
 
 alter type ledger.fault rename to discrepancy;
 alter type ledger.discrepancy rename attribute fault to kind;
-alter type ledger.transfer_sides rename to transfer_legs;
 alter type ledger.feed_place rename to feed_position;
 alter type ledger.history_bounds rename to history_range;
 alter type ledger.history_moment rename to history_position;
-alter type ledger.transfer_lines set schema ledger_internal;
-alter type ledger.transfer_legs set schema ledger_internal;
 alter type ledger.leg set schema ledger_internal;
 alter type ledger.feed_position set schema ledger_internal;
 alter type ledger.history_range set schema ledger_internal;
@@ -114,5 +111,9 @@ drop function ledger.verify_keys;
 drop function ledger.verify_participants;
 drop function ledger.verify_total;
 drop function ledger.write_transfer;
+
+-- The baseline has others, with other columns.
+drop type ledger.transfer_lines;
+drop type ledger.transfer_sides;
 
 reset role;

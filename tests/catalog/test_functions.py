@@ -10,7 +10,7 @@ from tests.catalog.published import FUNCTIONS, OWNERS
 
 # A statement that writes or locks a row.
 WRITES = re.compile(
-    r"\b(insert\s+into|update\s+\w+|delete\s+from|truncate|for\s+(no\s+key\s+)?update|for\s+(key\s+)?share|pg_(try_)?advisory_xact_lock)\b",
+    r"\b(insert\s+into|update\s+\w+|delete\s+from|truncate|for\s+(no\s+key\s+)?update|for\s+(key\s+)?share|pg_(try_)?advisory_xact_lock|nextval)\b",
     re.IGNORECASE,
 )
 

@@ -125,7 +125,7 @@ def test_a_line_is_read_as_a_number_or_as_its_digits(ledger, name, value, read):
     if name != "amount" and read is not None and read >= 2**63:
         read = None
     column = f"{name}s" if name == "amount" else f"{name}_ids"
-    query = f"select l.{column}[1] from ledger_internal.parse_transfer_lines(%s::jsonb) as l"
+    query = f"select l.{column}[1] from ledger_internal.parse_transfer_lines(1, %s::jsonb) as l"
     with behind(ledger):
         if read is None:
             assert fields(refused(ledger, "LG001", query, [lines])) == [f"transfers[0].{name}"]

@@ -8,7 +8,6 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
   request   text[] := array['create_group', name];
-  answer    json;
   new_group group_result;
 begin
   perform refuse_invalid(
@@ -17,13 +16,9 @@ begin
   );
 
   -- The group does not exist yet, so the idempotency key belongs to group 0, as for every request of create_group.
-  if idempotency_key is not null then
-    answer := claim_idempotency_key(0, idempotency_key, request);
-    if answer is not null then
-      new_group := json_populate_record(new_group, answer);
-      new_group.replayed := true;
-      return new_group;
-    end if;
+  new_group := claim_idempotency_key(0, idempotency_key, request, new_group);
+  if new_group.replayed then
+    return new_group;
   end if;
 
   -- Names stored before NFC was enforced also count as taken.
@@ -41,9 +36,7 @@ begin
   from generate_series(0, 7) as s (slot);
 
   new_group.replayed := false;
-  if idempotency_key is not null then
-    perform store_answer(0, idempotency_key, request, to_json(new_group));
-  end if;
+  perform store_answer(0, idempotency_key, request, new_group);
   return new_group;
 end
 $$;

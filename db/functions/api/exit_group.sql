@@ -10,7 +10,6 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
   request    text[];
-  answer     json;
   exited     exit_result;
   last_moved timestamptz;
   shard      group_total_shards;
@@ -20,14 +19,10 @@ begin
     array[invalid_id(group_id), invalid_id(participant_id), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)]
   );
 
-  if idempotency_key is not null then
-    request := array['exit_group', participant_id::text, metadata::text];
-    answer := claim_idempotency_key(group_id, idempotency_key, request);
-    if answer is not null then
-      exited := json_populate_record(exited, answer);
-      exited.replayed := true;
-      return exited;
-    end if;
+  request := array['exit_group', participant_id::text, metadata::text];
+  exited := claim_idempotency_key(group_id, idempotency_key, request, exited);
+  if exited.replayed then
+    return exited;
   end if;
 
   select
@@ -67,9 +62,7 @@ begin
   values (exit_group.group_id, exited.entry_id, shard.changed_at);
 
   exited.replayed := false;
-  if idempotency_key is not null then
-    perform store_answer(group_id, idempotency_key, request, to_json(exited));
-  end if;
+  perform store_answer(group_id, idempotency_key, request, exited);
   return exited;
 end
 $$;

@@ -12,7 +12,6 @@ as $$
 declare
   reasons text[];
   request text[];
-  answer  json;
   joined  join_result;
   shard   group_total_shards;
 begin
@@ -26,13 +25,9 @@ begin
   reasons[2] := invalid_new_name(username, group_id, idempotency_key, request);
   perform refuse_invalid(array['group_id', 'username', 'amount', 'idempotency_key', 'metadata'], reasons);
 
-  if idempotency_key is not null then
-    answer := claim_idempotency_key(group_id, idempotency_key, request);
-    if answer is not null then
-      joined := json_populate_record(joined, answer);
-      joined.replayed := true;
-      return joined;
-    end if;
+  joined := claim_idempotency_key(group_id, idempotency_key, request, joined);
+  if joined.replayed then
+    return joined;
   end if;
 
   -- The group cannot be removed until this commits; joins do not block each other.
@@ -80,9 +75,7 @@ begin
   perform record_group_total(shard, joined.entry_id);
 
   joined.replayed := false;
-  if idempotency_key is not null then
-    perform store_answer(group_id, idempotency_key, request, to_json(joined));
-  end if;
+  perform store_answer(group_id, idempotency_key, request, joined);
   return joined;
 end
 $$;

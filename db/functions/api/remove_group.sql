@@ -8,7 +8,6 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
   request text[] := array['remove_group'];
-  answer  json;
   removed remove_result;
 begin
   perform refuse_invalid(
@@ -16,13 +15,9 @@ begin
     array[invalid_id(group_id), invalid_idempotency_key(idempotency_key)]
   );
 
-  if idempotency_key is not null then
-    answer := claim_idempotency_key(group_id, idempotency_key, request);
-    if answer is not null then
-      removed := json_populate_record(removed, answer);
-      removed.replayed := true;
-      return removed;
-    end if;
+  removed := claim_idempotency_key(group_id, idempotency_key, request, removed);
+  if removed.replayed then
+    return removed;
   end if;
 
   -- Joins lock this row in share mode: once it is locked here, no join is under way and none can begin.
@@ -61,9 +56,7 @@ begin
   where g.id = remove_group.group_id;
 
   removed.replayed := false;
-  if idempotency_key is not null then
-    perform store_answer(group_id, idempotency_key, request, to_json(removed));
-  end if;
+  perform store_answer(group_id, idempotency_key, request, removed);
   return removed;
 end
 $$;

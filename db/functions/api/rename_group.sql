@@ -12,7 +12,6 @@ declare
   new_name      text;
   old_name      text;
   taken_by      bigint;
-  answer        json;
   renamed_group group_result;
 begin
   perform refuse_invalid(
@@ -24,13 +23,9 @@ begin
     ]
   );
 
-  if idempotency_key is not null then
-    answer := claim_idempotency_key(group_id, idempotency_key, request);
-    if answer is not null then
-      renamed_group := json_populate_record(renamed_group, answer);
-      renamed_group.replayed := true;
-      return renamed_group;
-    end if;
+  renamed_group := claim_idempotency_key(group_id, idempotency_key, request, renamed_group);
+  if renamed_group.replayed then
+    return renamed_group;
   end if;
 
   select g.name
@@ -64,9 +59,7 @@ begin
   end if;
 
   renamed_group.replayed := false;
-  if idempotency_key is not null then
-    perform store_answer(group_id, idempotency_key, request, to_json(renamed_group));
-  end if;
+  perform store_answer(group_id, idempotency_key, request, renamed_group);
   return renamed_group;
 end
 $$;

@@ -13,7 +13,6 @@ declare
   new_name    text;
   old_name    text;
   taken_by    bigint;
-  answer      json;
   participant participant_result;
 begin
   perform refuse_invalid(
@@ -26,13 +25,9 @@ begin
     ]
   );
 
-  if idempotency_key is not null then
-    answer := claim_idempotency_key(group_id, idempotency_key, request);
-    if answer is not null then
-      participant := json_populate_record(participant, answer);
-      participant.replayed := true;
-      return participant;
-    end if;
+  participant := claim_idempotency_key(group_id, idempotency_key, request, participant);
+  if participant.replayed then
+    return participant;
   end if;
 
   select p.username
@@ -71,9 +66,7 @@ begin
   end if;
 
   participant.replayed := false;
-  if idempotency_key is not null then
-    perform store_answer(group_id, idempotency_key, request, to_json(participant));
-  end if;
+  perform store_answer(group_id, idempotency_key, request, participant);
   return participant;
 end
 $$;

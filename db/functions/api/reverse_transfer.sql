@@ -10,7 +10,6 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
   request  text[];
-  answer   json;
   original entries;
   moved    transfer_result;
   reversal entry_result;
@@ -20,14 +19,10 @@ begin
     array[invalid_id(group_id), invalid_id(entry_id), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)]
   );
 
-  if idempotency_key is not null then
-    request := array['reverse_transfer', entry_id::text, metadata::text];
-    answer := claim_idempotency_key(group_id, idempotency_key, request);
-    if answer is not null then
-      reversal := json_populate_record(reversal, answer);
-      reversal.replayed := true;
-      return reversal;
-    end if;
+  request := array['reverse_transfer', entry_id::text, metadata::text];
+  reversal := claim_idempotency_key(group_id, idempotency_key, request, reversal);
+  if reversal.replayed then
+    return reversal;
   end if;
 
   select e.*
@@ -42,13 +37,8 @@ begin
     perform refuse_invalid(array['entry_id'], array[format('must be a transfer, not %s', original.kind)]);
   end if;
 
-  -- Of two simultaneous reversals the second waits here, then finds the entry reversed. In ascending id, as everywhere.
-  perform from participants as p
-  where p.group_id = reverse_transfer.group_id
-    and p.id in (original.from_id, original.to_id)
-    and p.exited_at is null
-  order by p.id
-  for no key update;
+  -- Of two simultaneous reversals the second waits here, then finds the entry reversed.
+  perform lock_pair(group_id, original.to_id, original.from_id, wait => true);
 
   -- A participant who exited is reported first, as in every function.
   perform get_participant(group_id, original.to_id);
@@ -74,9 +64,7 @@ begin
   from ledger.record as r
   where r.group_id = reverse_transfer.group_id
     and r.id = moved.entry_id;
-  if idempotency_key is not null then
-    perform store_answer(group_id, idempotency_key, request, to_json(reversal));
-  end if;
+  perform store_answer(group_id, idempotency_key, request, reversal);
   return reversal;
 end
 $$;

@@ -10,7 +10,6 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
   request    text[] := array['settle_exit', entry_id::text, reference];
-  answer     json;
   settlement settlements;
   settled    entry_result;
 begin
@@ -19,13 +18,9 @@ begin
     array[invalid_id(group_id), invalid_id(entry_id), invalid_reference(reference), invalid_idempotency_key(idempotency_key)]
   );
 
-  if idempotency_key is not null then
-    answer := claim_idempotency_key(group_id, idempotency_key, request);
-    if answer is not null then
-      settled := json_populate_record(settled, answer);
-      settled.replayed := true;
-      return settled;
-    end if;
+  settled := claim_idempotency_key(group_id, idempotency_key, request, settled);
+  if settled.replayed then
+    return settled;
   end if;
 
   select s.*
@@ -64,9 +59,7 @@ begin
   from ledger.record as r
   where r.group_id = settle_exit.group_id
     and r.id = settle_exit.entry_id;
-  if idempotency_key is not null then
-    perform store_answer(group_id, idempotency_key, request, to_json(settled));
-  end if;
+  perform store_answer(group_id, idempotency_key, request, settled);
   return settled;
 end
 $$;

@@ -12,7 +12,6 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
   request text[];
-  answer  json;
   result  transfer_result;
 begin
   if not transfer_is_valid(group_id, from_id, to_id, amount, idempotency_key, metadata) then
@@ -34,14 +33,12 @@ begin
   end if;
 
   request := transfer_request(from_id, to_id, amount, metadata);
-  answer := claim_idempotency_key(group_id, idempotency_key, request);
-  if answer is not null then
-    result := json_populate_record(result, answer);
-    result.replayed := true;
+  result := claim_idempotency_key(group_id, idempotency_key, request, result);
+  if result.replayed then
     return result;
   end if;
   result := execute_transfer(group_id, from_id, to_id, amount, metadata, null);
-  perform store_answer(group_id, idempotency_key, request, to_json(result));
+  perform store_answer(group_id, idempotency_key, request, result);
   return result;
 end
 $$;

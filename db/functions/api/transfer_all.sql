@@ -6,13 +6,15 @@ create or replace function ledger.transfer_all(
 ) returns ledger.transfer_all_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+-- One plan serves every list: planning takes longer than executing a short list.
+set plan_cache_mode = force_generic_plan
 as $$
 declare
-  lines   transfer_lines;
-  held    transfer_legs;
-  request text[];
-  answer  json;
-  result  transfer_all_result;
+  lines     transfer_lines;
+  legs      transfer_legs;
+  decisions transfer_decisions;
+  request   text[];
+  result    transfer_all_result;
 begin
   perform refuse_invalid(
     array['group_id', 'transfers', 'idempotency_key'],
@@ -29,26 +31,40 @@ begin
       invalid_idempotency_key(idempotency_key)
     ]
   );
-  lines := parse_transfer_lines(transfers);
+  lines := parse_transfer_lines(group_id, transfers);
 
   if idempotency_key is not null then
     request := array[
       'transfer_all', lines.from_ids::text, lines.to_ids::text, lines.amounts::text, lines.metadatas::text
     ];
-    answer := claim_idempotency_key(group_id, idempotency_key, request);
-    if answer is not null then
-      result := json_populate_record(result, answer);
-      result.replayed := true;
+    result := claim_idempotency_key(group_id, idempotency_key, request, result);
+    if result.replayed then
       return result;
     end if;
   end if;
 
-  held := lock_legs(group_id, lines);
-  result := execute_transfers(group_id, lines, held);
-  result.replayed := false;
-  if idempotency_key is not null then
-    perform store_answer(group_id, idempotency_key, request, to_json(result));
+  legs := lock_legs(lines, wait => true);
+  if array_position(legs.numbers, null) is not null then
+    perform refuse_unknown_legs(lines, legs);
   end if;
+  decisions := decide_transfers(lines, legs, all_or_nothing => true);
+  if decisions.violation is not null then
+    perform refuse_transfer(
+      decisions.violation,
+      format('transfers[%s].amount', decisions.refused - 1),
+      lines.from_ids[decisions.refused],
+      decisions.balances[legs.numbers[decisions.refused]],
+      lines.amounts[decisions.refused]
+    );
+  end if;
+  perform post_transfers(lines, legs, decisions);
+
+  result.entries := decisions.entries;
+  select array_agg((l.username, l.id, l.group_id, l.balance)::current_participants)
+  into result.participants
+  from unnest(legs.usernames, legs.ids, legs.group_ids, decisions.balances) as l (username, id, group_id, balance);
+  result.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, result);
   return result;
 end
 $$;

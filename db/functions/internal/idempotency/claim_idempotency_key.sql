@@ -2,13 +2,18 @@
 create or replace function ledger_internal.claim_idempotency_key(
   group_id bigint,
   key      text,
-  request  text[]
-) returns json
+  request  text[],
+  result   anyelement
+) returns anyelement
 language plpgsql volatile
 as $$
 declare
   first ledger.idempotency_keys;
 begin
+  if key is null then
+    return result;
+  end if;
+
   -- Until this transaction ends, no other session acts under the key: a repeated request waits for the first outcome.
   -- The lock comes before every row lock. The look-up is a statement of its own, to see what committed during the wait.
   perform pg_advisory_xact_lock(hashtextextended(claim_idempotency_key.key collate "C", claim_idempotency_key.group_id));
@@ -18,6 +23,9 @@ begin
   from ledger.idempotency_keys as k
   where k.group_id = claim_idempotency_key.group_id
     and k.key = claim_idempotency_key.key collate "C";
+  if not found then
+    return result;
+  end if;
 
   if first.fingerprint <> ledger_internal.fingerprint(request) then
     raise exception using
@@ -27,11 +35,11 @@ begin
       detail  = 'idempotency_key: was used for another request',
       hint    = 'Repeat a request with exactly its values, and give each new request a key of its own.';
   end if;
-  return first.answer;
+  return jsonb_populate_record(result, first.answer::jsonb || '{"replayed": true}');
 end
 $$;
 
 alter function ledger_internal.claim_idempotency_key owner to ledger_owner;
 comment on function ledger_internal.claim_idempotency_key is
-  'The answer that was given to this request, an operation and its values, under this idempotency key of the group; null if there was none. Claims the key until the transaction ends. Raises LG006 when the key was used for another request.';
+  'The answer that was given to this request, an operation and its values, under this idempotency key of the group, with replayed true; the empty result where there was none. Claims the key, if one is given, until the transaction ends. Raises LG006 when the key was used for another request.';
 revoke execute on function ledger_internal.claim_idempotency_key from public;

@@ -1,4 +1,4 @@
--- Lock two participants and transfer between them.
+-- Make one transfer: lock, decide, write.
 create or replace function ledger_internal.execute_transfer(
   group_id bigint,
   from_id  bigint,
@@ -10,29 +10,11 @@ create or replace function ledger_internal.execute_transfer(
 language plpgsql volatile
 as $$
 declare
-  participant ledger.participants;
-  sender      ledger.participants;
-  recipient   ledger.participants;
-  violation   text;
+  pair      ledger.participants[] := ledger_internal.lock_pair(group_id, from_id, to_id, wait => true);
+  sender    ledger.participants := pair[1];
+  recipient ledger.participants := pair[2];
+  violation text;
 begin
-  -- In ascending id, so that no two transfers wait for each other. Both stay present until this commits, so the group
-  -- cannot be removed.
-  for participant in
-    select p.*
-    from ledger.participants as p
-    where p.group_id = execute_transfer.group_id
-      and p.id in (execute_transfer.from_id, execute_transfer.to_id)
-      and p.exited_at is null
-    order by p.id
-    for no key update
-  loop
-    if participant.id = from_id then
-      sender := participant;
-    else
-      recipient := participant;
-    end if;
-  end loop;
-
   if sender.id is null or recipient.id is null then
     perform ledger_internal.refuse_unknown_participants(
       group_id,

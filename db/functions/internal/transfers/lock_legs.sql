@@ -1,67 +1,83 @@
--- Lock the participants of a multi-party transfer.
+-- Lock the participants of a list of transfers.
 create or replace function ledger_internal.lock_legs(
-  group_id bigint,
-  lines    ledger_internal.transfer_lines
+  lines ledger_internal.transfer_lines,
+  wait  boolean
 ) returns ledger_internal.transfer_legs
 language plpgsql volatile
 as $$
 declare
-  wanted  bigint[];
-  held    ledger_internal.transfer_legs;
-  fields  text[];
-  missing bigint[];
+  legs ledger_internal.transfer_legs;
 begin
-  select array_agg(distinct s.id)
-  into wanted
-  from unnest(lines.from_ids || lines.to_ids) as s (id);
-
-  -- In ascending id, as every transfer does.
-  select
-    array_agg(s.id),
-    array_agg(s.place),
-    array_agg(s.amount),
-    max(s.moved_at)
-  into
-    held.ids,
-    held.places,
-    held.amounts,
-    held.moved_at
-  from (
+  -- In ascending id within each group, as lock_pair() does. SQL has no parameter for `skip locked`; a function that
+  -- returned the rows would cost every list 2 %.
+  if wait then
     select
-      p.*,
-      p.ctid as place
-    from ledger.participants as p
-    where p.group_id = lock_legs.group_id
-      and p.id = any (wanted)
-      and p.exited_at is null
-    order by p.id
-    for no key update
-  ) as s;
-
-  if cardinality(held.ids) is distinct from cardinality(wanted) then
-    select
-      array_agg(m.field),
-      array_agg(m.id)
+      array_agg(p.group_id),
+      array_agg(p.id),
+      array_agg(p.place),
+      array_agg(p.username),
+      array_agg(p.amount),
+      array_agg(p.moved_at)
     into
-      fields,
-      missing
+      legs.group_ids,
+      legs.ids,
+      legs.places,
+      legs.usernames,
+      legs.balances,
+      legs.moved_at
     from (
-      select
-        format('transfers[%s].%s', l.line - 1, s.member) as field,
-        s.id
-      from unnest(lines.from_ids, lines.to_ids) with ordinality as l (from_id, to_id, line)
-      cross join lateral (values ('from', l.from_id), ('to', l.to_id)) as s (member, id)
-      where s.id <> all (coalesce(held.ids, '{}'))
-      order by l.line
-      limit 100
-    ) as m;
-    perform ledger_internal.refuse_unknown_participants(group_id, fields, missing);
+      select l.group_id, array_agg(l.id) as ids
+      from unnest(lines.group_ids || lines.group_ids, lines.from_ids || lines.to_ids) as l (group_id, id)
+      group by l.group_id
+      order by l.group_id
+    ) as l
+    cross join lateral (
+      select p.*, p.ctid as place
+      from ledger.participants as p
+      where p.group_id = l.group_id
+        and p.id = any (l.ids)
+        and p.exited_at is null
+      order by p.id
+      for no key update
+    ) as p;
+  else
+    select
+      array_agg(p.group_id),
+      array_agg(p.id),
+      array_agg(p.place),
+      array_agg(p.username),
+      array_agg(p.amount),
+      array_agg(p.moved_at)
+    into
+      legs.group_ids,
+      legs.ids,
+      legs.places,
+      legs.usernames,
+      legs.balances,
+      legs.moved_at
+    from (
+      select l.group_id, array_agg(l.id) as ids
+      from unnest(lines.group_ids || lines.group_ids, lines.from_ids || lines.to_ids) as l (group_id, id)
+      group by l.group_id
+      order by l.group_id
+    ) as l
+    cross join lateral (
+      select p.*, p.ctid as place
+      from ledger.participants as p
+      where p.group_id = l.group_id
+        and p.id = any (l.ids)
+        and p.exited_at is null
+      order by p.id
+      for no key update skip locked
+    ) as p;
   end if;
-  return held;
+
+  legs.numbers := ledger_internal.number_legs(lines, legs);
+  return legs;
 end
 $$;
 
 alter function ledger_internal.lock_legs owner to ledger_owner;
 comment on function ledger_internal.lock_legs is
-  'Lock the participants of a multi-party transfer until the transaction ends; returns them by ascending id. Raises LG002.';
+  'Lock the present participants of the lines until the transaction ends, by ascending group and id. Without wait, all but those that another session has locked.';
 revoke execute on function ledger_internal.lock_legs from public;

@@ -10,11 +10,11 @@ create or replace function ledger_internal.transfer_batch_of_one(
 language plpgsql volatile
 as $$
 declare
-  participant ledger.participants;
-  sender      ledger.participants;
-  recipient   ledger.participants;
-  made        ledger.transfer_result;
-  outcome     ledger.transfer_outcome;
+  pair      ledger.participants[];
+  sender    ledger.participants;
+  recipient ledger.participants;
+  made      ledger.transfer_result;
+  outcome   ledger.transfer_outcome;
 begin
   outcome.place := 1;
   outcome.outcome := 'deferred';
@@ -27,28 +27,11 @@ begin
     return outcome;
   end if;
 
-  for participant in
-    select p.*
-    from ledger.participants as p
-    where p.group_id = transfer_batch_of_one.group_id
-      and p.id in (transfer_batch_of_one.from_id, transfer_batch_of_one.to_id)
-      and p.exited_at is null
-    order by p.id
-    for no key update skip locked
-  loop
-    if participant.id = from_id then
-      sender := participant;
-    else
-      recipient := participant;
-    end if;
-  end loop;
+  pair := ledger_internal.lock_pair(group_id, from_id, to_id, wait => false);
+  sender := pair[1];
+  recipient := pair[2];
   if sender.id is null or recipient.id is null then
-    select case when count(*) = 2 then 'locked' else 'deferred' end
-    into outcome.outcome
-    from ledger.participants as p
-    where p.group_id = transfer_batch_of_one.group_id
-      and p.id in (transfer_batch_of_one.from_id, transfer_batch_of_one.to_id)
-      and p.exited_at is null;
+    outcome.outcome := ledger_internal.unmade_outcome(group_id, from_id, to_id);
     return outcome;
   end if;
   if ledger_internal.balance_violation(sender.amount - trunc(amount), recipient.amount + trunc(amount)) is not null then
@@ -58,7 +41,7 @@ begin
   made := ledger_internal.post_transfer(sender, recipient, amount, metadata, null);
   if idempotency_key is not null then
     perform ledger_internal.store_answer(
-      group_id, idempotency_key, ledger_internal.transfer_request(from_id, to_id, amount, metadata), to_json(made)
+      group_id, idempotency_key, ledger_internal.transfer_request(from_id, to_id, amount, metadata), made
     );
   end if;
   outcome.outcome := 'done';
@@ -71,5 +54,5 @@ $$;
 
 alter function ledger_internal.transfer_batch_of_one owner to ledger_owner;
 comment on function ledger_internal.transfer_batch_of_one is
-  'What transfer_batch does for a single line, in a third of the time: the transfer, unless it would wait or be refused.';
+  'What transfer_batch does for a single line, in two thirds of the time: the transfer, unless it would wait or be refused.';
 revoke execute on function ledger_internal.transfer_batch_of_one from public;

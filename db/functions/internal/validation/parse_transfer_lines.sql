@@ -1,5 +1,6 @@
 -- Parse the lines of a multi-party transfer.
 create or replace function ledger_internal.parse_transfer_lines(
+  group_id  bigint,
   transfers jsonb
 ) returns ledger_internal.transfer_lines
 language plpgsql immutable
@@ -33,37 +34,42 @@ begin
       t.line,
       t.item,
       case
-        when t.from_number is null
-        then ledger_internal.parse_id(t.from_text)
+        when jsonb_typeof(t.from_id) = 'string'
+        then ledger_internal.parse_id(t.from_id #>> '{}')
         when t.from_number between 1 and 9223372036854775807 and scale(t.from_number) = 0
         then t.from_number::bigint
       end as from_id,
       case
-        when t.to_number is null
-        then ledger_internal.parse_id(t.to_text)
+        when jsonb_typeof(t.to_id) = 'string'
+        then ledger_internal.parse_id(t.to_id #>> '{}')
         when t.to_number between 1 and 9223372036854775807 and scale(t.to_number) = 0
         then t.to_number::bigint
       end as to_id,
       case
-        when t.amount_number is null
-        then ledger_internal.parse_amount(t.amount_text)
+        when jsonb_typeof(t.amount) = 'string'
+        then ledger_internal.parse_amount(t.amount #>> '{}')
         when t.amount_number between 0 and 1e78 and scale(t.amount_number) = 0
         then t.amount_number
       end as amount,
       t.metadata
     from (
       select
-        i.line,
-        case when jsonb_typeof(i.item) = 'object' then i.item else '{"": ""}' end as item,
-        case when jsonb_typeof(i.item -> 'from') = 'string' then i.item ->> 'from' end as from_text,
-        case when jsonb_typeof(i.item -> 'from') = 'number' then (i.item -> 'from')::numeric end as from_number,
-        case when jsonb_typeof(i.item -> 'to') = 'string' then i.item ->> 'to' end as to_text,
-        case when jsonb_typeof(i.item -> 'to') = 'number' then (i.item -> 'to')::numeric end as to_number,
-        case when jsonb_typeof(i.item -> 'amount') = 'string' then i.item ->> 'amount' end as amount_text,
-        case when jsonb_typeof(i.item -> 'amount') = 'number' then (i.item -> 'amount')::numeric end as amount_number,
-        nullif(i.item -> 'metadata', 'null') as metadata
-      from jsonb_array_elements(parse_transfer_lines.transfers) with ordinality as i (item, line)
-      -- Each value is read once, and not once for each place that asks for it.
+        v.*,
+        case when jsonb_typeof(v.from_id) = 'number' then v.from_id::numeric end as from_number,
+        case when jsonb_typeof(v.to_id) = 'number' then v.to_id::numeric end as to_number,
+        case when jsonb_typeof(v.amount) = 'number' then v.amount::numeric end as amount_number
+      from (
+        select
+          i.line,
+          case when jsonb_typeof(i.item) = 'object' then i.item else '{"": ""}' end as item,
+          i.item -> 'from' as from_id,
+          i.item -> 'to' as to_id,
+          i.item -> 'amount' as amount,
+          nullif(i.item -> 'metadata', 'null') as metadata
+        from jsonb_array_elements(parse_transfer_lines.transfers) with ordinality as i (item, line)
+        -- Each value is read once, and not once for each place that asks for it.
+        offset 0
+      ) as v
       offset 0
     ) as t
     offset 0
@@ -79,11 +85,12 @@ begin
     from ledger_internal.invalid_transfer_lines(transfers) as f;
     perform ledger_internal.refuse_invalid(fields, reasons);
   end if;
+  lines.group_ids := array_fill(group_id, array[cardinality(lines.amounts)]);
   return lines;
 end
 $$;
 
 alter function ledger_internal.parse_transfer_lines owner to ledger_owner;
 comment on function ledger_internal.parse_transfer_lines is
-  'The columns of a multi-party transfer, metadatas only if a line has any. Raises LG001 with the invalid fields of each line.';
+  'The lines of a multi-party transfer in a group by columns, metadatas only if a line has any. Raises LG001 with the invalid fields of each line.';
 revoke execute on function ledger_internal.parse_transfer_lines from public;
