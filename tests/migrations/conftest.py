@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from api.postgres import embedded, migrate
 from chaos.release import add_migration
-from tests.conftest import Server, janitor
+from tests.conftest import Server, cloned
 from tests.migrations.steps import fingerprint_of
 from tests.support import Database
 
@@ -29,9 +30,9 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def complete(server: Server, template: object) -> Iterator[dict[str, list[tuple]]]:
+def complete(server: Server, template: object, cloning: psycopg.Connection) -> Iterator[dict[str, list[tuple]]]:
     """The fingerprint of a database on which every migration ran undisturbed."""
-    with janitor(server, "ledger_complete", "template1"):
+    with cloned(cloning, "ledger_complete", "template1"):
         conninfo = server.database("ledger_complete").url(embedded.ADMIN)
         migrate.migrate(conninfo)
         yield fingerprint_of(conninfo)
