@@ -14,10 +14,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psycopg
 import pytest
+import sqlparse
 from psycopg import sql
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
@@ -102,6 +104,9 @@ def build_template(*, host: str, port: int, user: str, dbname: str, **_: object)
             admin.execute(sql.SQL("create role {} " + attributes).format(sql.Identifier(role)))
 
 
+# yoyo splits the migrations at each look at them, which takes longer than to apply them; their text stays the same.
+sqlparse.split = cache(sqlparse.split)
+
 template = factories.postgresql_noproc(depends_on="server", dbname="ledger_test", load=[build_template])
 
 
@@ -115,8 +120,6 @@ def cloning(server: Server) -> Iterator[psycopg.Connection]:
 @pytest.fixture
 def database(server: Server, template: NoopExecutor, cloning: psycopg.Connection) -> Iterator[Database]:
     with cloned(cloning, "ledger_test", template.template_dbname):
-        # A copy of a database has its rows, and not who may do what with it.
-        cloning.execute("revoke temporary on database ledger_test from public")
         database = server.database("ledger_test")
         yield database
         with database.connect(embedded.ADMIN) as admin:
@@ -125,7 +128,7 @@ def database(server: Server, template: NoopExecutor, cloning: psycopg.Connection
 
 @pytest.fixture
 def empty(server: Server, cloning: psycopg.Connection) -> Iterator[Database]:
-    with cloned(cloning, "ledger_empty", "template1"):
+    with cloned(cloning, "ledger_empty"):
         yield server.database("ledger_empty")
 
 
@@ -165,11 +168,14 @@ def ledger(owner: psycopg.Connection) -> psycopg.Connection:
 
 
 @contextmanager
-def cloned(cloning: psycopg.Connection, name: str, template: str) -> Iterator[None]:
-    """Copy a database for as long as one test needs it."""
-    clone = sql.Identifier(name)
-    cloning.execute(sql.SQL("create database {} template {}").format(clone, sql.Identifier(template)))
+def cloned(cloning: psycopg.Connection, name: str, template: str | None = None) -> Iterator[None]:
+    """Have a copy of a migrated database for a while, or an empty one."""
+    clone, original = sql.Identifier(name), sql.Identifier(template or "template1")
+    cloning.execute(sql.SQL("create database {} template {}").format(clone, original))
     try:
+        if template:
+            # A copy of a database has its rows, and not who may do what with it.
+            cloning.execute(sql.SQL("revoke temporary on database {} from public").format(clone))
         yield
     finally:
         # DROP DATABASE sleeps for a tenth of a second where it finds a session, and one that was closed is just ending.

@@ -19,7 +19,6 @@ from tests.migrations.steps import (
     fingerprint_of,
     lost,
     marked,
-    put_data_in,
     python,
 )
 from tests.support import in_background, one, until
@@ -53,16 +52,6 @@ select
   ledger.group_total(e.group_id, at_entry => e.id)
 from ledger.entries as e
 """
-
-
-@pytest.fixture
-def old(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A database of release 0.1, filled by its own functions."""
-    with monkeypatch.context() as patch:
-        patch.setattr(migrate, "MIGRATIONS", RELEASE_0_1)
-        assert migrate.migrate(conninfo) == upgrade.REPLACED
-    put_data_in(conninfo)
-    return conninfo
 
 
 def answers(conninfo: str) -> tuple:
