@@ -17,7 +17,8 @@ import psycopg
 import pytest
 
 from api.postgres import embedded
-from tests.running.commands import ROOT, Service, command, done, refusal, serving
+from tests.running.commands import ROOT, Service, command, done, refusal, serving, users_of
+from tests.running.conftest import room
 from tests.support import Database, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -54,9 +55,19 @@ def as_account(account: str, *command: str | Path) -> subprocess.CompletedProces
     )
 
 
-@pytest.fixture
-def service(data: Path) -> Iterator[Service]:
-    with serving(LEDGER_DATA=data) as service:
+@pytest.fixture(scope="module")
+def served(initialised: Path) -> Iterator[Path]:
+    """The folder of the service that several tests look at."""
+    with room() as path:
+        subprocess.run(["cp", "-a", initialised, path / "data"], check=True)
+        done("seed", LEDGER_DATA=path / "data")
+        yield path / "data"
+        assert users_of(path / "data") == []
+
+
+@pytest.fixture(scope="module")
+def service(served: Path) -> Iterator[Service]:
+    with serving(LEDGER_DATA=served) as service:
         yield service
 
 
@@ -87,10 +98,10 @@ def test_a_worker_that_died_is_replaced_by_one_without_rights(service: Service) 
     until(service.answers, "it to answer")
 
 
-def test_the_workers_account_gets_in_as_the_serving_login_alone(service: Service, data: Path) -> None:
-    assert attempted(WEB, embedded.url(data, embedded.SERVICE)) == "done"
+def test_the_workers_account_gets_in_as_the_serving_login_alone(service: Service, served: Path) -> None:
+    assert attempted(WEB, embedded.url(served, embedded.SERVICE)) == "done"
     for role in (embedded.ADMIN, "ledger_owner", "ledger_api", "ledger_reader", WEB, SERVER, "root"):
-        assert "Peer authentication failed" in attempted(WEB, embedded.url(data, role)), role
+        assert "Peer authentication failed" in attempted(WEB, embedded.url(served, role)), role
 
 
 @pytest.mark.parametrize(
@@ -119,22 +130,29 @@ def test_the_workers_account_gets_in_as_the_serving_login_alone(service: Service
         "select ledger.create_api_key('mine', 'admin')",
     ],
 )
-def test_the_workers_account_cannot_rewrite_the_ledger(service: Service, data: Path, statement: str) -> None:
-    assert attempted(WEB, embedded.url(data, embedded.SERVICE), statement) in {"42501", "0A000", "55P02", "42883"}
+def test_the_workers_account_cannot_rewrite_the_ledger(service: Service, served: Path, statement: str) -> None:
+    assert attempted(WEB, embedded.url(served, embedded.SERVICE), statement) in {"42501", "0A000", "55P02", "42883"}
 
 
-def test_the_workers_account_reads_and_writes_no_file_of_the_server(service: Service, data: Path) -> None:
-    for path in (data, data / "pgdata", data / "log", data / "run", data / "pgdata" / "pg_hba.conf", data / "lock"):
+def test_the_workers_account_reads_and_writes_no_file_of_the_server(service: Service, served: Path) -> None:
+    for path in (
+        served,
+        served / "pgdata",
+        served / "log",
+        served / "run",
+        served / "pgdata" / "pg_hba.conf",
+        served / "lock",
+    ):
         assert as_account(WEB, "test", "-w", path).returncode == 1, path
         assert as_account(WEB, "test", "-r", path).returncode == 1, path
 
 
-def test_the_servers_account_can_change_nothing_that_root_uses(service: Service, data: Path) -> None:
-    for path in (data, data / "lock", data / "start.lock"):
+def test_the_servers_account_can_change_nothing_that_root_uses(service: Service, served: Path) -> None:
+    for path in (served, served / "lock", served / "start.lock"):
         assert as_account(SERVER, "test", "-w", path).returncode == 1, path
     for name in ("pgdata", "run", "log"):
-        assert as_account(SERVER, "mv", data / name, data / "elsewhere").returncode != 0
-    assert as_account(SERVER, "touch", data / "new").returncode != 0
+        assert as_account(SERVER, "mv", served / name, served / "elsewhere").returncode != 0
+    assert as_account(SERVER, "touch", served / "new").returncode != 0
 
 
 @pytest.fixture
