@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from tests.running import preloaded
 from tests.support import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,9 +56,12 @@ def command(
     *arguments: str | Path, program: Path = LEDGER, said: str | None = None, **settings: str | Path
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, from another folder than the project's; `said` is what a person types."""
+    variables = environment(**settings)
+    if program == LEDGER and preloaded.fits(variables):
+        return preloaded.run([str(LEDGER), *map(str, arguments)], variables, "/", said or "", PATIENCE)
     return subprocess.run(
         [program, *arguments],
-        env=environment(**settings),
+        env=variables,
         cwd="/",
         input=said or "",
         capture_output=True,

@@ -1,0 +1,146 @@
+"""Run `ledger` to its end without the half second that Python takes to load it.
+
+A process loads the command once and does nothing else. Each run is a fork of it: a process of its own, with its own
+environment, folder, standard streams and arguments, that runs the installed script.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import io
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+# What Python and the loader read when they start. With other values than ours a command is started afresh.
+READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "MALLOC_")
+
+
+def fits(environment: Mapping[str, str]) -> bool:
+    """Whether a fork behaves as a command that is started with this environment."""
+    return all(
+        environment.get(name) == os.environ.get(name)
+        for name in environment.keys() | os.environ.keys()
+        if name.startswith(READ_AT_START)
+    )
+
+
+@functools.cache
+def loaded() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """The process that waits for requests, and where to send them."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen([sys.executable, "-P", __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    atexit.register(process.wait)
+    atexit.register(ours.close)  # runs first
+    return ours, process
+
+
+def run(
+    command: Sequence[str], environment: Mapping[str, str], folder: str, said: str, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """As subprocess.run with `capture_output` and `text`. Raises subprocess.TimeoutExpired."""
+    asking, _ = loaded()
+    (stdin, typed), (printed, stdout), (complained, stderr), (result, told) = (os.pipe() for _ in range(4))
+    request = json.dumps([command, dict(environment), folder]).encode()
+    socket.send_fds(asking, [request], [stdin, stdout, stderr, told])
+    for descriptor in (stdin, stdout, stderr, told):
+        os.close(descriptor)
+    with (
+        ThreadPoolExecutor(3) as threads,
+        open(typed, "w") as keyboard,
+        open(printed) as output,
+        open(complained) as errors,
+        open(result) as end,
+    ):
+        pid = int(end.readline())
+        typing = threads.submit(type_in, keyboard, said)
+        reading = [threads.submit(stream.read) for stream in (output, errors)]
+        if not select.select([end], [], [], timeout)[0]:
+            os.kill(pid, signal.SIGKILL)
+            raise subprocess.TimeoutExpired(command, timeout)
+        status = int(end.readline())
+        typing.result()
+        return subprocess.CompletedProcess(command, status, *(stream.result() for stream in reading))
+
+
+def type_in(keyboard: io.TextIOBase, said: str) -> None:
+    try:
+        with keyboard:
+            keyboard.write(said)
+    except BrokenPipeError:  # the command did not read it
+        pass
+
+
+def serve(requests: socket.socket) -> None:
+    """Answer each request in a process of its own: the command's pid, and its exit status."""
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
+        if not request:
+            return
+        if os.fork() == 0:
+            requests.close()
+            watch(*json.loads(request), *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def watch(
+    command: list[str], environment: dict[str, str], folder: str, stdin: int, stdout: int, stderr: int, told: int
+) -> None:
+    """Run a command and report on it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if pid == 0:
+        os.close(told)
+        for descriptor, stream in ((stdin, 0), (stdout, 1), (stderr, 2)):
+            os.dup2(descriptor, stream)
+            os.close(descriptor)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        be(command)
+    for descriptor in (stdin, stdout, stderr):
+        os.close(descriptor)
+    os.write(told, b"%d\n" % pid)
+    _, status = os.waitpid(pid, 0)
+    os.write(told, b"%d\n" % os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def be(command: list[str]) -> None:
+    """Be the command, and end as Python ends."""
+    script, *_ = sys.argv = command
+    status = 0
+    try:
+        sys.path.insert(0, os.path.dirname(script))
+        with open(script) as code:
+            exec(compile(code.read(), script, "exec"), {"__name__": "__main__", "__file__": script})
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status & 0xFF)
+
+
+if __name__ == "__main__":
+    import api.cli  # noqa: F401 - for the forks
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that watch
+    with socket.socket(fileno=int(sys.argv[1])) as requests:
+        serve(requests)
