@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # Pins what pip installs, what it builds with included.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Python keeps what it has compiled, even where an image says otherwise: a run of the tests starts hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
 
 # A roll-back removes what others may use by its nature.
 TO_LINT = $(filter-out %.rollback.sql,$(wildcard db/migrations/*.sql))

@@ -10,7 +10,7 @@ from pytest_postgresql.executors import NoopExecutor
 
 from tests.conftest import Server, janitor
 from tests.http.client import Service, serving
-from tests.support import faults, one
+from tests.support import create, faults, join, one
 
 
 @pytest.fixture(scope="package")
@@ -46,15 +46,11 @@ NUMBERS = itertools.count()
 
 
 @pytest.fixture
-def new_group(api: Service) -> Callable[[], Group]:
+def new_group(observer: psycopg.Connection) -> Callable[[], Group]:
     def make() -> Group:
         name = f"group {next(NUMBERS)}"
-        group = api("POST", "/api/groups", {"name": name}).data["id"]
-        alice, bob = (
-            api("POST", f"/api/groups/{group}/participants", {"username": username, "amount": 100}).data["id"]
-            for username in ("alice", "bob")
-        )
-        return Group(group, name, alice, bob)
+        group = create(observer, name)
+        return Group(group, name, join(observer, group, "alice"), join(observer, group, "bob"))
 
     return make
 
