@@ -43,7 +43,10 @@ def contained(data: Path) -> Iterator[tuple[Service, int]]:
 
 def server_of(data: Path) -> int | None:
     """The embedded server's first process, by the pid that it has for us."""
-    return next((pid for pid in users_of(data) if arguments(pid)[0].endswith("/postgres")), None)
+    # Beside it pg_ctl runs `postgres -V` for a moment.
+    return next(
+        (pid for pid in users_of(data) if arguments(pid)[0].endswith("/postgres") and "-D" in arguments(pid)), None
+    )
 
 
 def ended_children(pid: int) -> list[int]:
