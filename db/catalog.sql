@@ -115,6 +115,18 @@ join pg_constraint as k on k.conrelid = r.oid
 -- Columns that are not null are constraints from version 18 on.
 where k.contype <> 'n'
 union all
+select y.object, 'domain', concat_ws(
+  ' ',
+  format_type(y.typbasetype, y.typtypmod),
+  (
+    select string_agg(format('%s %s', k.conname, pg_get_constraintdef(k.oid)), ', ' order by k.conname collate "C")
+    from pg_constraint as k
+    where k.contypid = y.oid
+  )
+)
+from types as y
+where y.typtype = 'd'
+union all
 select
   format('index %s', i.indexrelid::regclass),
   'definition',

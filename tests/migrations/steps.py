@@ -13,6 +13,8 @@ from api.postgres import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [migration.id for migration in migrate.shipped()]
+# What add_migration() makes of an example that follows them.
+EXAMPLE = f"{len(NAMES) + 1:04}.example"
 RELEASE_0_1 = Path(__file__).parent / "release-0.1"
 
 # Everything about schema ledger that a migration can set, identifiers of the catalog's own left out.

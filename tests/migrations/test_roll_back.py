@@ -7,6 +7,7 @@ import pytest
 
 from api.postgres import migrate
 from tests.migrations.steps import (
+    EXAMPLE,
     NAMES,
     apply,
     apply_before,
@@ -19,7 +20,7 @@ from tests.migrations.steps import (
     run,
 )
 
-pytestmark = pytest.mark.parametrize("name", [*NAMES, "0002.example"])
+pytestmark = pytest.mark.parametrize("name", [*NAMES, EXAMPLE])
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import pytest
 
 from api.postgres import embedded, migrate
 from tests.conftest import Server
-from tests.migrations.steps import NAMES, ROOT, apply_before, fingerprint_of, locks, marked, python
+from tests.migrations.steps import EXAMPLE, NAMES, ROOT, apply_before, fingerprint_of, locks, marked, python
 
 # With the migrations of a folder.
 MIGRATE = """
@@ -49,7 +49,8 @@ migrate.migrate(sys.argv[1])
 # What a busy service may do that a migration has to wait for, by the migration.
 HOLDING = {
     "0001.baseline": "create schema ledger",
-    "0002.example": "lock table ledger.groups in share mode",
+    "0002.exits": "select from ledger.participants",
+    EXAMPLE: "lock table ledger.groups in share mode",
 }
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from chaos import release
+from tests.migrations.steps import EXAMPLE
 from tests.operations.guide import Site, answer, block
 from tests.running.commands import serving
 from tests.support import faults, one, until
 
 YOYO_APPLY = block("sh", "yoyo apply")
-EXAMPLE = "0002.example"
 
 
 @pytest.fixture(scope="module")

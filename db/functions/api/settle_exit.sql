@@ -46,7 +46,8 @@ begin
     update settlements as s
     set
       reference = settle_exit.reference,
-      settled_at = greatest(clock_timestamp(), settlement.exited_at)
+      settled_at = greatest(clock_timestamp(), settlement.exited_at),
+      settled_xid = pg_current_xact_id()
     where s.group_id = settle_exit.group_id
       and s.entry_id = settle_exit.entry_id;
   end if;

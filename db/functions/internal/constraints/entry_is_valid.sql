@@ -19,7 +19,7 @@ begin
       then from_id <> to_id
         and from_amount >= 0 and from_amount < 2::numeric ^ 256
         and to_amount >= 0 and to_amount < 2::numeric ^ 256
-      when kind = 'join'
+      when kind in ('join', 'deposit')
       then from_id is null and from_amount is null
         and to_id is not null and to_amount >= 0 and to_amount < 2::numeric ^ 256
       when kind = 'exit'
