@@ -33,7 +33,7 @@ select 'total', g.id, null, c.total, e.total
 from ledger.groups as g
 cross join lateral (select coalesce(sum(total), 0) from ledger.group_total_shards where group_id = g.id) as c (total)
 cross join lateral (
-  select coalesce(sum(case when kind = 'join' then amount when kind = 'exit' then -amount else 0 end), 0)
+  select coalesce(sum(case when kind in ('join', 'deposit') then amount when kind = 'exit' then -amount else 0 end), 0)
   from ledger.entries where group_id = g.id
 ) as e (total)
 where c.total <> e.total

@@ -35,6 +35,7 @@ begin
 end
 $$;
 
+drop index if exists ledger.entries_of_deposits;
 drop index if exists ledger.participants_address_unique_while_present;
 alter table ledger.participants
   drop column if exists address,
@@ -58,6 +59,490 @@ comment on column ledger.group_total_history.entry_id is 'The join or exit.';
 
 -- Functions may call each other in any order.
 set local check_function_bodies = off;
+
+-- >>> db/functions/api/bind_address.sql
+drop function if exists ledger.bind_address;
+-- <<< db/functions/api/bind_address.sql
+
+-- >>> db/functions/api/deposit.sql
+drop function if exists ledger.deposit;
+-- <<< db/functions/api/deposit.sql
+
+-- >>> db/functions/api/get_address.sql
+drop function if exists ledger.get_address;
+-- <<< db/functions/api/get_address.sql
+
+-- >>> db/functions/internal/addresses/assign_address.sql
+drop function if exists ledger_internal.assign_address;
+-- <<< db/functions/internal/addresses/assign_address.sql
+
+-- >>> db/functions/internal/addresses/format_address.sql
+drop function if exists ledger_internal.format_address;
+-- <<< db/functions/internal/addresses/format_address.sql
+
+-- >>> db/functions/internal/addresses/keccak_256.sql
+drop function if exists ledger_internal.keccak_256;
+-- <<< db/functions/internal/addresses/keccak_256.sql
+
+-- >>> db/functions/internal/errors/refuse_bound_address.sql
+drop function if exists ledger_internal.refuse_bound_address;
+-- <<< db/functions/internal/errors/refuse_bound_address.sql
+
+-- >>> db/functions/internal/validation/invalid_address.sql
+drop function if exists ledger_internal.invalid_address;
+-- <<< db/functions/internal/validation/invalid_address.sql
+
+-- >>> db/functions/internal/validation/parse_address.sql
+drop function if exists ledger_internal.parse_address;
+-- <<< db/functions/internal/validation/parse_address.sql
+
+-- >>> db/functions/api/exit_group.sql
+drop function if exists ledger.exit_group;
+-- Leave a group with the final amount, which returns to the main network.
+create or replace function ledger.exit_group(
+  group_id        bigint,
+  participant_id  bigint,
+  idempotency_key text  default null,
+  metadata        jsonb default null
+) returns ledger.exit_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request    text[];
+  exited     exit_result;
+  last_moved timestamptz;
+  shard      group_total_shards;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'idempotency_key', 'metadata'],
+    array[invalid_id(group_id), invalid_id(participant_id), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)]
+  );
+
+  request := array['exit_group', participant_id::text, metadata::text];
+  exited := claim_idempotency_key(group_id, idempotency_key, request, exited);
+  if exited.replayed then
+    return exited;
+  end if;
+
+  select
+    p.amount,
+    p.moved_at
+  into
+    exited.final_amount,
+    last_moved
+  from participants as p
+  where p.group_id = exit_group.group_id
+    and p.id = exit_group.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+
+  shard := add_to_group_total(group_id, -exited.final_amount, last_moved);
+
+  update participants as p
+  set
+    amount = 0,
+    moved_at = shard.changed_at,
+    exited_at = shard.changed_at
+  where p.group_id = exit_group.group_id
+    and p.id = exit_group.participant_id;
+
+  insert into entries (group_id, kind, from_id, amount, from_amount, created_at, metadata)
+  values (
+    exit_group.group_id, 'exit', exit_group.participant_id, exited.final_amount, 0, shard.changed_at,
+    exit_group.metadata
+  )
+  returning entries.id into exited.entry_id;
+  perform record_group_total(shard, exited.entry_id);
+
+  insert into settlements (group_id, entry_id, exited_at)
+  values (exit_group.group_id, exited.entry_id, shard.changed_at);
+
+  exited.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, exited);
+  return exited;
+end
+$$;
+
+alter function ledger.exit_group owner to ledger_owner;
+comment on function ledger.exit_group is
+  'Leave the group with all that the participant holds, the final amount. entry_id is the entry written. Raises LG001, LG002, LG006.';
+revoke execute on function ledger.exit_group from public;
+grant execute on function ledger.exit_group to ledger_api;
+-- <<< db/functions/api/exit_group.sql
+
+-- >>> db/functions/api/group_total.sql
+-- Return what a group's participants hold together, now or at a past moment.
+create or replace function ledger.group_total(
+  group_id bigint,
+  at_time  timestamptz default null,
+  at_entry bigint      default null
+) returns numeric
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  total numeric;
+begin
+  -- A transfer does not change the total, so joins and exits maintain it in eight shards, and no balances are added up.
+  if at_time is null and at_entry is null then
+    select sum(c.total)
+    into total
+    from groups as g
+    join group_total_shards as c on c.group_id = g.id
+    where g.id = group_total.group_id
+      and g.closed_at is null;
+  else
+    total := group_total_at(group_id, history_position(group_id, at_time, at_entry));
+  end if;
+
+  if total is null then
+    perform refuse_unknown_group(group_id);
+  end if;
+  return total;
+end
+$$;
+
+alter function ledger.group_total owner to ledger_owner;
+comment on function ledger.group_total is
+  'What the participants present in the group hold together; 0 when it is empty. With a time, or an entry of the group, what they held then. Raises LG001, LG002.';
+revoke execute on function ledger.group_total from public;
+grant execute on function ledger.group_total to ledger_api;
+-- <<< db/functions/api/group_total.sql
+
+-- >>> db/functions/api/join_group.sql
+drop function if exists ledger.join_group;
+-- Join a group with a deposit from the main network.
+create or replace function ledger.join_group(
+  group_id        bigint,
+  username        text,
+  amount          numeric,
+  idempotency_key text  default null,
+  metadata        jsonb default null
+) returns ledger.join_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  reasons text[];
+  request text[];
+  joined  join_result;
+  shard   group_total_shards;
+begin
+  reasons := array[
+    invalid_id(group_id), null, invalid_amount(amount, 0), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)
+  ];
+  -- Invalid values are not converted to text, which could be very long.
+  if idempotency_key is not null and cardinality(array_remove(reasons, null)) = 0 then
+    request := array['join_group', username, trunc(amount)::text, metadata::text];
+  end if;
+  reasons[2] := invalid_new_name(username, group_id, idempotency_key, request);
+  perform refuse_invalid(array['group_id', 'username', 'amount', 'idempotency_key', 'metadata'], reasons);
+
+  joined := claim_idempotency_key(group_id, idempotency_key, request, joined);
+  if joined.replayed then
+    return joined;
+  end if;
+
+  -- The group cannot be removed until this commits; joins do not block each other.
+  perform from groups as g
+  where g.id = join_group.group_id
+    and g.closed_at is null
+  for key share;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- Usernames stored before NFC was enforced also count as taken; an ASCII username has only one spelling.
+  insert into participants (group_id, username, amount)
+  select
+    join_group.group_id,
+    normalize(join_group.username, NFC),
+    join_group.amount
+  where octet_length(join_group.username) = char_length(join_group.username)
+    or find_participant_id(
+      join_group.group_id, array_remove(name_spellings(join_group.username), normalize(join_group.username, NFC))
+    ) is null
+  on conflict do nothing
+  returning participants.username, participants.id, participants.group_id, participants.amount
+  into joined.username, joined.id, joined.group_id, joined.amount;
+  if not found then
+    perform refuse_taken_name(
+      'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username))::text
+    );
+  end if;
+
+  -- A join that waits for a username holds no shard, so the time is known only now.
+  shard := add_to_group_total(group_id, amount, null);
+  update participants as p
+  set
+    joined_at = shard.changed_at,
+    moved_at = shard.changed_at
+  where p.group_id = join_group.group_id
+    and p.id = joined.id;
+
+  insert into entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
+  values (
+    join_group.group_id, 'join', joined.id, join_group.amount, join_group.amount, shard.changed_at, join_group.metadata
+  )
+  returning entries.id into joined.entry_id;
+  perform record_group_total(shard, joined.entry_id);
+
+  joined.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, joined);
+  return joined;
+end
+$$;
+
+alter function ledger.join_group owner to ledger_owner;
+comment on function ledger.join_group is
+  'Join a group under a username, composed (NFC), that no one present has, with a deposit of 0 or more. entry_id is the entry written. Raises LG001, LG002, LG005, LG006.';
+revoke execute on function ledger.join_group from public;
+grant execute on function ledger.join_group to ledger_api;
+-- <<< db/functions/api/join_group.sql
+
+-- >>> db/functions/api/list_entries.sql
+-- List a group's entries, a page at a time, in the order of their time.
+create or replace function ledger.list_entries(
+  group_id     bigint,
+  kind         text        default null,
+  settled      boolean     default null,
+  metadata     jsonb       default null,
+  since        timestamptz default null,
+  until        timestamptz default null,
+  after        bigint      default null,
+  before       bigint      default null,
+  newest_first boolean     default false,
+  max_rows     integer     default 1000
+) returns setof ledger.record
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  kinds  text[] := case when kind is null then array['join', 'transfer', 'exit'] else array[kind] end;
+  bounds ledger_internal.history_range;
+  source text;
+begin
+  perform refuse_invalid(
+    array['group_id', 'kind', 'settled', 'metadata'],
+    array[
+      invalid_id(group_id),
+      invalid_kind(kind),
+      case when settled is not null and kind <> 'exit' then 'goes with the kind exit' end,
+      invalid_metadata(metadata)
+    ]
+  );
+  bounds := history_range(group_id, since, until, after, before);
+
+  -- Planned at each call, for its filter and its direction: a range of one index, whatever is stored.
+  if metadata is not null then
+    -- Found through the index on groups and metadata alone, then sorted: meant for values that few entries have.
+    source := $source$
+      entries_with_metadata($1, $9) as e
+      where e.kind = any ($2) and ($8 is null or exists (
+        select from settlements as s
+        where s.group_id = $1 and s.entry_id = e.id and (s.settled_at is not null) = $8
+      ))
+    $source$;
+  elsif settled is not null then
+    source := replace(
+      $source$
+        (select s.exited_at as created_at, s.entry_id as id from settlements as s
+        where s.group_id = $1 and s.settled_at {state}
+          and (s.exited_at, s.entry_id) > ($3, $4) and (s.exited_at, s.entry_id) < ($5, $6)
+        order by s.exited_at {direction}, s.entry_id {direction} limit $7) as e
+        where true
+      $source$,
+      '{state}',
+      -- Spelled as the condition of an index.
+      case when settled then 'is not null' else 'is null' end
+    );
+  else
+    source := $source$
+      unnest($2) as k (kind) cross join lateral (
+        select f.created_at, f.id from entries as f
+        where f.group_id = $1 and f.kind = k.kind
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7
+      ) as e
+      where true
+    $source$;
+  end if;
+
+  return query execute history_query(source, newest_first)
+  using
+    group_id, kinds, bounds.low_at, bounds.low_id, bounds.high_at, bounds.high_id,
+    greatest(coalesce(max_rows, 1000), 0), settled, metadata;
+end
+$$;
+
+alter function ledger.list_entries owner to ledger_owner;
+comment on function ledger.list_entries is
+  'The entries of a group, also of one that was removed, by time and then id: those of a kind, exits that are settled or not, those whose metadata contain a JSON object, since a time and until before another, after and before another entry; at most max_rows of them. Raises LG001, LG002.';
+revoke execute on function ledger.list_entries from public;
+grant execute on function ledger.list_entries to ledger_api;
+-- <<< db/functions/api/list_entries.sql
+
+-- >>> db/functions/api/list_participant_entries.sql
+-- List the entries of one participant, a page at a time, in the order of their time.
+create or replace function ledger.list_participant_entries(
+  group_id       bigint,
+  participant_id bigint,
+  kind           text        default null,
+  metadata       jsonb       default null,
+  since          timestamptz default null,
+  until          timestamptz default null,
+  after          bigint      default null,
+  before         bigint      default null,
+  newest_first   boolean     default false,
+  max_rows       integer     default 1000
+) returns setof ledger.record
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  kinds  text[] := case when kind is null then array['join', 'transfer', 'exit'] else array[kind] end;
+  bounds ledger_internal.history_range;
+  source text;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'kind', 'metadata'],
+    array[invalid_id(group_id), invalid_id(participant_id), invalid_kind(kind), invalid_metadata(metadata)]
+  );
+  bounds := history_range(group_id, since, until, after, before);
+  if not exists (
+    select from participants as p
+    where p.group_id = list_participant_entries.group_id
+      and p.id = list_participant_entries.participant_id
+  ) then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id], in_history => true);
+  end if;
+
+  -- Planned at each call, for its filter and its direction: a range of each leg's index.
+  if metadata is not null then
+    source := $source$
+      entries_with_metadata($1, $9) as e
+      where $8 in (e.from_id, e.to_id) and e.kind = any ($2)
+    $source$;
+  else
+    -- A participant's first entry is the join, and the last one may be the exit: neither is looked for further.
+    source := $source$
+      (
+        (select f.created_at, f.id from entries as f
+        where 'transfer' = any ($2) and f.group_id = $1 and f.from_id = $8 and f.kind = 'transfer'
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7)
+        union all
+        (select f.created_at, f.id from entries as f
+        where 'transfer' = any ($2) and f.group_id = $1 and f.to_id = $8 and f.kind = 'transfer'
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7)
+        union all
+        select f.created_at, f.id from (
+          select * from entries as f
+          where 'join' = any ($2) and f.group_id = $1 and f.to_id = $8
+          order by f.created_at, f.id limit 1
+        ) as f
+        where f.kind = 'join'
+        union all
+        select f.created_at, f.id from (
+          select * from entries as f
+          where 'exit' = any ($2) and f.group_id = $1 and f.from_id = $8
+          order by f.created_at desc, f.id desc limit 1
+        ) as f
+        where f.kind = 'exit'
+      ) as e
+      where true
+    $source$;
+  end if;
+
+  return query execute history_query(source, newest_first)
+  using
+    group_id, kinds, bounds.low_at, bounds.low_id, bounds.high_at, bounds.high_id,
+    greatest(coalesce(max_rows, 1000), 0), participant_id, metadata;
+end
+$$;
+
+alter function ledger.list_participant_entries owner to ledger_owner;
+comment on function ledger.list_participant_entries is
+  'The entries of a present or former participant, by time and then id, chosen as with list_entries. Raises LG001, LG002.';
+revoke execute on function ledger.list_participant_entries from public;
+grant execute on function ledger.list_participant_entries to ledger_api;
+-- <<< db/functions/api/list_participant_entries.sql
+
+-- >>> db/functions/api/remove_group.sql
+-- Remove an empty group; its record stays.
+create or replace function ledger.remove_group(
+  group_id        bigint,
+  idempotency_key text default null
+) returns ledger.remove_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request text[] := array['remove_group'];
+  removed remove_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'idempotency_key'],
+    array[invalid_id(group_id), invalid_idempotency_key(idempotency_key)]
+  );
+
+  removed := claim_idempotency_key(group_id, idempotency_key, request, removed);
+  if removed.replayed then
+    return removed;
+  end if;
+
+  -- Joins lock this row in share mode: once it is locked here, no join is under way and none can begin.
+  perform from groups as g
+  where g.id = remove_group.group_id
+    and g.closed_at is null
+  for update;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- Each join and exit updates a shard. Locking them waits for exits under way, and, above READ COMMITTED, fails
+  -- with 40001 where a join has committed that this snapshot does not show.
+  perform from group_total_shards as c
+  where c.group_id = remove_group.group_id
+  order by c.slot
+  for update;
+
+  if exists (
+    select from current_participants as p
+    where p.group_id = remove_group.group_id
+  ) then
+    raise exception using
+      errcode = 'LG004',
+      column  = 'group_id',
+      message = format('group %s has participants', group_id),
+      detail  = 'group_id: participants are present',
+      hint    = 'Let every participant exit first, with ledger.exit_group.';
+  end if;
+
+  update groups as g
+  set closed_at = greatest(
+    clock_timestamp(),
+    (select max(c.changed_at) from group_total_shards as c where c.group_id = remove_group.group_id)
+  )
+  where g.id = remove_group.group_id;
+
+  removed.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, removed);
+  return removed;
+end
+$$;
+
+alter function ledger.remove_group owner to ledger_owner;
+comment on function ledger.remove_group is
+  'Remove a group without participants; its name is free again and its record stays. Raises LG001, LG002, LG004, LG006.';
+revoke execute on function ledger.remove_group from public;
+grant execute on function ledger.remove_group to ledger_api;
+-- <<< db/functions/api/remove_group.sql
 
 -- >>> db/functions/api/settle_exit.sql
 -- Record the transaction on the main network that paid an exit, once.
@@ -174,3 +659,646 @@ comment on function ledger_internal.entry_is_valid is
   'Whether an entry has the legs that fit its kind, a balance for each of them, amounts from 0 to 2^256 - 1, metadata that are an object, and reverses an earlier entry if any. A function, because PostgreSQL reads the text of a check constraint for each statement: as expressions these took half of the time of a transfer.';
 revoke execute on function ledger_internal.entry_is_valid from public;
 -- <<< db/functions/internal/constraints/entry_is_valid.sql
+
+-- >>> db/functions/internal/totals/add_to_group_total.sql
+-- Add a deposit to a group's total, or subtract an exit.
+create or replace function ledger_internal.add_to_group_total(
+  group_id   bigint,
+  amount     numeric,
+  not_before timestamptz
+) returns ledger.group_total_shards
+language plpgsql volatile
+as $$
+declare
+  shard ledger.group_total_shards;
+begin
+  -- trunc() removes the decimal places of a deposit written as 100.0; otherwise every later total would show them.
+  -- A session always takes the same shard of the eight, so a transaction of many joins and exits locks only one shard
+  -- and cannot deadlock with another transaction. A shard's times ascend even if the clock goes back.
+  update ledger.group_total_shards as c
+  set
+    total = c.total + trunc(add_to_group_total.amount),
+    changed_at = greatest(clock_timestamp(), c.changed_at, add_to_group_total.not_before)
+  where c.group_id = add_to_group_total.group_id
+    and c.slot = pg_backend_pid() % 8
+  returning c.* into shard;
+  if not found then
+    raise exception 'group % has lost a shard', group_id;
+  end if;
+  return shard;
+end
+$$;
+
+alter function ledger_internal.add_to_group_total owner to ledger_owner;
+comment on function ledger_internal.add_to_group_total is
+  'Add an amount, negative for an exit, to one of the shards that make up the group''s total; its changed_at, not below not_before, is the time of the movement.';
+revoke execute on function ledger_internal.add_to_group_total from public;
+-- <<< db/functions/internal/totals/add_to_group_total.sql
+
+-- >>> db/functions/internal/totals/record_group_total.sql
+-- Record the total of a shard after a join or an exit.
+create or replace function ledger_internal.record_group_total(
+  shard    ledger.group_total_shards,
+  entry_id bigint
+) returns void
+language sql volatile
+as $$
+  insert into ledger.group_total_history (group_id, slot, created_at, entry_id, total)
+  values (shard.group_id, shard.slot, shard.changed_at, record_group_total.entry_id, shard.total)
+$$;
+
+alter function ledger_internal.record_group_total owner to ledger_owner;
+comment on function ledger_internal.record_group_total is
+  'Record a shard''s total after an entry, so that a group''s total at a past moment is looked up instead of added up.';
+revoke execute on function ledger_internal.record_group_total from public;
+-- <<< db/functions/internal/totals/record_group_total.sql
+
+-- >>> db/functions/internal/validation/invalid_kind.sql
+-- Return why a kind of entry is invalid; null if it is valid or not given.
+create or replace function ledger_internal.invalid_kind(
+  kind text
+) returns text
+language sql immutable parallel safe
+as $$
+  select case when invalid_kind.kind not in ('join', 'transfer', 'exit') then 'must be join, transfer or exit' end
+$$;
+
+alter function ledger_internal.invalid_kind owner to ledger_owner;
+comment on function ledger_internal.invalid_kind is
+  'Why a kind of entry is invalid; null if it is valid or null.';
+revoke execute on function ledger_internal.invalid_kind from public;
+-- <<< db/functions/internal/validation/invalid_kind.sql
+
+-- >>> db/functions/internal/verify/answer_discrepancies.sql
+-- Compare a stored answer and its fingerprint with the record.
+create or replace function ledger_internal.answer_discrepancies(
+  kept ledger.idempotency_keys
+) returns setof ledger.discrepancy
+language plpgsql stable
+as $$
+declare
+  answer      jsonb := ledger_internal.parse_answer(kept.answer);
+  of_entry    boolean := kept.operation in ('transfer', 'join_group', 'exit_group', 'reverse_transfer', 'settle_exit');
+  named       bigint := ledger_internal.parse_id(coalesce(answer ->> 'entry_id', answer ->> 'id'));
+  entry       ledger.entries;
+  -- The entry in the form in which a reversal or a settlement returns it.
+  written     jsonb;
+  -- The request, as far as the record and the names in the answer show it, and whether the answer agrees with it.
+  request     text[] := array[kept.operation];
+  agrees      boolean;
+  discrepancy ledger.discrepancy := (kept.group_id, null, null, 'idempotency key', null);
+begin
+  if octet_length(kept.fingerprint) is distinct from 32 then
+    discrepancy.detail := 'has no fingerprint';
+    return next discrepancy;
+    return;
+  elsif answer is null then
+    discrepancy.detail := 'has an answer that cannot be read';
+    return next discrepancy;
+    return;
+  elsif kept.operation = 'transfer_all' then
+    return query select l.* from ledger_internal.transfer_all_discrepancies(kept.group_id, answer, kept.fingerprint) as l;
+    return;
+  end if;
+
+  if of_entry then
+    discrepancy.entry_id := named;
+    select e.*
+    into entry
+    from ledger.entries as e
+    where e.group_id = kept.group_id
+      and e.id = named;
+    if not found then
+      discrepancy.detail := 'names an entry that is not there';
+      return next discrepancy;
+      return;
+    end if;
+  end if;
+
+  if kept.operation in ('reverse_transfer', 'settle_exit') then
+    written := jsonb_build_object(
+      'group_id', entry.group_id, 'id', entry.id, 'kind', entry.kind, 'from_id', entry.from_id, 'to_id', entry.to_id,
+      'amount', entry.amount, 'from_amount', entry.from_amount, 'to_amount', entry.to_amount,
+      'created_at', entry.created_at, 'metadata', entry.metadata, 'reverses', entry.reverses
+    );
+  end if;
+
+  case kept.operation
+    when 'transfer' then
+      request := ledger_internal.transfer_request(entry.from_id, entry.to_id, entry.amount, entry.metadata);
+      agrees := entry.reverses is null and answer @> jsonb_build_object(
+        'to_participant', jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount),
+        'from_participant', jsonb_build_object('id', entry.from_id, 'group_id', entry.group_id, 'amount', entry.from_amount)
+      );
+    when 'join_group' then
+      request := request || array[answer ->> 'username', entry.amount::text, entry.metadata::text];
+      agrees := entry.kind = 'join'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.amount);
+    when 'exit_group' then
+      request := request || array[entry.from_id::text, entry.metadata::text];
+      agrees := entry.kind = 'exit' and answer @> jsonb_build_object('final_amount', entry.amount);
+    when 'reverse_transfer' then
+      request := request || array[entry.reverses::text, entry.metadata::text];
+      agrees := entry.reverses is not null and answer @> written;
+    when 'settle_exit' then
+      request := request || array[entry.id::text, answer ->> 'reference'];
+      agrees := answer @> written and exists (
+        select from ledger.settlements as s
+        where s.group_id = entry.group_id
+          and s.entry_id = entry.id
+          and s.reference is not null
+          and answer @> jsonb_build_object('reference', s.reference, 'settled_at', s.settled_at)
+      );
+    when 'create_group' then
+      request := request || array[answer ->> 'name'];
+      agrees := kept.group_id = 0 and exists (select from ledger.groups as g where g.id = named);
+    when 'rename_group' then
+      request := request || array[answer ->> 'name'];
+      agrees := named = kept.group_id;
+    when 'rename_participant' then
+      request := request || array[named::text, answer ->> 'username'];
+      agrees := answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+      );
+    when 'remove_group' then
+      agrees := exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);
+    else
+      agrees := false;
+  end case;
+
+  if agrees is not true then
+    discrepancy.detail := format('has an answer to %s that contradicts the record', kept.operation);
+    return next discrepancy;
+  -- A name is kept in NFC, and another spelling may have been asked for, unless it has none: of ASCII these three have one.
+  elsif kept.fingerprint <> ledger_internal.fingerprint(request)
+    and coalesce(answer ->> 'name', answer ->> 'username', '') !~ '[K;`\u0080-\uffff\U00010000-\U0010ffff]'
+  then
+    discrepancy.detail := 'has the fingerprint of another request than the record says';
+    return next discrepancy;
+  end if;
+end
+$$;
+
+alter function ledger_internal.answer_discrepancies owner to ledger_owner;
+comment on function ledger_internal.answer_discrepancies is
+  'The discrepancies of the answer stored under an idempotency key, and of the fingerprint of its request; names in the answer are not compared. For verify_keys.';
+revoke execute on function ledger_internal.answer_discrepancies from public;
+-- <<< db/functions/internal/verify/answer_discrepancies.sql
+
+-- >>> db/functions/internal/verify/verify_entries.sql
+-- Find the discrepancies of a range of a group's entries.
+create or replace function ledger_internal.verify_entries(
+  group_id bigint,
+  after    bigint,
+  upto     bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    e.group_id,
+    e.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select
+      e.*,
+      count(*) over (partition by e.id) as times
+    from ledger.entries as e
+    where e.group_id = verify_entries.group_id
+      and e.id > verify_entries.after
+      -- Not "is null or": a plan for any parameters would read on to the group's end.
+      and e.id <= coalesce(verify_entries.upto, 9223372036854775807)
+  ) as e
+  cross join ledger_internal.verify_bounds() as b
+  -- What each participant held before: if every step is right, so is every balance.
+  left join lateral ledger_internal.latest_leg_at(e.group_id, e.from_id, (e.created_at, e.id - 1)::ledger_internal.history_position) as sender
+    on true
+  left join lateral ledger_internal.latest_leg_at(e.group_id, e.to_id, (e.created_at, e.id - 1)::ledger_internal.history_position) as recipient
+    on true
+  cross join lateral (
+    select
+      e.from_id,
+      'kind',
+      format(
+        'a movement of kind %s from %s, with %s after it, to %s, with %s after it',
+        e.kind,
+        coalesce(e.from_id::text, 'outside'),
+        coalesce(e.from_amount::text, 'no balance'),
+        coalesce(e.to_id::text, 'outside'),
+        coalesce(e.to_amount::text, 'no balance')
+      )
+    where case
+        when e.kind = 'join' then e.from_id is not null or e.to_id is null
+        when e.kind = 'transfer' then e.from_id is null or e.to_id is null or e.from_id = e.to_id
+        when e.kind = 'exit' then e.from_id is null or e.to_id is not null
+        else true
+      end
+      or (e.from_id is null) <> (e.from_amount is null)
+      or (e.to_id is null) <> (e.to_amount is null)
+    union all
+    select null, 'amount', format('moves %s, and the balances after it are %s and %s', e.amount, e.from_amount, e.to_amount)
+    -- As in invalid_amount, which costs as much as all the rest. NaN is above every number.
+    where (e.amount >= case when e.kind = 'transfer' then 1 else 0 end) is not true
+      or e.amount >= 2::numeric ^ 256
+      or e.amount <> trunc(e.amount)
+      or e.from_amount < 0
+      or e.from_amount >= 2::numeric ^ 256
+      or e.from_amount <> trunc(e.from_amount)
+      or e.to_amount < 0
+      or e.to_amount >= 2::numeric ^ 256
+      or e.to_amount <> trunc(e.to_amount)
+    union all
+    select
+      e.from_id,
+      'running balance',
+      format('the sender has %s after it, and had %s before it', e.from_amount, sender.balance)
+    where sender.id is not null
+      and e.from_amount is distinct from sender.balance - e.amount
+    union all
+    select e.from_id, 'running balance', format('the participant left with %s and kept %s', e.amount, e.from_amount)
+    where e.kind = 'exit'
+      and e.from_amount <> 0
+    union all
+    select
+      e.to_id,
+      'running balance',
+      format('the recipient has %s after it, and had %s before it', e.to_amount, coalesce(recipient.balance, 0))
+    where (e.kind = 'join' or recipient.id is not null)
+      and e.to_amount is distinct from coalesce(recipient.balance, 0) + e.amount
+    union all
+    select s.participant_id, 'presence', 'the participant has not joined before it'
+    from (values (e.from_id, sender.id), (e.to_id, recipient.id)) as s (participant_id, earlier)
+    where e.kind <> 'join'
+      and s.participant_id is not null
+      and s.earlier is null
+    union all
+    select e.to_id, 'presence', 'the participant was there before joining'
+    where e.kind = 'join'
+      and recipient.id is not null
+    union all
+    select s.participant_id, 'presence', 'the participant had left before it'
+    from (values (e.from_id, sender.kind), (e.to_id, recipient.kind)) as s (participant_id, earlier)
+    where e.kind <> 'join'
+      and s.earlier = 'exit'
+    union all
+    select s.participant_id, 'time', format('entry %s is earlier and has a higher id', s.earlier)
+    from (values (e.from_id, sender.id), (e.to_id, recipient.id)) as s (participant_id, earlier)
+    where s.earlier > e.id
+    union all
+    select s.participant_id, 'participant', 'there never was such a participant'
+    from (values (e.from_id, sender.id), (e.to_id, recipient.id)) as s (participant_id, earlier)
+    -- What comes later leads back to the participant's first entry.
+    where s.participant_id is not null
+      and s.earlier is null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = e.group_id
+          and p.id = s.participant_id
+      )
+    union all
+    select null, 'time', format('it is of %s', e.created_at)
+    where e.created_at > b.latest
+      or e.created_at = '-infinity'
+    union all
+    select null, 'transaction', format('it is of transaction %s, and the feed from %s on', e.xid, b.first_xid)
+    where e.id > b.restored
+      and e.xid < b.first_xid
+    union all
+    select null, 'transaction', format('it is of transaction %s, and none from %s on has ended', e.xid, b.next_xid)
+    where e.id > b.restored
+      and e.xid >= b.next_xid
+    union all
+    select null, 'metadata', 'they are no object'
+    where jsonb_typeof(e.metadata) <> 'object'
+    union all
+    select null, 'entry id', format('%s entries have it', e.times)
+    where e.times > 1
+    union all
+    select null, 'entry id', 'it is below 1'
+    where e.id < 1
+    union all
+    select null, 'reversal', format('entry %s is no transfer of this amount the other way', e.reverses)
+    where e.reverses is not null
+      and not exists (
+        select from ledger.entries as o
+        where o.group_id = e.group_id
+          and o.id = e.reverses
+          and o.id < e.id
+          and o.kind = 'transfer'
+          and o.from_id = e.to_id
+          and o.to_id = e.from_id
+          and o.amount = e.amount
+      )
+    union all
+    select null, 'reversal', format('entry %s is reversed more than once', e.reverses)
+    where e.reverses is not null
+      and (
+        select count(*) from ledger.entries as o
+        where o.group_id = e.group_id
+          and o.reverses = e.reverses
+      ) > 1
+    union all
+    -- A settlement or a total of what has none is found by verify_total: here it would be a look-up for each transfer.
+    select e.from_id, 'settlement', 'the exit has none'
+    where e.kind = 'exit'
+      and not exists (
+        select from ledger.settlements as s
+        where s.group_id = e.group_id
+          and s.entry_id = e.id
+      )
+    union all
+    select e.from_id, 'settlement', 'it has another time than its exit, a time to come, or no reference'
+    from ledger.settlements as s
+    where e.kind = 'exit'
+      and s.group_id = e.group_id
+      and s.entry_id = e.id
+      and (
+        s.exited_at <> e.created_at
+        or (s.reference is null) <> (s.settled_at is null)
+        or s.settled_at < s.exited_at
+        or s.settled_at > b.latest
+      )
+    union all
+    select null, 'total', format('the total is noted %s times', n.times)
+    from (
+      select count(*) as times
+      from generate_series(0, 7) as s (slot)
+      cross join lateral (
+        select from ledger.group_total_history as t
+        where t.group_id = e.group_id
+          and t.slot = s.slot
+          and t.created_at = e.created_at
+          and t.entry_id = e.id
+        -- Kept from being merged into a join: a look-up for each shard, whose key begins with the slot.
+        offset 0
+      ) as t
+    ) as n
+    where e.kind <> 'transfer'
+      and n.times <> 1
+    union all
+    select
+      null,
+      'total',
+      format('shard %s came to %s, and stood at %s before', s.slot, t.total, coalesce(before.total, 0))
+    from generate_series(0, 7) as s (slot)
+    cross join lateral (
+      select t.total
+      from ledger.group_total_history as t
+      where t.group_id = e.group_id
+        and t.slot = s.slot
+        and t.created_at = e.created_at
+        and t.entry_id = e.id
+      offset 0
+    ) as t
+    left join lateral (
+      select b.total
+      from ledger.group_total_history as b
+      where b.group_id = e.group_id
+        and b.slot = s.slot
+        and (b.created_at, b.entry_id) < (e.created_at, e.id)
+      order by b.created_at desc, b.entry_id desc
+      limit 1
+    ) as before on true
+    where e.kind <> 'transfer'
+      and t.total <> coalesce(before.total, 0) + case when e.kind = 'join' then e.amount else -e.amount end
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.verify_entries owner to ledger_owner;
+comment on function ledger_internal.verify_entries is
+  'The discrepancies of a group''s entries whose ids are above after and, where it is given, not above upto. For the owner.';
+revoke execute on function ledger_internal.verify_entries from public;
+-- <<< db/functions/internal/verify/verify_entries.sql
+
+-- >>> db/functions/internal/verify/verify_participants.sql
+-- Find the discrepancies of a range of a group's participants.
+create or replace function ledger_internal.verify_participants(
+  group_id bigint,
+  after    bigint,
+  upto     bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    p.group_id,
+    null::bigint,
+    p.id,
+    f.kind,
+    f.detail
+  from (
+    select
+      p.*,
+      count(*) over (partition by p.id) as times
+    from ledger.participants as p
+    where p.group_id = verify_participants.group_id
+      and p.id > verify_participants.after
+      and p.id <= coalesce(verify_participants.upto, 9223372036854775807)
+  ) as p
+  cross join ledger_internal.verify_bounds() as b
+  left join lateral ledger_internal.latest_leg_at(p.group_id, p.id, ('infinity', 9223372036854775807)::ledger_internal.history_position) as last
+    on true
+  left join lateral (
+    select e.created_at
+    from ledger.entries as e
+    where e.group_id = p.group_id
+      and e.to_id = p.id
+    order by e.created_at, e.id
+    limit 1
+  ) as joined on true
+  cross join lateral (
+    select 'balance', format('holds %s, and the record says %s', p.amount, last.balance)
+    where p.amount is distinct from last.balance
+      and last.id is not null
+      and last.kind <> 'exit'
+    union all
+    select 'balance', format('left and holds %s', p.amount)
+    where last.kind = 'exit'
+      and p.amount <> 0
+    union all
+    select 'presence', 'is not in the record'
+    where last.id is null
+    union all
+    select 'presence', 'left without an exit, or is present after one'
+    where (p.exited_at is not null) <> (last.kind is not distinct from 'exit')
+    union all
+    select 'presence', 'is present in a group that was removed'
+    where p.exited_at is null
+      and exists (select from ledger.groups as g where g.id = p.group_id and g.closed_at is not null)
+    union all
+    select 'presence time', format('joined at %s, and the record says %s', p.joined_at, joined.created_at)
+    where p.joined_at <> joined.created_at
+    union all
+    select 'presence time', format('left at %s, and the record says %s', p.exited_at, last.created_at)
+    where last.kind = 'exit'
+      and p.exited_at <> last.created_at
+    union all
+    select 'presence time', format('last moved at %s, and the record says %s', p.moved_at, last.created_at)
+    where p.moved_at < last.created_at
+      or p.moved_at > b.latest
+      -- What moved before moved_at was there has no transaction's number, and a later time.
+      or (
+        p.moved_at > last.created_at
+        and exists (
+          select from ledger.entries as e
+          where e.group_id = p.group_id
+            and e.id = last.id
+            and e.xid <> '0'
+        )
+      )
+    union all
+    select 'username', 'is empty'
+    where p.username = ''
+    union all
+    select 'participant id', format('%s participants have it', p.times)
+    where p.times > 1
+    union all
+    select 'participant id', 'it is below 1'
+    where p.id < 1
+  ) as f (kind, detail)
+$$;
+
+alter function ledger_internal.verify_participants owner to ledger_owner;
+comment on function ledger_internal.verify_participants is
+  'The discrepancies of a group''s participants whose ids are above after and, where it is given, not above upto. For the owner.';
+revoke execute on function ledger_internal.verify_participants from public;
+-- <<< db/functions/internal/verify/verify_participants.sql
+
+-- >>> db/functions/internal/verify/verify_total.sql
+-- Find the discrepancies of a group as a whole.
+create or replace function ledger_internal.verify_total(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    verify_total.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select
+      null::bigint,
+      null::bigint,
+      'total',
+      format('shard %s stands at %s, and came to %s last', c.slot, c.total, coalesce(last.total, 0))
+    from ledger.group_total_shards as c
+    left join lateral (
+      select t.total
+      from ledger.group_total_history as t
+      where t.group_id = c.group_id
+        and t.slot = c.slot
+      order by t.created_at desc, t.entry_id desc
+      limit 1
+    ) as last on true
+    where c.group_id = verify_total.group_id
+      and c.total <> coalesce(last.total, 0)
+    union all
+    select null, null, 'total', format('the shards add up to %s, the balances to %s', c.total, p.total)
+    from (
+      select coalesce(sum(c.total), 0) as total from ledger.group_total_shards as c where c.group_id = verify_total.group_id
+    ) as c
+    cross join (
+      select coalesce(sum(p.amount), 0) as total from ledger.participants as p where p.group_id = verify_total.group_id
+    ) as p
+    where c.total <> p.total
+    union all
+    select null, null, 'total', format('there are %s shards, from %s to %s', count(*), min(c.slot), max(c.slot))
+    from ledger.group_total_shards as c
+    where c.group_id = verify_total.group_id
+    having count(*) <> 8
+      or min(c.slot) <> 0
+      or max(c.slot) <> 7
+    union all
+    select t.entry_id, null, 'total', format('shard %s came to %s with it, and it is no join or exit of that time', t.slot, t.total)
+    from ledger.group_total_history as t
+    left join ledger.entries as e on e.group_id = t.group_id and e.id = t.entry_id
+    where t.group_id = verify_total.group_id
+      and (e.kind is null or e.kind = 'transfer' or e.created_at <> t.created_at or t.slot not between 0 and 7)
+    union all
+    select s.entry_id, null, 'settlement', 'it is settled, and is no exit'
+    from ledger.settlements as s
+    left join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+    where s.group_id = verify_total.group_id
+      and e.kind is distinct from 'exit'
+    union all
+    select
+      null,
+      null,
+      'total time',
+      format('shard %s changed at %s, and with its last join or exit at %s', c.slot, c.changed_at, last.created_at)
+    from ledger.group_total_shards as c
+    cross join ledger_internal.verify_bounds() as b
+    left join lateral (
+      select t.created_at
+      from ledger.group_total_history as t
+      where t.group_id = c.group_id
+        and t.slot = c.slot
+      order by t.created_at desc, t.entry_id desc
+      limit 1
+    ) as last on true
+    where c.group_id = verify_total.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity' or c.changed_at < last.created_at)
+    union all
+    select null, null, 'username', format('%s who are present have the username %s', count(*), p.username)
+    from ledger.participants as p
+    where p.group_id = verify_total.group_id
+      and p.exited_at is null
+    group by p.username
+    having count(*) > 1
+    union all
+    select null, c.participant_id, 'rename', format('change %s is of a participant who is not there', c.id)
+    from ledger.name_changes as c
+    where c.group_id = verify_total.group_id
+      and c.participant_id is not null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = c.group_id
+          and p.id = c.participant_id
+      )
+    union all
+    select null, c.participant_id, 'rename', format('change %s was made at %s', c.id, c.changed_at)
+    from ledger.name_changes as c
+    cross join ledger_internal.verify_bounds() as b
+    where c.group_id = verify_total.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity')
+    union all
+    select null, null, 'sequence', format('name_changes has number %s, which will be given again', c.last)
+    from (
+      select max(c.id) as last from ledger.name_changes as c where c.group_id = verify_total.group_id
+    ) as c
+    cross join ledger.name_changes_id_seq as s
+    where c.last > s.last_value - (not s.is_called)::integer
+    union all
+    select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
+    from (
+      select
+        (select max(e.id) from ledger.entries as e where e.group_id = verify_total.group_id),
+        null,
+        (select s.last_value - (not s.is_called)::integer from ledger.entries_id_seq as s)
+      union all
+      select
+        null,
+        (select max(p.id) from ledger.participants as p where p.group_id = verify_total.group_id),
+        (select s.last_value - (not s.is_called)::integer from ledger.participants_id_seq as s)
+    ) as l (entry_id, participant_id, given)
+    where coalesce(l.entry_id, l.participant_id) > l.given
+    union all
+    select null, null, 'idempotency key', 'there is an empty key'
+    from ledger.idempotency_keys as k
+    where k.group_id = verify_total.group_id
+      and k.key = ''
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.verify_total owner to ledger_owner;
+comment on function ledger_internal.verify_total is
+  'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames that two have, and ids above those that were given. For the owner.';
+revoke execute on function ledger_internal.verify_total from public;
+-- <<< db/functions/internal/verify/verify_total.sql
+
+drop type if exists ledger.deposit_result;
+drop type if exists ledger.address_result;

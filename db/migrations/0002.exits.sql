@@ -41,10 +41,33 @@ create unique index if not exists participants_address_unique_while_present
   on ledger.participants (group_id, address)
   where exited_at is null and address is not null;
 
+-- Costs another entry only the check of its condition. No row is in it yet, but the build reads the table.
+-- squawk-ignore require-concurrent-index-creation
+create index if not exists entries_of_deposits
+  on ledger.entries (group_id, to_id, created_at, id)
+  where kind = 'deposit';
+
 alter table ledger.settlements
   add column if not exists settled_xid xid8;
 comment on column ledger.settlements.settled_xid is
   'The transaction that recorded the reference; null until then, and where that happened before this column was added.';
+
+-- What the functions of this migration return: name, columns, comment.
+do $$
+declare
+  shape text[];
+begin
+  foreach shape slice 1 in array array[
+    ['ledger.deposit_result', 'username text, id bigint, group_id bigint, amount numeric, entry_id bigint, replayed boolean', 'The participant after the deposit, and the entry that it wrote.'],
+    ['ledger.address_result', 'id bigint, group_id bigint, address text, replayed boolean', 'The participant and the address, and whether an earlier request with the same idempotency key did it.']
+  ] loop
+    if to_regtype(shape[1]) is null then
+      execute format('create type %s as (%s)', shape[1], shape[2]);
+    end if;
+    execute format('comment on type %s is %L', shape[1], shape[3]);
+  end loop;
+end
+$$;
 
 comment on table ledger.entries is
   'The permanent record: every movement with both its legs. Money enters a group by a join or a deposit and leaves it by an exit.';
@@ -63,6 +86,643 @@ comment on column ledger.group_total_history.entry_id is 'The join, deposit or e
 
 -- Functions may call each other in any order.
 set local check_function_bodies = off;
+
+-- >>> db/functions/api/bind_address.sql
+-- Bind a participant's address on the main network, once.
+create or replace function ledger.bind_address(
+  group_id        bigint,
+  participant_id  bigint,
+  address         text,
+  idempotency_key text default null
+) returns ledger.address_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request text[];
+  bound   address_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'address', 'idempotency_key'],
+    array[invalid_id(group_id), invalid_id(participant_id), invalid_address(address), invalid_idempotency_key(idempotency_key)]
+  );
+  bound.address := format_address(parse_address(address));
+
+  request := array['bind_address', participant_id::text, bound.address];
+  bound := claim_idempotency_key(group_id, idempotency_key, request, bound);
+  if bound.replayed then
+    return bound;
+  end if;
+
+  select
+    p.id,
+    p.group_id
+  into
+    bound.id,
+    bound.group_id
+  from participants as p
+  where p.group_id = bind_address.group_id
+    and p.id = bind_address.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  perform assign_address(group_id, participant_id, parse_address(address));
+
+  bound.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, bound);
+  return bound;
+end
+$$;
+
+alter function ledger.bind_address owner to ledger_owner;
+comment on function ledger.bind_address is
+  'Bind an address, 0x and 40 hex digits, to a participant present in the group, for good; the same address again changes nothing. Raises LG001, LG002, LG006, LG010.';
+revoke execute on function ledger.bind_address from public;
+grant execute on function ledger.bind_address to ledger_api;
+-- <<< db/functions/api/bind_address.sql
+
+-- >>> db/functions/api/deposit.sql
+-- Add a deposit to the balance of a participant who has joined.
+create or replace function ledger.deposit(
+  group_id        bigint,
+  participant_id  bigint,
+  amount          numeric,
+  idempotency_key text  default null,
+  metadata        jsonb default null
+) returns ledger.deposit_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  reasons    text[];
+  request    text[];
+  last_moved timestamptz;
+  deposited  deposit_result;
+  shard      group_total_shards;
+begin
+  reasons := array[
+    invalid_id(group_id), invalid_id(participant_id), invalid_amount(amount, 1), invalid_idempotency_key(idempotency_key),
+    invalid_metadata(metadata)
+  ];
+  perform refuse_invalid(array['group_id', 'participant_id', 'amount', 'idempotency_key', 'metadata'], reasons);
+
+  request := array['deposit', participant_id::text, trunc(amount)::text, metadata::text];
+  deposited := claim_idempotency_key(group_id, idempotency_key, request, deposited);
+  if deposited.replayed then
+    return deposited;
+  end if;
+
+  -- Present until this commits, so the group cannot be removed.
+  select
+    p.username,
+    p.id,
+    p.group_id,
+    p.amount + trunc(deposit.amount),
+    p.moved_at
+  into
+    deposited.username,
+    deposited.id,
+    deposited.group_id,
+    deposited.amount,
+    last_moved
+  from participants as p
+  where p.group_id = deposit.group_id
+    and p.id = deposit.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  if balance_violation(0, deposited.amount) is not null then
+    perform refuse_invalid(array['amount'], array['would take the balance to 2^256 or more']);
+  end if;
+
+  shard := add_to_group_total(group_id, amount, last_moved);
+
+  update participants as p
+  set
+    amount = deposited.amount,
+    moved_at = shard.changed_at
+  where p.group_id = deposit.group_id
+    and p.id = deposit.participant_id;
+
+  insert into entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
+  values (
+    deposit.group_id, 'deposit', deposit.participant_id, deposit.amount, deposited.amount, shard.changed_at, deposit.metadata
+  )
+  returning entries.id into deposited.entry_id;
+  perform record_group_total(shard, deposited.entry_id);
+
+  deposited.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, deposited);
+  return deposited;
+end
+$$;
+
+alter function ledger.deposit owner to ledger_owner;
+comment on function ledger.deposit is
+  'Add a deposit of 1 or more to the balance of a participant who is present. entry_id is the entry written. Raises LG001, LG002, LG006.';
+revoke execute on function ledger.deposit from public;
+grant execute on function ledger.deposit to ledger_api;
+-- <<< db/functions/api/deposit.sql
+
+-- >>> db/functions/api/exit_group.sql
+drop function if exists ledger.exit_group;
+-- Leave a group with the final amount, which returns to the main network.
+create or replace function ledger.exit_group(
+  group_id        bigint,
+  participant_id  bigint,
+  idempotency_key text  default null,
+  metadata        jsonb default null,
+  address         text  default null
+) returns ledger.exit_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request    text[];
+  exited     exit_result;
+  last_moved timestamptz;
+  shard      group_total_shards;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'idempotency_key', 'metadata', 'address'],
+    array[
+      invalid_id(group_id), invalid_id(participant_id), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata),
+      case when address is not null then invalid_address(address) end
+    ]
+  );
+
+  request := array['exit_group', participant_id::text, metadata::text, format_address(parse_address(address))];
+  exited := claim_idempotency_key(group_id, idempotency_key, request, exited);
+  if exited.replayed then
+    return exited;
+  end if;
+
+  select
+    p.amount,
+    p.moved_at
+  into
+    exited.final_amount,
+    last_moved
+  from participants as p
+  where p.group_id = exit_group.group_id
+    and p.id = exit_group.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  if address is not null then
+    perform assign_address(group_id, participant_id, parse_address(address));
+  end if;
+
+  shard := add_to_group_total(group_id, -exited.final_amount, last_moved);
+
+  update participants as p
+  set
+    amount = 0,
+    moved_at = shard.changed_at,
+    exited_at = shard.changed_at
+  where p.group_id = exit_group.group_id
+    and p.id = exit_group.participant_id;
+
+  insert into entries (group_id, kind, from_id, amount, from_amount, created_at, metadata)
+  values (
+    exit_group.group_id, 'exit', exit_group.participant_id, exited.final_amount, 0, shard.changed_at,
+    exit_group.metadata
+  )
+  returning entries.id into exited.entry_id;
+  perform record_group_total(shard, exited.entry_id);
+
+  insert into settlements (group_id, entry_id, exited_at)
+  values (exit_group.group_id, exited.entry_id, shard.changed_at);
+
+  exited.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, exited);
+  return exited;
+end
+$$;
+
+alter function ledger.exit_group owner to ledger_owner;
+comment on function ledger.exit_group is
+  'Leave the group with all that the participant holds, the final amount; an address is bound first, where none is. entry_id is the entry written. Raises LG001, LG002, LG006, LG010.';
+revoke execute on function ledger.exit_group from public;
+grant execute on function ledger.exit_group to ledger_api;
+-- <<< db/functions/api/exit_group.sql
+
+-- >>> db/functions/api/get_address.sql
+-- Show a participant's address on the main network.
+create or replace function ledger.get_address(
+  group_id       bigint,
+  participant_id bigint,
+  out address    text
+)
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  select format_address(p.address)
+  into address
+  from participants as p
+  where p.group_id = get_address.group_id
+    and p.id = get_address.participant_id
+    and p.exited_at is null;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+end
+$$;
+
+alter function ledger.get_address owner to ledger_owner;
+comment on function ledger.get_address is
+  'The address of a participant present in the group, with the checksum of EIP-55; null while none is bound. Raises LG001, LG002.';
+revoke execute on function ledger.get_address from public;
+grant execute on function ledger.get_address to ledger_api;
+-- <<< db/functions/api/get_address.sql
+
+-- >>> db/functions/api/group_total.sql
+-- Return what a group's participants hold together, now or at a past moment.
+create or replace function ledger.group_total(
+  group_id bigint,
+  at_time  timestamptz default null,
+  at_entry bigint      default null
+) returns numeric
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  total numeric;
+begin
+  -- A transfer does not change the total, so joins, deposits and exits maintain it in eight shards, and no balances are added up.
+  if at_time is null and at_entry is null then
+    select sum(c.total)
+    into total
+    from groups as g
+    join group_total_shards as c on c.group_id = g.id
+    where g.id = group_total.group_id
+      and g.closed_at is null;
+  else
+    total := group_total_at(group_id, history_position(group_id, at_time, at_entry));
+  end if;
+
+  if total is null then
+    perform refuse_unknown_group(group_id);
+  end if;
+  return total;
+end
+$$;
+
+alter function ledger.group_total owner to ledger_owner;
+comment on function ledger.group_total is
+  'What the participants present in the group hold together; 0 when it is empty. With a time, or an entry of the group, what they held then. Raises LG001, LG002.';
+revoke execute on function ledger.group_total from public;
+grant execute on function ledger.group_total to ledger_api;
+-- <<< db/functions/api/group_total.sql
+
+-- >>> db/functions/api/join_group.sql
+drop function if exists ledger.join_group;
+-- Join a group with a deposit from the main network.
+create or replace function ledger.join_group(
+  group_id        bigint,
+  username        text,
+  amount          numeric,
+  idempotency_key text  default null,
+  metadata        jsonb default null,
+  address         text  default null
+) returns ledger.join_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  reasons text[];
+  request text[];
+  joined  join_result;
+  shard   group_total_shards;
+begin
+  reasons := array[
+    invalid_id(group_id), null, invalid_amount(amount, 0), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata),
+    case when address is not null then invalid_address(address) end
+  ];
+  -- Invalid values are not converted to text, which could be very long.
+  if idempotency_key is not null and cardinality(array_remove(reasons, null)) = 0 then
+    request := array['join_group', username, trunc(amount)::text, metadata::text, format_address(parse_address(address))];
+  end if;
+  reasons[2] := invalid_new_name(username, group_id, idempotency_key, request);
+  perform refuse_invalid(array['group_id', 'username', 'amount', 'idempotency_key', 'metadata', 'address'], reasons);
+
+  joined := claim_idempotency_key(group_id, idempotency_key, request, joined);
+  if joined.replayed then
+    return joined;
+  end if;
+
+  -- The group cannot be removed until this commits; joins do not block each other.
+  perform from groups as g
+  where g.id = join_group.group_id
+    and g.closed_at is null
+  for key share;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- Usernames stored before NFC was enforced also count as taken; an ASCII username has only one spelling.
+  insert into participants (group_id, username, amount)
+  select
+    join_group.group_id,
+    normalize(join_group.username, NFC),
+    join_group.amount
+  where octet_length(join_group.username) = char_length(join_group.username)
+    or find_participant_id(
+      join_group.group_id, array_remove(name_spellings(join_group.username), normalize(join_group.username, NFC))
+    ) is null
+  on conflict do nothing
+  returning participants.username, participants.id, participants.group_id, participants.amount
+  into joined.username, joined.id, joined.group_id, joined.amount;
+  if not found then
+    perform refuse_taken_name(
+      'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username))::text
+    );
+  end if;
+  if address is not null then
+    perform assign_address(group_id, joined.id, parse_address(address));
+  end if;
+
+  -- A join that waits for a username or an address holds no shard, so the time is known only now.
+  shard := add_to_group_total(group_id, amount, null);
+  update participants as p
+  set
+    joined_at = shard.changed_at,
+    moved_at = shard.changed_at
+  where p.group_id = join_group.group_id
+    and p.id = joined.id;
+
+  insert into entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
+  values (
+    join_group.group_id, 'join', joined.id, join_group.amount, join_group.amount, shard.changed_at, join_group.metadata
+  )
+  returning entries.id into joined.entry_id;
+  perform record_group_total(shard, joined.entry_id);
+
+  joined.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, joined);
+  return joined;
+end
+$$;
+
+alter function ledger.join_group owner to ledger_owner;
+comment on function ledger.join_group is
+  'Join a group under a username, composed (NFC), that no one present has, with a deposit of 0 or more, and bind an address if one is given. entry_id is the entry written. Raises LG001, LG002, LG005, LG006, LG010.';
+revoke execute on function ledger.join_group from public;
+grant execute on function ledger.join_group to ledger_api;
+-- <<< db/functions/api/join_group.sql
+
+-- >>> db/functions/api/list_entries.sql
+-- List a group's entries, a page at a time, in the order of their time.
+create or replace function ledger.list_entries(
+  group_id     bigint,
+  kind         text        default null,
+  settled      boolean     default null,
+  metadata     jsonb       default null,
+  since        timestamptz default null,
+  until        timestamptz default null,
+  after        bigint      default null,
+  before       bigint      default null,
+  newest_first boolean     default false,
+  max_rows     integer     default 1000
+) returns setof ledger.record
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  kinds  text[] := case when kind is null then array['join', 'deposit', 'transfer', 'exit'] else array[kind] end;
+  bounds ledger_internal.history_range;
+  source text;
+begin
+  perform refuse_invalid(
+    array['group_id', 'kind', 'settled', 'metadata'],
+    array[
+      invalid_id(group_id),
+      invalid_kind(kind),
+      case when settled is not null and kind <> 'exit' then 'goes with the kind exit' end,
+      invalid_metadata(metadata)
+    ]
+  );
+  bounds := history_range(group_id, since, until, after, before);
+
+  -- Planned at each call, for its filter and its direction: a range of one index, whatever is stored.
+  if metadata is not null then
+    -- Found through the index on groups and metadata alone, then sorted: meant for values that few entries have.
+    source := $source$
+      entries_with_metadata($1, $9) as e
+      where e.kind = any ($2) and ($8 is null or exists (
+        select from settlements as s
+        where s.group_id = $1 and s.entry_id = e.id and (s.settled_at is not null) = $8
+      ))
+    $source$;
+  elsif settled is not null then
+    source := replace(
+      $source$
+        (select s.exited_at as created_at, s.entry_id as id from settlements as s
+        where s.group_id = $1 and s.settled_at {state}
+          and (s.exited_at, s.entry_id) > ($3, $4) and (s.exited_at, s.entry_id) < ($5, $6)
+        order by s.exited_at {direction}, s.entry_id {direction} limit $7) as e
+        where true
+      $source$,
+      '{state}',
+      -- Spelled as the condition of an index.
+      case when settled then 'is not null' else 'is null' end
+    );
+  else
+    source := $source$
+      unnest($2) as k (kind) cross join lateral (
+        select f.created_at, f.id from entries as f
+        where f.group_id = $1 and f.kind = k.kind
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7
+      ) as e
+      where true
+    $source$;
+  end if;
+
+  return query execute history_query(source, newest_first)
+  using
+    group_id, kinds, bounds.low_at, bounds.low_id, bounds.high_at, bounds.high_id,
+    greatest(coalesce(max_rows, 1000), 0), settled, metadata;
+end
+$$;
+
+alter function ledger.list_entries owner to ledger_owner;
+comment on function ledger.list_entries is
+  'The entries of a group, also of one that was removed, by time and then id: those of a kind, exits that are settled or not, those whose metadata contain a JSON object, since a time and until before another, after and before another entry; at most max_rows of them. Raises LG001, LG002.';
+revoke execute on function ledger.list_entries from public;
+grant execute on function ledger.list_entries to ledger_api;
+-- <<< db/functions/api/list_entries.sql
+
+-- >>> db/functions/api/list_participant_entries.sql
+-- List the entries of one participant, a page at a time, in the order of their time.
+create or replace function ledger.list_participant_entries(
+  group_id       bigint,
+  participant_id bigint,
+  kind           text        default null,
+  metadata       jsonb       default null,
+  since          timestamptz default null,
+  until          timestamptz default null,
+  after          bigint      default null,
+  before         bigint      default null,
+  newest_first   boolean     default false,
+  max_rows       integer     default 1000
+) returns setof ledger.record
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  kinds  text[] := case when kind is null then array['join', 'deposit', 'transfer', 'exit'] else array[kind] end;
+  bounds ledger_internal.history_range;
+  source text;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'kind', 'metadata'],
+    array[invalid_id(group_id), invalid_id(participant_id), invalid_kind(kind), invalid_metadata(metadata)]
+  );
+  bounds := history_range(group_id, since, until, after, before);
+  if not exists (
+    select from participants as p
+    where p.group_id = list_participant_entries.group_id
+      and p.id = list_participant_entries.participant_id
+  ) then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id], in_history => true);
+  end if;
+
+  -- Planned at each call, for its filter and its direction: a range of each leg's index.
+  if metadata is not null then
+    source := $source$
+      entries_with_metadata($1, $9) as e
+      where $8 in (e.from_id, e.to_id) and e.kind = any ($2)
+    $source$;
+  else
+    -- A participant's first entry is the join, and the last one may be the exit: neither is looked for further.
+    source := $source$
+      (
+        (select f.created_at, f.id from entries as f
+        where 'transfer' = any ($2) and f.group_id = $1 and f.from_id = $8 and f.kind = 'transfer'
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7)
+        union all
+        (select f.created_at, f.id from entries as f
+        where 'transfer' = any ($2) and f.group_id = $1 and f.to_id = $8 and f.kind = any ($2) and f.kind <> 'join'
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7)
+        union all
+        -- Alone, they have an index of their own: the participant may have received many more transfers.
+        (select f.created_at, f.id from entries as f
+        where $2 = '{deposit}' and f.group_id = $1 and f.to_id = $8 and f.kind = 'deposit'
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7)
+        union all
+        select f.created_at, f.id from (
+          select * from entries as f
+          where 'join' = any ($2) and f.group_id = $1 and f.to_id = $8
+          order by f.created_at, f.id limit 1
+        ) as f
+        where f.kind = 'join'
+        union all
+        select f.created_at, f.id from (
+          select * from entries as f
+          where 'exit' = any ($2) and f.group_id = $1 and f.from_id = $8
+          order by f.created_at desc, f.id desc limit 1
+        ) as f
+        where f.kind = 'exit'
+      ) as e
+      where true
+    $source$;
+  end if;
+
+  return query execute history_query(source, newest_first)
+  using
+    group_id, kinds, bounds.low_at, bounds.low_id, bounds.high_at, bounds.high_id,
+    greatest(coalesce(max_rows, 1000), 0), participant_id, metadata;
+end
+$$;
+
+alter function ledger.list_participant_entries owner to ledger_owner;
+comment on function ledger.list_participant_entries is
+  'The entries of a present or former participant, by time and then id, chosen as with list_entries. Raises LG001, LG002.';
+revoke execute on function ledger.list_participant_entries from public;
+grant execute on function ledger.list_participant_entries to ledger_api;
+-- <<< db/functions/api/list_participant_entries.sql
+
+-- >>> db/functions/api/remove_group.sql
+-- Remove an empty group; its record stays.
+create or replace function ledger.remove_group(
+  group_id        bigint,
+  idempotency_key text default null
+) returns ledger.remove_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request text[] := array['remove_group'];
+  removed remove_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'idempotency_key'],
+    array[invalid_id(group_id), invalid_idempotency_key(idempotency_key)]
+  );
+
+  removed := claim_idempotency_key(group_id, idempotency_key, request, removed);
+  if removed.replayed then
+    return removed;
+  end if;
+
+  -- Joins lock this row in share mode: once it is locked here, no join is under way and none can begin.
+  perform from groups as g
+  where g.id = remove_group.group_id
+    and g.closed_at is null
+  for update;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- Each join, deposit and exit updates a shard. Locking them waits for exits under way, and, above READ COMMITTED, fails
+  -- with 40001 where a join has committed that this snapshot does not show.
+  perform from group_total_shards as c
+  where c.group_id = remove_group.group_id
+  order by c.slot
+  for update;
+
+  if exists (
+    select from current_participants as p
+    where p.group_id = remove_group.group_id
+  ) then
+    raise exception using
+      errcode = 'LG004',
+      column  = 'group_id',
+      message = format('group %s has participants', group_id),
+      detail  = 'group_id: participants are present',
+      hint    = 'Let every participant exit first, with ledger.exit_group.';
+  end if;
+
+  update groups as g
+  set closed_at = greatest(
+    clock_timestamp(),
+    (select max(c.changed_at) from group_total_shards as c where c.group_id = remove_group.group_id)
+  )
+  where g.id = remove_group.group_id;
+
+  removed.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, removed);
+  return removed;
+end
+$$;
+
+alter function ledger.remove_group owner to ledger_owner;
+comment on function ledger.remove_group is
+  'Remove a group without participants; its name is free again and its record stays. Raises LG001, LG002, LG004, LG006.';
+revoke execute on function ledger.remove_group from public;
+grant execute on function ledger.remove_group to ledger_api;
+-- <<< db/functions/api/remove_group.sql
 
 -- >>> db/functions/api/settle_exit.sql
 -- Record the transaction on the main network that paid an exit, once.
@@ -139,6 +799,223 @@ revoke execute on function ledger.settle_exit from public;
 grant execute on function ledger.settle_exit to ledger_api;
 -- <<< db/functions/api/settle_exit.sql
 
+-- >>> db/functions/internal/addresses/assign_address.sql
+-- Set the address of a participant whose row this transaction has locked, unless the participant has it already.
+create or replace function ledger_internal.assign_address(
+  group_id       bigint,
+  participant_id bigint,
+  address        bytea
+) returns void
+language plpgsql volatile
+as $$
+declare
+  bound bytea;
+begin
+  select p.address
+  into bound
+  from ledger.participants as p
+  where p.group_id = assign_address.group_id
+    and p.id = assign_address.participant_id;
+  if bound <> address then
+    perform ledger_internal.refuse_bound_address(
+      format('participant %s has another address', participant_id),
+      format('is %s already', ledger_internal.format_address(bound))
+    );
+  end if;
+
+  if bound is null then
+    begin
+      -- Waits for another session that binds the same address.
+      update ledger.participants as p
+      set
+        address = assign_address.address,
+        address_xid = pg_current_xact_id()
+      where p.group_id = assign_address.group_id
+        and p.id = assign_address.participant_id;
+    exception when unique_violation then
+      perform ledger_internal.refuse_bound_address(
+        format('another participant has address %s', ledger_internal.format_address(address)),
+        'is bound to another participant'
+      );
+    end;
+  end if;
+end
+$$;
+
+alter function ledger_internal.assign_address owner to ledger_owner;
+comment on function ledger_internal.assign_address is
+  'Set the address of a locked participant for good, if it has none. Raises LG010 where it has another one, or another participant present in the group has this one.';
+revoke execute on function ledger_internal.assign_address from public;
+-- <<< db/functions/internal/addresses/assign_address.sql
+
+-- >>> db/functions/internal/addresses/format_address.sql
+-- Spell an address on the main network with its checksum (EIP-55).
+create or replace function ledger_internal.format_address(
+  address bytea
+) returns text
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  digits   text := encode(address, 'hex');
+  -- Of the digits, not of the bytes.
+  checksum text := encode(ledger_internal.keccak_256(convert_to(digits, 'UTF8')), 'hex');
+begin
+  return '0x' || (
+    select string_agg(
+      case when substr(checksum, d.place, 1) collate "C" >= '8' then upper(d.digit collate "C") else d.digit end,
+      ''
+      order by d.place
+    )
+    from string_to_table(digits, null) with ordinality as s (digit, place)
+    cross join lateral (select s.digit, s.place::integer) as d (digit, place)
+  );
+end
+$$;
+
+alter function ledger_internal.format_address owner to ledger_owner;
+comment on function ledger_internal.format_address is
+  'An address as 0x and 40 hex digits, whose case is the checksum of EIP-55; null for null.';
+revoke execute on function ledger_internal.format_address from public;
+-- <<< db/functions/internal/addresses/format_address.sql
+
+-- >>> db/functions/internal/addresses/keccak_256.sql
+-- Hash a message of one block with Keccak-256, as Ethereum does.
+create or replace function ledger_internal.keccak_256(
+  message bytea
+) returns bytea
+language plpgsql immutable strict parallel safe
+as $$
+-- The permutation of Keccak's specification (Keccak-f[1600]) on 25 lanes of 64 bits, lane x + 5 y at a; unrolled, since
+-- variables are several times faster than the elements of an array. >> keeps the sign, so what it fills in is masked.
+declare
+  round_constants constant bigint[] := array[
+    1, 32898, -9223372036854742902, -9223372034707259392,
+    32907, 2147483649, -9223372034707259263, -9223372036854743031,
+    138, 136, 2147516425, 2147483658,
+    2147516555, -9223372036854775669, -9223372036854742903, -9223372036854743037,
+    -9223372036854743038, -9223372036854775680, 32778, -9223372034707292150,
+    -9223372034707259263, -9223372036854742912, 2147483649, -9223372034707259384
+  ];
+  round_constant bigint;
+  block bytea;
+  lanes bigint[];
+  a0 bigint; a1 bigint; a2 bigint; a3 bigint; a4 bigint;
+  a5 bigint; a6 bigint; a7 bigint; a8 bigint; a9 bigint;
+  a10 bigint; a11 bigint; a12 bigint; a13 bigint; a14 bigint;
+  a15 bigint; a16 bigint; a17 bigint; a18 bigint; a19 bigint;
+  a20 bigint; a21 bigint; a22 bigint; a23 bigint; a24 bigint;
+  b0 bigint; b1 bigint; b2 bigint; b3 bigint; b4 bigint;
+  b5 bigint; b6 bigint; b7 bigint; b8 bigint; b9 bigint;
+  b10 bigint; b11 bigint; b12 bigint; b13 bigint; b14 bigint;
+  b15 bigint; b16 bigint; b17 bigint; b18 bigint; b19 bigint;
+  b20 bigint; b21 bigint; b22 bigint; b23 bigint; b24 bigint;
+  c0 bigint; c1 bigint; c2 bigint; c3 bigint; c4 bigint;
+  d0 bigint; d1 bigint; d2 bigint; d3 bigint; d4 bigint;
+begin
+  if octet_length(message) > 135 then
+    raise exception using
+      errcode = 'program_limit_exceeded',
+      message = format('a message of one block has at most 135 bytes, not %s', octet_length(message));
+  end if;
+
+  -- A 1 behind the message and another at the end of the block; where they meet, they share a byte.
+  block := message || '\x01' || decode(repeat('00', 135 - octet_length(message)), 'hex');
+  block := set_byte(block, 135, get_byte(block, 135) | 128);
+  select array_agg(l.lane order by l.number)
+  into lanes
+  from (
+    select
+      n.number,
+      bit_or(get_byte(block, 8 * n.number + b.place)::bigint << 8 * b.place)
+    from generate_series(0, 16) as n (number)
+    cross join generate_series(0, 7) as b (place)
+    group by n.number
+  ) as l (number, lane);
+  a0 := lanes[1]; a1 := lanes[2]; a2 := lanes[3]; a3 := lanes[4]; a4 := lanes[5];
+  a5 := lanes[6]; a6 := lanes[7]; a7 := lanes[8]; a8 := lanes[9]; a9 := lanes[10];
+  a10 := lanes[11]; a11 := lanes[12]; a12 := lanes[13]; a13 := lanes[14]; a14 := lanes[15];
+  a15 := lanes[16]; a16 := lanes[17]; a17 := 0; a18 := 0; a19 := 0;
+  a20 := 0; a21 := 0; a22 := 0; a23 := 0; a24 := 0;
+
+  foreach round_constant in array round_constants loop
+    c0 := a0 # a5 # a10 # a15 # a20;
+    c1 := a1 # a6 # a11 # a16 # a21;
+    c2 := a2 # a7 # a12 # a17 # a22;
+    c3 := a3 # a8 # a13 # a18 # a23;
+    c4 := a4 # a9 # a14 # a19 # a24;
+    d0 := c4 # ((c1 << 1) | ((c1 >> 63) & 1));
+    d1 := c0 # ((c2 << 1) | ((c2 >> 63) & 1));
+    d2 := c1 # ((c3 << 1) | ((c3 >> 63) & 1));
+    d3 := c2 # ((c4 << 1) | ((c4 >> 63) & 1));
+    d4 := c3 # ((c0 << 1) | ((c0 >> 63) & 1));
+
+    b0 := a0 # d0;
+    b1 := ((a6 # d1) << 44) | (((a6 # d1) >> 20) & 17592186044415);
+    b2 := ((a12 # d2) << 43) | (((a12 # d2) >> 21) & 8796093022207);
+    b3 := ((a18 # d3) << 21) | (((a18 # d3) >> 43) & 2097151);
+    b4 := ((a24 # d4) << 14) | (((a24 # d4) >> 50) & 16383);
+    b5 := ((a3 # d3) << 28) | (((a3 # d3) >> 36) & 268435455);
+    b6 := ((a9 # d4) << 20) | (((a9 # d4) >> 44) & 1048575);
+    b7 := ((a10 # d0) << 3) | (((a10 # d0) >> 61) & 7);
+    b8 := ((a16 # d1) << 45) | (((a16 # d1) >> 19) & 35184372088831);
+    b9 := ((a22 # d2) << 61) | (((a22 # d2) >> 3) & 2305843009213693951);
+    b10 := ((a1 # d1) << 1) | (((a1 # d1) >> 63) & 1);
+    b11 := ((a7 # d2) << 6) | (((a7 # d2) >> 58) & 63);
+    b12 := ((a13 # d3) << 25) | (((a13 # d3) >> 39) & 33554431);
+    b13 := ((a19 # d4) << 8) | (((a19 # d4) >> 56) & 255);
+    b14 := ((a20 # d0) << 18) | (((a20 # d0) >> 46) & 262143);
+    b15 := ((a4 # d4) << 27) | (((a4 # d4) >> 37) & 134217727);
+    b16 := ((a5 # d0) << 36) | (((a5 # d0) >> 28) & 68719476735);
+    b17 := ((a11 # d1) << 10) | (((a11 # d1) >> 54) & 1023);
+    b18 := ((a17 # d2) << 15) | (((a17 # d2) >> 49) & 32767);
+    b19 := ((a23 # d3) << 56) | (((a23 # d3) >> 8) & 72057594037927935);
+    b20 := ((a2 # d2) << 62) | (((a2 # d2) >> 2) & 4611686018427387903);
+    b21 := ((a8 # d3) << 55) | (((a8 # d3) >> 9) & 36028797018963967);
+    b22 := ((a14 # d4) << 39) | (((a14 # d4) >> 25) & 549755813887);
+    b23 := ((a15 # d0) << 41) | (((a15 # d0) >> 23) & 2199023255551);
+    b24 := ((a21 # d1) << 2) | (((a21 # d1) >> 62) & 3);
+
+    a0 := b0 # (~b1 & b2) # round_constant;
+    a1 := b1 # (~b2 & b3);
+    a2 := b2 # (~b3 & b4);
+    a3 := b3 # (~b4 & b0);
+    a4 := b4 # (~b0 & b1);
+    a5 := b5 # (~b6 & b7);
+    a6 := b6 # (~b7 & b8);
+    a7 := b7 # (~b8 & b9);
+    a8 := b8 # (~b9 & b5);
+    a9 := b9 # (~b5 & b6);
+    a10 := b10 # (~b11 & b12);
+    a11 := b11 # (~b12 & b13);
+    a12 := b12 # (~b13 & b14);
+    a13 := b13 # (~b14 & b10);
+    a14 := b14 # (~b10 & b11);
+    a15 := b15 # (~b16 & b17);
+    a16 := b16 # (~b17 & b18);
+    a17 := b17 # (~b18 & b19);
+    a18 := b18 # (~b19 & b15);
+    a19 := b19 # (~b15 & b16);
+    a20 := b20 # (~b21 & b22);
+    a21 := b21 # (~b22 & b23);
+    a22 := b22 # (~b23 & b24);
+    a23 := b23 # (~b24 & b20);
+    a24 := b24 # (~b20 & b21);
+  end loop;
+
+  return (
+    select string_agg(substr(int8send(l.lane), 9 - b.place, 1), '' order by l.number, b.place)
+    from unnest(array[a0, a1, a2, a3]) with ordinality as l (lane, number)
+    cross join generate_series(1, 8) as b (place)
+  );
+end
+$$;
+
+alter function ledger_internal.keccak_256 owner to ledger_owner;
+comment on function ledger_internal.keccak_256 is
+  'Keccak-256, with the padding from before SHA-3, of a message of at most 135 bytes; null for null.';
+revoke execute on function ledger_internal.keccak_256 from public;
+-- <<< db/functions/internal/addresses/keccak_256.sql
+
 -- >>> db/functions/internal/constraints/entry_is_valid.sql
 -- Check a row of the record, whatever function wrote it.
 create or replace function ledger_internal.entry_is_valid(
@@ -180,3 +1057,755 @@ comment on function ledger_internal.entry_is_valid is
   'Whether an entry has the legs that fit its kind, a balance for each of them, amounts from 0 to 2^256 - 1, metadata that are an object, and reverses an earlier entry if any. A function, because PostgreSQL reads the text of a check constraint for each statement: as expressions these took half of the time of a transfer.';
 revoke execute on function ledger_internal.entry_is_valid from public;
 -- <<< db/functions/internal/constraints/entry_is_valid.sql
+
+-- >>> db/functions/internal/errors/refuse_bound_address.sql
+-- Raise LG010 for an address that cannot be bound.
+create or replace function ledger_internal.refuse_bound_address(
+  message text,
+  reason  text
+) returns void
+language plpgsql immutable
+as $$
+begin
+  raise exception using
+    errcode = 'LG010',
+    column  = 'address',
+    message = refuse_bound_address.message,
+    detail  = 'address: ' || reason,
+    hint    = 'Look at the participant''s address with ledger.get_address(); it is bound for good, and to one participant of a group.';
+end
+$$;
+
+alter function ledger_internal.refuse_bound_address owner to ledger_owner;
+comment on function ledger_internal.refuse_bound_address is
+  'Raises LG010: another address is bound to the participant, or the address to another participant.';
+revoke execute on function ledger_internal.refuse_bound_address from public;
+-- <<< db/functions/internal/errors/refuse_bound_address.sql
+
+-- >>> db/functions/internal/totals/add_to_group_total.sql
+-- Add a join or a deposit to a group's total, or subtract an exit.
+create or replace function ledger_internal.add_to_group_total(
+  group_id   bigint,
+  amount     numeric,
+  not_before timestamptz
+) returns ledger.group_total_shards
+language plpgsql volatile
+as $$
+declare
+  shard ledger.group_total_shards;
+begin
+  -- trunc() removes the decimal places of a deposit written as 100.0; otherwise every later total would show them.
+  -- A session always takes the same shard of the eight, so a transaction of many joins, deposits and exits locks only one shard
+  -- and cannot deadlock with another transaction. A shard's times ascend even if the clock goes back.
+  update ledger.group_total_shards as c
+  set
+    total = c.total + trunc(add_to_group_total.amount),
+    changed_at = greatest(clock_timestamp(), c.changed_at, add_to_group_total.not_before)
+  where c.group_id = add_to_group_total.group_id
+    and c.slot = pg_backend_pid() % 8
+  returning c.* into shard;
+  if not found then
+    raise exception 'group % has lost a shard', group_id;
+  end if;
+  return shard;
+end
+$$;
+
+alter function ledger_internal.add_to_group_total owner to ledger_owner;
+comment on function ledger_internal.add_to_group_total is
+  'Add an amount, negative for an exit, to one of the shards that make up the group''s total; its changed_at, not below not_before, is the time of the movement.';
+revoke execute on function ledger_internal.add_to_group_total from public;
+-- <<< db/functions/internal/totals/add_to_group_total.sql
+
+-- >>> db/functions/internal/totals/record_group_total.sql
+-- Record the total of a shard after a join, a deposit or an exit.
+create or replace function ledger_internal.record_group_total(
+  shard    ledger.group_total_shards,
+  entry_id bigint
+) returns void
+language sql volatile
+as $$
+  insert into ledger.group_total_history (group_id, slot, created_at, entry_id, total)
+  values (shard.group_id, shard.slot, shard.changed_at, record_group_total.entry_id, shard.total)
+$$;
+
+alter function ledger_internal.record_group_total owner to ledger_owner;
+comment on function ledger_internal.record_group_total is
+  'Record a shard''s total after an entry, so that a group''s total at a past moment is looked up instead of added up.';
+revoke execute on function ledger_internal.record_group_total from public;
+-- <<< db/functions/internal/totals/record_group_total.sql
+
+-- >>> db/functions/internal/validation/invalid_address.sql
+-- Return why an address on the main network is invalid; null if it is valid.
+create or replace function ledger_internal.invalid_address(
+  address text
+) returns text
+language plpgsql immutable parallel safe
+as $$
+declare
+  value bytea := ledger_internal.parse_address(address);
+begin
+  return case
+    when address is null
+    then 'must be given'
+    when value is null
+    then 'must be 0x and 40 hex digits'
+    when value = '\x0000000000000000000000000000000000000000'
+    then 'must not be the zero address'
+    -- Digits of one case carry no checksum.
+    when substr(address, 3) collate "C" not in (lower(substr(address, 3) collate "C"), upper(substr(address, 3) collate "C"))
+      and address <> ledger_internal.format_address(value)
+    then 'must have the checksum of EIP-55 in mixed case'
+  end;
+end
+$$;
+
+alter function ledger_internal.invalid_address owner to ledger_owner;
+comment on function ledger_internal.invalid_address is
+  'Why an address is not 0x and 40 hex digits, other than zero, whose mixed case has the checksum of EIP-55; null if it is valid.';
+revoke execute on function ledger_internal.invalid_address from public;
+-- <<< db/functions/internal/validation/invalid_address.sql
+
+-- >>> db/functions/internal/validation/invalid_kind.sql
+-- Return why a kind of entry is invalid; null if it is valid or not given.
+create or replace function ledger_internal.invalid_kind(
+  kind text
+) returns text
+language sql immutable parallel safe
+as $$
+  select case when invalid_kind.kind not in ('join', 'deposit', 'transfer', 'exit') then 'must be join, deposit, transfer or exit' end
+$$;
+
+alter function ledger_internal.invalid_kind owner to ledger_owner;
+comment on function ledger_internal.invalid_kind is
+  'Why a kind of entry is invalid; null if it is valid or null.';
+revoke execute on function ledger_internal.invalid_kind from public;
+-- <<< db/functions/internal/validation/invalid_kind.sql
+
+-- >>> db/functions/internal/validation/parse_address.sql
+-- Parse an address on the main network.
+create or replace function ledger_internal.parse_address(
+  address text
+) returns bytea
+language sql immutable parallel safe
+as $$
+  select case
+    when octet_length(address) = 42 and address collate "C" ~ '^0x[0-9A-Fa-f]{40}$'
+    then decode(substr(address, 3), 'hex')
+  end
+$$;
+
+alter function ledger_internal.parse_address owner to ledger_owner;
+comment on function ledger_internal.parse_address is
+  'The 20 bytes of an address of 0x and 40 hex digits, whatever their case; null for any other text.';
+revoke execute on function ledger_internal.parse_address from public;
+-- <<< db/functions/internal/validation/parse_address.sql
+
+-- >>> db/functions/internal/verify/answer_discrepancies.sql
+-- Compare a stored answer and its fingerprint with the record.
+create or replace function ledger_internal.answer_discrepancies(
+  kept ledger.idempotency_keys
+) returns setof ledger.discrepancy
+language plpgsql stable
+as $$
+declare
+  answer      jsonb := ledger_internal.parse_answer(kept.answer);
+  of_entry    boolean := kept.operation in (
+    'transfer', 'join_group', 'deposit', 'exit_group', 'reverse_transfer', 'settle_exit'
+  );
+  named       bigint := ledger_internal.parse_id(coalesce(answer ->> 'entry_id', answer ->> 'id'));
+  entry       ledger.entries;
+  -- The entry in the form in which a reversal or a settlement returns it.
+  written     jsonb;
+  -- The request, as far as the record and the names in the answer show it, and whether the answer agrees with it.
+  request     text[] := array[kept.operation];
+  -- Of the participant who joined or left; the request may have had it.
+  address     text;
+  agrees      boolean;
+  discrepancy ledger.discrepancy := (kept.group_id, null, null, 'idempotency key', null);
+begin
+  if octet_length(kept.fingerprint) is distinct from 32 then
+    discrepancy.detail := 'has no fingerprint';
+    return next discrepancy;
+    return;
+  elsif answer is null then
+    discrepancy.detail := 'has an answer that cannot be read';
+    return next discrepancy;
+    return;
+  elsif kept.operation = 'transfer_all' then
+    return query select l.* from ledger_internal.transfer_all_discrepancies(kept.group_id, answer, kept.fingerprint) as l;
+    return;
+  end if;
+
+  if of_entry then
+    discrepancy.entry_id := named;
+    select e.*
+    into entry
+    from ledger.entries as e
+    where e.group_id = kept.group_id
+      and e.id = named;
+    if not found then
+      discrepancy.detail := 'names an entry that is not there';
+      return next discrepancy;
+      return;
+    end if;
+  end if;
+
+  if kept.operation in ('reverse_transfer', 'settle_exit') then
+    written := jsonb_build_object(
+      'group_id', entry.group_id, 'id', entry.id, 'kind', entry.kind, 'from_id', entry.from_id, 'to_id', entry.to_id,
+      'amount', entry.amount, 'from_amount', entry.from_amount, 'to_amount', entry.to_amount,
+      'created_at', entry.created_at, 'metadata', entry.metadata, 'reverses', entry.reverses
+    );
+  end if;
+
+  case kept.operation
+    when 'transfer' then
+      request := ledger_internal.transfer_request(entry.from_id, entry.to_id, entry.amount, entry.metadata);
+      agrees := entry.reverses is null and answer @> jsonb_build_object(
+        'to_participant', jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount),
+        'from_participant', jsonb_build_object('id', entry.from_id, 'group_id', entry.group_id, 'amount', entry.from_amount)
+      );
+    when 'join_group' then
+      request := request || array[answer ->> 'username', entry.amount::text, entry.metadata::text];
+      agrees := entry.kind = 'join'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.amount);
+    when 'deposit' then
+      request := request || array[entry.to_id::text, entry.amount::text, entry.metadata::text];
+      agrees := entry.kind = 'deposit'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount);
+    when 'exit_group' then
+      request := request || array[entry.from_id::text, entry.metadata::text];
+      agrees := entry.kind = 'exit' and answer @> jsonb_build_object('final_amount', entry.amount);
+    when 'reverse_transfer' then
+      request := request || array[entry.reverses::text, entry.metadata::text];
+      agrees := entry.reverses is not null and answer @> written;
+    when 'settle_exit' then
+      request := request || array[entry.id::text, answer ->> 'reference'];
+      agrees := answer @> written and exists (
+        select from ledger.settlements as s
+        where s.group_id = entry.group_id
+          and s.entry_id = entry.id
+          and s.reference is not null
+          and answer @> jsonb_build_object('reference', s.reference, 'settled_at', s.settled_at)
+      );
+    when 'create_group' then
+      request := request || array[answer ->> 'name'];
+      agrees := kept.group_id = 0 and exists (select from ledger.groups as g where g.id = named);
+    when 'rename_group' then
+      request := request || array[answer ->> 'name'];
+      agrees := named = kept.group_id;
+    when 'rename_participant' then
+      request := request || array[named::text, answer ->> 'username'];
+      agrees := answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+      );
+    when 'bind_address' then
+      request := request || array[named::text, answer ->> 'address'];
+      agrees := answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+          and p.address = ledger_internal.parse_address(answer ->> 'address')
+      );
+    when 'remove_group' then
+      agrees := exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);
+    else
+      agrees := false;
+  end case;
+
+  if kept.operation in ('join_group', 'exit_group') then
+    select ledger_internal.format_address(p.address)
+    into address
+    from ledger.participants as p
+    where p.group_id = kept.group_id
+      and p.id = coalesce(entry.to_id, entry.from_id);
+  end if;
+
+  if agrees is not true then
+    discrepancy.detail := format('has an answer to %s that contradicts the record', kept.operation);
+    return next discrepancy;
+  -- A name is kept in NFC, and another spelling may have been asked for, unless it has none: of ASCII these three have one.
+  elsif kept.fingerprint not in (ledger_internal.fingerprint(request), ledger_internal.fingerprint(request || address))
+    and coalesce(answer ->> 'name', answer ->> 'username', '') !~ '[K;`\u0080-\uffff\U00010000-\U0010ffff]'
+  then
+    discrepancy.detail := 'has the fingerprint of another request than the record says';
+    return next discrepancy;
+  end if;
+end
+$$;
+
+alter function ledger_internal.answer_discrepancies owner to ledger_owner;
+comment on function ledger_internal.answer_discrepancies is
+  'The discrepancies of the answer stored under an idempotency key, and of the fingerprint of its request; names in the answer are not compared. For verify_keys.';
+revoke execute on function ledger_internal.answer_discrepancies from public;
+-- <<< db/functions/internal/verify/answer_discrepancies.sql
+
+-- >>> db/functions/internal/verify/verify_entries.sql
+-- Find the discrepancies of a range of a group's entries.
+create or replace function ledger_internal.verify_entries(
+  group_id bigint,
+  after    bigint,
+  upto     bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    e.group_id,
+    e.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select
+      e.*,
+      count(*) over (partition by e.id) as times
+    from ledger.entries as e
+    where e.group_id = verify_entries.group_id
+      and e.id > verify_entries.after
+      -- Not "is null or": a plan for any parameters would read on to the group's end.
+      and e.id <= coalesce(verify_entries.upto, 9223372036854775807)
+  ) as e
+  cross join ledger_internal.verify_bounds() as b
+  -- What each participant held before: if every step is right, so is every balance.
+  left join lateral ledger_internal.latest_leg_at(e.group_id, e.from_id, (e.created_at, e.id - 1)::ledger_internal.history_position) as sender
+    on true
+  left join lateral ledger_internal.latest_leg_at(e.group_id, e.to_id, (e.created_at, e.id - 1)::ledger_internal.history_position) as recipient
+    on true
+  cross join lateral (
+    select
+      e.from_id,
+      'kind',
+      format(
+        'a movement of kind %s from %s, with %s after it, to %s, with %s after it',
+        e.kind,
+        coalesce(e.from_id::text, 'outside'),
+        coalesce(e.from_amount::text, 'no balance'),
+        coalesce(e.to_id::text, 'outside'),
+        coalesce(e.to_amount::text, 'no balance')
+      )
+    where case
+        when e.kind in ('join', 'deposit') then e.from_id is not null or e.to_id is null
+        when e.kind = 'transfer' then e.from_id is null or e.to_id is null or e.from_id = e.to_id
+        when e.kind = 'exit' then e.from_id is null or e.to_id is not null
+        else true
+      end
+      or (e.from_id is null) <> (e.from_amount is null)
+      or (e.to_id is null) <> (e.to_amount is null)
+    union all
+    select null, 'amount', format('moves %s, and the balances after it are %s and %s', e.amount, e.from_amount, e.to_amount)
+    -- As in invalid_amount, which costs as much as all the rest. NaN is above every number.
+    where (e.amount >= case when e.kind in ('transfer', 'deposit') then 1 else 0 end) is not true
+      or e.amount >= 2::numeric ^ 256
+      or e.amount <> trunc(e.amount)
+      or e.from_amount < 0
+      or e.from_amount >= 2::numeric ^ 256
+      or e.from_amount <> trunc(e.from_amount)
+      or e.to_amount < 0
+      or e.to_amount >= 2::numeric ^ 256
+      or e.to_amount <> trunc(e.to_amount)
+    union all
+    select
+      e.from_id,
+      'running balance',
+      format('the sender has %s after it, and had %s before it', e.from_amount, sender.balance)
+    where sender.id is not null
+      and e.from_amount is distinct from sender.balance - e.amount
+    union all
+    select e.from_id, 'running balance', format('the participant left with %s and kept %s', e.amount, e.from_amount)
+    where e.kind = 'exit'
+      and e.from_amount <> 0
+    union all
+    select
+      e.to_id,
+      'running balance',
+      format('the recipient has %s after it, and had %s before it', e.to_amount, coalesce(recipient.balance, 0))
+    where (e.kind = 'join' or recipient.id is not null)
+      and e.to_amount is distinct from coalesce(recipient.balance, 0) + e.amount
+    union all
+    select s.participant_id, 'presence', 'the participant has not joined before it'
+    from (values (e.from_id, sender.id), (e.to_id, recipient.id)) as s (participant_id, earlier)
+    where e.kind <> 'join'
+      and s.participant_id is not null
+      and s.earlier is null
+    union all
+    select e.to_id, 'presence', 'the participant was there before joining'
+    where e.kind = 'join'
+      and recipient.id is not null
+    union all
+    select s.participant_id, 'presence', 'the participant had left before it'
+    from (values (e.from_id, sender.kind), (e.to_id, recipient.kind)) as s (participant_id, earlier)
+    where e.kind <> 'join'
+      and s.earlier = 'exit'
+    union all
+    select s.participant_id, 'time', format('entry %s is earlier and has a higher id', s.earlier)
+    from (values (e.from_id, sender.id), (e.to_id, recipient.id)) as s (participant_id, earlier)
+    where s.earlier > e.id
+    union all
+    select s.participant_id, 'participant', 'there never was such a participant'
+    from (values (e.from_id, sender.id), (e.to_id, recipient.id)) as s (participant_id, earlier)
+    -- What comes later leads back to the participant's first entry.
+    where s.participant_id is not null
+      and s.earlier is null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = e.group_id
+          and p.id = s.participant_id
+      )
+    union all
+    select null, 'time', format('it is of %s', e.created_at)
+    where e.created_at > b.latest
+      or e.created_at = '-infinity'
+    union all
+    select null, 'transaction', format('it is of transaction %s, and the feed from %s on', e.xid, b.first_xid)
+    where e.id > b.restored
+      and e.xid < b.first_xid
+    union all
+    select null, 'transaction', format('it is of transaction %s, and none from %s on has ended', e.xid, b.next_xid)
+    where e.id > b.restored
+      and e.xid >= b.next_xid
+    union all
+    select null, 'metadata', 'they are no object'
+    where jsonb_typeof(e.metadata) <> 'object'
+    union all
+    select null, 'entry id', format('%s entries have it', e.times)
+    where e.times > 1
+    union all
+    select null, 'entry id', 'it is below 1'
+    where e.id < 1
+    union all
+    select null, 'reversal', format('entry %s is no transfer of this amount the other way', e.reverses)
+    where e.reverses is not null
+      and not exists (
+        select from ledger.entries as o
+        where o.group_id = e.group_id
+          and o.id = e.reverses
+          and o.id < e.id
+          and o.kind = 'transfer'
+          and o.from_id = e.to_id
+          and o.to_id = e.from_id
+          and o.amount = e.amount
+      )
+    union all
+    select null, 'reversal', format('entry %s is reversed more than once', e.reverses)
+    where e.reverses is not null
+      and (
+        select count(*) from ledger.entries as o
+        where o.group_id = e.group_id
+          and o.reverses = e.reverses
+      ) > 1
+    union all
+    -- A settlement or a total of what has none is found by verify_total: here it would be a look-up for each transfer.
+    select e.from_id, 'settlement', 'the exit has none'
+    where e.kind = 'exit'
+      and not exists (
+        select from ledger.settlements as s
+        where s.group_id = e.group_id
+          and s.entry_id = e.id
+      )
+    union all
+    select e.from_id, 'settlement', 'it has another time than its exit, a time to come, no reference, or a transaction before its time'
+    from ledger.settlements as s
+    where e.kind = 'exit'
+      and s.group_id = e.group_id
+      and s.entry_id = e.id
+      and (
+        s.exited_at <> e.created_at
+        or (s.reference is null) <> (s.settled_at is null)
+        or s.settled_at < s.exited_at
+        or s.settled_at > b.latest
+        or (s.settled_at is null and s.settled_xid is not null)
+      )
+    union all
+    select null, 'total', format('the total is noted %s times', n.times)
+    from (
+      select count(*) as times
+      from generate_series(0, 7) as s (slot)
+      cross join lateral (
+        select from ledger.group_total_history as t
+        where t.group_id = e.group_id
+          and t.slot = s.slot
+          and t.created_at = e.created_at
+          and t.entry_id = e.id
+        -- Kept from being merged into a join: a look-up for each shard, whose key begins with the slot.
+        offset 0
+      ) as t
+    ) as n
+    where e.kind <> 'transfer'
+      and n.times <> 1
+    union all
+    select
+      null,
+      'total',
+      format('shard %s came to %s, and stood at %s before', s.slot, t.total, coalesce(before.total, 0))
+    from generate_series(0, 7) as s (slot)
+    cross join lateral (
+      select t.total
+      from ledger.group_total_history as t
+      where t.group_id = e.group_id
+        and t.slot = s.slot
+        and t.created_at = e.created_at
+        and t.entry_id = e.id
+      offset 0
+    ) as t
+    left join lateral (
+      select b.total
+      from ledger.group_total_history as b
+      where b.group_id = e.group_id
+        and b.slot = s.slot
+        and (b.created_at, b.entry_id) < (e.created_at, e.id)
+      order by b.created_at desc, b.entry_id desc
+      limit 1
+    ) as before on true
+    where e.kind <> 'transfer'
+      and t.total <> coalesce(before.total, 0) + case when e.kind = 'exit' then -e.amount else e.amount end
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.verify_entries owner to ledger_owner;
+comment on function ledger_internal.verify_entries is
+  'The discrepancies of a group''s entries whose ids are above after and, where it is given, not above upto. For the owner.';
+revoke execute on function ledger_internal.verify_entries from public;
+-- <<< db/functions/internal/verify/verify_entries.sql
+
+-- >>> db/functions/internal/verify/verify_participants.sql
+-- Find the discrepancies of a range of a group's participants.
+create or replace function ledger_internal.verify_participants(
+  group_id bigint,
+  after    bigint,
+  upto     bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    p.group_id,
+    null::bigint,
+    p.id,
+    f.kind,
+    f.detail
+  from (
+    select
+      p.*,
+      count(*) over (partition by p.id) as times
+    from ledger.participants as p
+    where p.group_id = verify_participants.group_id
+      and p.id > verify_participants.after
+      and p.id <= coalesce(verify_participants.upto, 9223372036854775807)
+  ) as p
+  cross join ledger_internal.verify_bounds() as b
+  left join lateral ledger_internal.latest_leg_at(p.group_id, p.id, ('infinity', 9223372036854775807)::ledger_internal.history_position) as last
+    on true
+  left join lateral (
+    select e.created_at
+    from ledger.entries as e
+    where e.group_id = p.group_id
+      and e.to_id = p.id
+    order by e.created_at, e.id
+    limit 1
+  ) as joined on true
+  cross join lateral (
+    select 'balance', format('holds %s, and the record says %s', p.amount, last.balance)
+    where p.amount is distinct from last.balance
+      and last.id is not null
+      and last.kind <> 'exit'
+    union all
+    select 'balance', format('left and holds %s', p.amount)
+    where last.kind = 'exit'
+      and p.amount <> 0
+    union all
+    select 'presence', 'is not in the record'
+    where last.id is null
+    union all
+    select 'presence', 'left without an exit, or is present after one'
+    where (p.exited_at is not null) <> (last.kind is not distinct from 'exit')
+    union all
+    select 'presence', 'is present in a group that was removed'
+    where p.exited_at is null
+      and exists (select from ledger.groups as g where g.id = p.group_id and g.closed_at is not null)
+    union all
+    select 'presence time', format('joined at %s, and the record says %s', p.joined_at, joined.created_at)
+    where p.joined_at <> joined.created_at
+    union all
+    select 'presence time', format('left at %s, and the record says %s', p.exited_at, last.created_at)
+    where last.kind = 'exit'
+      and p.exited_at <> last.created_at
+    union all
+    select 'presence time', format('last moved at %s, and the record says %s', p.moved_at, last.created_at)
+    where p.moved_at < last.created_at
+      or p.moved_at > b.latest
+      -- What moved before moved_at was there has no transaction's number, and a later time.
+      or (
+        p.moved_at > last.created_at
+        and exists (
+          select from ledger.entries as e
+          where e.group_id = p.group_id
+            and e.id = last.id
+            and e.xid <> '0'
+        )
+      )
+    union all
+    select 'username', 'is empty'
+    where p.username = ''
+    union all
+    select 'address', 'is not of 20 bytes, is zero, or has no transaction'
+    where (p.address is null) <> (p.address_xid is null)
+      or octet_length(p.address) <> 20
+      or p.address = '\x0000000000000000000000000000000000000000'
+    union all
+    select 'participant id', format('%s participants have it', p.times)
+    where p.times > 1
+    union all
+    select 'participant id', 'it is below 1'
+    where p.id < 1
+  ) as f (kind, detail)
+$$;
+
+alter function ledger_internal.verify_participants owner to ledger_owner;
+comment on function ledger_internal.verify_participants is
+  'The discrepancies of a group''s participants whose ids are above after and, where it is given, not above upto. For the owner.';
+revoke execute on function ledger_internal.verify_participants from public;
+-- <<< db/functions/internal/verify/verify_participants.sql
+
+-- >>> db/functions/internal/verify/verify_total.sql
+-- Find the discrepancies of a group as a whole.
+create or replace function ledger_internal.verify_total(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    verify_total.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select
+      null::bigint,
+      null::bigint,
+      'total',
+      format('shard %s stands at %s, and came to %s last', c.slot, c.total, coalesce(last.total, 0))
+    from ledger.group_total_shards as c
+    left join lateral (
+      select t.total
+      from ledger.group_total_history as t
+      where t.group_id = c.group_id
+        and t.slot = c.slot
+      order by t.created_at desc, t.entry_id desc
+      limit 1
+    ) as last on true
+    where c.group_id = verify_total.group_id
+      and c.total <> coalesce(last.total, 0)
+    union all
+    select null, null, 'total', format('the shards add up to %s, the balances to %s', c.total, p.total)
+    from (
+      select coalesce(sum(c.total), 0) as total from ledger.group_total_shards as c where c.group_id = verify_total.group_id
+    ) as c
+    cross join (
+      select coalesce(sum(p.amount), 0) as total from ledger.participants as p where p.group_id = verify_total.group_id
+    ) as p
+    where c.total <> p.total
+    union all
+    select null, null, 'total', format('there are %s shards, from %s to %s', count(*), min(c.slot), max(c.slot))
+    from ledger.group_total_shards as c
+    where c.group_id = verify_total.group_id
+    having count(*) <> 8
+      or min(c.slot) <> 0
+      or max(c.slot) <> 7
+    union all
+    select t.entry_id, null, 'total', format('shard %s came to %s with it, and it is no join, deposit or exit of that time', t.slot, t.total)
+    from ledger.group_total_history as t
+    left join ledger.entries as e on e.group_id = t.group_id and e.id = t.entry_id
+    where t.group_id = verify_total.group_id
+      and (e.kind is null or e.kind = 'transfer' or e.created_at <> t.created_at or t.slot not between 0 and 7)
+    union all
+    select s.entry_id, null, 'settlement', 'it is settled, and is no exit'
+    from ledger.settlements as s
+    left join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+    where s.group_id = verify_total.group_id
+      and e.kind is distinct from 'exit'
+    union all
+    select
+      null,
+      null,
+      'total time',
+      format('shard %s changed at %s, and with its last join, deposit or exit at %s', c.slot, c.changed_at, last.created_at)
+    from ledger.group_total_shards as c
+    cross join ledger_internal.verify_bounds() as b
+    left join lateral (
+      select t.created_at
+      from ledger.group_total_history as t
+      where t.group_id = c.group_id
+        and t.slot = c.slot
+      order by t.created_at desc, t.entry_id desc
+      limit 1
+    ) as last on true
+    where c.group_id = verify_total.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity' or c.changed_at < last.created_at)
+    union all
+    select null, null, 'username', format('%s who are present have the username %s', count(*), p.username)
+    from ledger.participants as p
+    where p.group_id = verify_total.group_id
+      and p.exited_at is null
+    group by p.username
+    having count(*) > 1
+    union all
+    select null, null, 'address', format('%s who are present have the address %s', count(*), p.address)
+    from ledger.participants as p
+    where p.group_id = verify_total.group_id
+      and p.exited_at is null
+      and p.address is not null
+    group by p.address
+    having count(*) > 1
+    union all
+    select null, c.participant_id, 'rename', format('change %s is of a participant who is not there', c.id)
+    from ledger.name_changes as c
+    where c.group_id = verify_total.group_id
+      and c.participant_id is not null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = c.group_id
+          and p.id = c.participant_id
+      )
+    union all
+    select null, c.participant_id, 'rename', format('change %s was made at %s', c.id, c.changed_at)
+    from ledger.name_changes as c
+    cross join ledger_internal.verify_bounds() as b
+    where c.group_id = verify_total.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity')
+    union all
+    select null, null, 'sequence', format('name_changes has number %s, which will be given again', c.last)
+    from (
+      select max(c.id) as last from ledger.name_changes as c where c.group_id = verify_total.group_id
+    ) as c
+    cross join ledger.name_changes_id_seq as s
+    where c.last > s.last_value - (not s.is_called)::integer
+    union all
+    select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
+    from (
+      select
+        (select max(e.id) from ledger.entries as e where e.group_id = verify_total.group_id),
+        null,
+        (select s.last_value - (not s.is_called)::integer from ledger.entries_id_seq as s)
+      union all
+      select
+        null,
+        (select max(p.id) from ledger.participants as p where p.group_id = verify_total.group_id),
+        (select s.last_value - (not s.is_called)::integer from ledger.participants_id_seq as s)
+    ) as l (entry_id, participant_id, given)
+    where coalesce(l.entry_id, l.participant_id) > l.given
+    union all
+    select null, null, 'idempotency key', 'there is an empty key'
+    from ledger.idempotency_keys as k
+    where k.group_id = verify_total.group_id
+      and k.key = ''
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.verify_total owner to ledger_owner;
+comment on function ledger_internal.verify_total is
+  'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames and addresses that two have, and ids above those that were given. For the owner.';
+revoke execute on function ledger_internal.verify_total from public;
+-- <<< db/functions/internal/verify/verify_total.sql

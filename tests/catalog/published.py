@@ -20,8 +20,19 @@ FUNCTIONS = {
         True,
     ),
     "join_group": (
-        ["group_id", "username", "amount", "idempotency_key", "metadata"],
+        ["group_id", "username", "amount", "idempotency_key", "metadata", "address"],
         ["username", "id", "group_id", "amount", "entry_id", "replayed"],
+        False,
+    ),
+    "deposit": (
+        ["group_id", "participant_id", "amount", "idempotency_key", "metadata"],
+        ["username", "id", "group_id", "amount", "entry_id", "replayed"],
+        False,
+    ),
+    "get_address": (["group_id", "participant_id"], ["address"], True),
+    "bind_address": (
+        ["group_id", "participant_id", "address", "idempotency_key"],
+        ["id", "group_id", "address", "replayed"],
         False,
     ),
     "get_participant": (
@@ -40,7 +51,7 @@ FUNCTIONS = {
         False,
     ),
     "exit_group": (
-        ["group_id", "participant_id", "idempotency_key", "metadata"],
+        ["group_id", "participant_id", "idempotency_key", "metadata", "address"],
         ["final_amount", "entry_id", "replayed"],
         False,
     ),

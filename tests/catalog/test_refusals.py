@@ -157,6 +157,9 @@ def test_what_is_kept_for_ever_refuses_its_owner_and_a_superuser(with_entries, r
         "update ledger.participants set amount = 'NaN'",
         "update ledger.participants set exited_at = now()",
         "update ledger.participants set username = ''",
+        "update ledger.participants set address = '\\x00'",
+        "update ledger.participants set address = decode(repeat('00', 20), 'hex')",
+        "update ledger.participants set address = decode(repeat('11', 21), 'hex')",
         "update ledger.groups set name = ''",
         "update ledger.group_total_shards set total = 0.5",
     ],
@@ -177,6 +180,7 @@ SOUND = {
     "reverses": "null",
 }
 JOIN = {"kind": "'join'", "from_id": "null", "from_amount": "null"}
+DEPOSIT = JOIN | {"kind": "'deposit'"}
 EXIT = {"kind": "'exit'", "to_id": "null", "to_amount": "null"}
 UNSOUND_AMOUNTS = ["-1", "2::numeric ^ 256", "'NaN'"]
 
@@ -187,7 +191,7 @@ def insert_entry(members: dict[str, str]) -> str:
 
 @pytest.mark.parametrize(
     "members",
-    [{}, JOIN, EXIT, {"amount": "2::numeric ^ 256 - 1"}, {"from_amount": "0"}, {"metadata": "'{}'"}],
+    [{}, JOIN, DEPOSIT, EXIT, {"amount": "2::numeric ^ 256 - 1"}, {"from_amount": "0"}, {"metadata": "'{}'"}],
     ids=str,
 )
 def test_the_record_takes_an_entry_that_is_sound(owner, members):
@@ -200,6 +204,7 @@ def test_the_record_takes_an_entry_that_is_sound(owner, members):
     [
         {"kind": "'loan'"},
         {"kind": "'join'"},
+        {"kind": "'deposit'"},
         {"kind": "'exit'"},
         {"kind": "'transfer'", "from_id": "null", "from_amount": "null"},
         {"to_id": "1"},
@@ -211,6 +216,9 @@ def test_the_record_takes_an_entry_that_is_sound(owner, members):
         JOIN | {"to_id": "null"},
         JOIN | {"to_amount": "-1"},
         JOIN | {"amount": "-1"},
+        DEPOSIT | {"from_id": "1"},
+        DEPOSIT | {"to_amount": "null"},
+        DEPOSIT | {"reverses": "1"},
         EXIT | {"to_id": "2"},
         EXIT | {"to_amount": "1"},
         EXIT | {"from_id": "null"},

@@ -37,6 +37,7 @@ BOMBS = {
 # What is called, and which field is to blame.
 CALLS = {
     "ledger.join_group({group}, 'carol', 5, {key}, {value})": "metadata",
+    "ledger.deposit({group}, {bob}, 5, {key}, {value})": "metadata",
     "ledger.exit_group({group}, {bob}, {key}, {value})": "metadata",
     "ledger.transfer({group}, {alice}, {bob}, 5, {key}, {value})": "metadata",
     "ledger.reverse_transfer({group}, {entry}, {key}, {value})": "metadata",

@@ -12,6 +12,8 @@ CALLS = {
     "rename_group": (["group", "Renamed"], ["group", "Renamed again"]),
     "remove_group": (["empty_group"], None),
     "join_group": (["group", "carol", 5], ["group", "carol", 6]),
+    "deposit": (["group", "alice", 5], ["group", "alice", 6]),
+    "bind_address": (["group", "alice", "0x" + "1" * 40], ["group", "alice", "0x" + "2" * 40]),
     "rename_participant": (["group", "alice", "alicia"], ["group", "alice", "alix"]),
     "exit_group": (["group", "alice"], ["group", "bob"]),
     "transfer": (["group", "bob", "alice", 5], ["group", "bob", "alice", 6]),

@@ -7,7 +7,7 @@ import pytest
 from tests.functions.conftest import rows
 from tests.support import call, one, statement, transfer
 
-FUNCTIONS = ["join_group", "transfer", "exit_group", "reverse_transfer"]
+FUNCTIONS = ["join_group", "deposit", "transfer", "exit_group", "reverse_transfer"]
 MOST = 4096
 
 
@@ -30,6 +30,7 @@ def values(ledger, group, alice, bob):
     """The arguments of each function before its key."""
     return {
         "join_group": [group, "carol", 5],
+        "deposit": [group, alice, 5],
         "transfer": [group, alice, bob, 5],
         "exit_group": [group, bob],
         "reverse_transfer": [group, transfer(ledger, group, bob, alice, 1)],

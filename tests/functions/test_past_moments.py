@@ -55,6 +55,8 @@ def eventful(ledger, group, alice, bob):
         for sender, recipient, amount in [(bob, carol, 100), (carol, alice, 60), (alice, bob, 1), (bob, carol, 5)]
     ]
     call(ledger, "transfer_all", group, json.dumps(lines))
+    call(ledger, "deposit", group, carol, 11)
+    call(ledger, "deposit", group, bob, 13)
     call(ledger, "exit_group", group, bob)
     again = join(ledger, group, "bob", 7)
     transfer(ledger, group, alice, again, 50)

@@ -3,7 +3,8 @@ create or replace function ledger.exit_group(
   group_id        bigint,
   participant_id  bigint,
   idempotency_key text  default null,
-  metadata        jsonb default null
+  metadata        jsonb default null,
+  address         text  default null
 ) returns ledger.exit_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
@@ -15,11 +16,14 @@ declare
   shard      group_total_shards;
 begin
   perform refuse_invalid(
-    array['group_id', 'participant_id', 'idempotency_key', 'metadata'],
-    array[invalid_id(group_id), invalid_id(participant_id), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)]
+    array['group_id', 'participant_id', 'idempotency_key', 'metadata', 'address'],
+    array[
+      invalid_id(group_id), invalid_id(participant_id), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata),
+      case when address is not null then invalid_address(address) end
+    ]
   );
 
-  request := array['exit_group', participant_id::text, metadata::text];
+  request := array['exit_group', participant_id::text, metadata::text, format_address(parse_address(address))];
   exited := claim_idempotency_key(group_id, idempotency_key, request, exited);
   if exited.replayed then
     return exited;
@@ -38,6 +42,9 @@ begin
   for no key update;
   if not found then
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  if address is not null then
+    perform assign_address(group_id, participant_id, parse_address(address));
   end if;
 
   shard := add_to_group_total(group_id, -exited.final_amount, last_moved);
@@ -69,6 +76,6 @@ $$;
 
 alter function ledger.exit_group owner to ledger_owner;
 comment on function ledger.exit_group is
-  'Leave the group with all that the participant holds, the final amount. entry_id is the entry written. Raises LG001, LG002, LG006.';
+  'Leave the group with all that the participant holds, the final amount; an address is bound first, where none is. entry_id is the entry written. Raises LG001, LG002, LG006, LG010.';
 revoke execute on function ledger.exit_group from public;
 grant execute on function ledger.exit_group to ledger_api;

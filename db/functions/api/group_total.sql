@@ -10,7 +10,7 @@ as $$
 declare
   total numeric;
 begin
-  -- A transfer does not change the total, so joins and exits maintain it in eight shards, and no balances are added up.
+  -- A transfer does not change the total, so joins, deposits and exits maintain it in eight shards, and no balances are added up.
   if at_time is null and at_entry is null then
     select sum(c.total)
     into total

@@ -4,7 +4,8 @@ create or replace function ledger.join_group(
   username        text,
   amount          numeric,
   idempotency_key text  default null,
-  metadata        jsonb default null
+  metadata        jsonb default null,
+  address         text  default null
 ) returns ledger.join_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
@@ -16,14 +17,15 @@ declare
   shard   group_total_shards;
 begin
   reasons := array[
-    invalid_id(group_id), null, invalid_amount(amount, 0), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)
+    invalid_id(group_id), null, invalid_amount(amount, 0), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata),
+    case when address is not null then invalid_address(address) end
   ];
   -- Invalid values are not converted to text, which could be very long.
   if idempotency_key is not null and cardinality(array_remove(reasons, null)) = 0 then
-    request := array['join_group', username, trunc(amount)::text, metadata::text];
+    request := array['join_group', username, trunc(amount)::text, metadata::text, format_address(parse_address(address))];
   end if;
   reasons[2] := invalid_new_name(username, group_id, idempotency_key, request);
-  perform refuse_invalid(array['group_id', 'username', 'amount', 'idempotency_key', 'metadata'], reasons);
+  perform refuse_invalid(array['group_id', 'username', 'amount', 'idempotency_key', 'metadata', 'address'], reasons);
 
   joined := claim_idempotency_key(group_id, idempotency_key, request, joined);
   if joined.replayed then
@@ -57,8 +59,11 @@ begin
       'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username))::text
     );
   end if;
+  if address is not null then
+    perform assign_address(group_id, joined.id, parse_address(address));
+  end if;
 
-  -- A join that waits for a username holds no shard, so the time is known only now.
+  -- A join that waits for a username or an address holds no shard, so the time is known only now.
   shard := add_to_group_total(group_id, amount, null);
   update participants as p
   set
@@ -82,6 +87,6 @@ $$;
 
 alter function ledger.join_group owner to ledger_owner;
 comment on function ledger.join_group is
-  'Join a group under a username, composed (NFC), that no one present has, with a deposit of 0 or more. entry_id is the entry written. Raises LG001, LG002, LG005, LG006.';
+  'Join a group under a username, composed (NFC), that no one present has, with a deposit of 0 or more, and bind an address if one is given. entry_id is the entry written. Raises LG001, LG002, LG005, LG006, LG010.';
 revoke execute on function ledger.join_group from public;
 grant execute on function ledger.join_group to ledger_api;

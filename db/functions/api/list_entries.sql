@@ -15,7 +15,7 @@ language plpgsql stable security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
-  kinds  text[] := case when kind is null then array['join', 'transfer', 'exit'] else array[kind] end;
+  kinds  text[] := case when kind is null then array['join', 'deposit', 'transfer', 'exit'] else array[kind] end;
   bounds ledger_internal.history_range;
   source text;
 begin

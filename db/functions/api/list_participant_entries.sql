@@ -15,7 +15,7 @@ language plpgsql stable security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
-  kinds  text[] := case when kind is null then array['join', 'transfer', 'exit'] else array[kind] end;
+  kinds  text[] := case when kind is null then array['join', 'deposit', 'transfer', 'exit'] else array[kind] end;
   bounds ledger_internal.history_range;
   source text;
 begin
@@ -48,7 +48,13 @@ begin
         order by f.created_at {direction}, f.id {direction} limit $7)
         union all
         (select f.created_at, f.id from entries as f
-        where 'transfer' = any ($2) and f.group_id = $1 and f.to_id = $8 and f.kind = 'transfer'
+        where 'transfer' = any ($2) and f.group_id = $1 and f.to_id = $8 and f.kind = any ($2) and f.kind <> 'join'
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7)
+        union all
+        -- Alone, they have an index of their own: the participant may have received many more transfers.
+        (select f.created_at, f.id from entries as f
+        where $2 = '{deposit}' and f.group_id = $1 and f.to_id = $8 and f.kind = 'deposit'
           and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
         order by f.created_at {direction}, f.id {direction} limit $7)
         union all

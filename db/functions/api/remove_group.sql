@@ -29,7 +29,7 @@ begin
     perform refuse_unknown_group(group_id);
   end if;
 
-  -- Each join and exit updates a shard. Locking them waits for exits under way, and, above READ COMMITTED, fails
+  -- Each join, deposit and exit updates a shard. Locking them waits for exits under way, and, above READ COMMITTED, fails
   -- with 40001 where a join has committed that this snapshot does not show.
   perform from group_total_shards as c
   where c.group_id = remove_group.group_id

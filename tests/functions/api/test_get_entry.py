@@ -44,9 +44,10 @@ def test_shows_what_it_reverses_and_what_reversed_it(ledger, group, alice, bob):
     assert call(ledger, "get_entry", group, reversal)[0][10:12] == (entry, None)
 
 
-@pytest.mark.parametrize("kind", ["join", "transfer", "exit"])
+@pytest.mark.parametrize("kind", ["join", "deposit", "transfer", "exit"])
 def test_shows_the_entry_as_a_list_does(ledger, group, alice, bob, kind):
     transfer(ledger, group, alice, bob, 30)
+    call(ledger, "deposit", group, bob, 5)
     call(ledger, "exit_group", group, alice)
     listed = call(ledger, "list_entries", group, kind)
     assert listed

@@ -56,6 +56,8 @@ def history(ledger, group, alice, bob):
     call(ledger, "join_group", group, "erin", 70, None, '{"order": 7}')
     ((_, settled),) = call(ledger, "exit_group", group, dave, None, '{"order": 7}')
     call(ledger, "settle_exit", group, settled, "0xabc")
+    call(ledger, "deposit", group, bob, 4)
+    call(ledger, "deposit", group, alice, 6, None, '{"order": 7}')
     ((_, _, entry),) = call(ledger, "transfer", group, alice, bob, 5)
     call(ledger, "reverse_transfer", group, entry)
     with behind(ledger):
@@ -151,7 +153,7 @@ def test_pages_hold_each_entry_once(ledger, group, history, size, cursor, newest
 def test_filters_and_cursors_limit_each_other(ledger, group, history):
     early, middle, late = history[2], history[7], history[-4]
     for kind, settled, metadata, since, until, after, before, newest_first, max_rows in product(
-        [None, "join", "transfer", "exit"],
+        [None, "join", "deposit", "transfer", "exit"],
         [None, True, False],
         [None, '{"order": 7}'],
         [None, middle[CREATED_AT]],
@@ -197,7 +199,7 @@ def test_nothing_comes_after_the_last_or_before_the_first(ledger, group, history
     assert listed(ledger, group, before=history[0][ID], newest_first=True) == []
 
 
-@pytest.mark.parametrize("kind", ["join", "transfer", "exit"])
+@pytest.mark.parametrize("kind", ["join", "deposit", "transfer", "exit"])
 def test_lists_those_of_a_kind(ledger, group, history, kind):
     found = listed(ledger, group, kind=kind)
     assert found == [entry[ID] for entry in history if entry[KIND] == kind]
@@ -318,12 +320,12 @@ def test_refuses_a_cursor_that_is_no_entry_of_the_group(refuses, ledger, group, 
         refuses("LG001", [cursor], "list_entries", *arguments(group, **{cursor: entry}))
 
 
-@pytest.mark.parametrize("kind", ["deposit", "", "Join", " join", "join,exit"])
+@pytest.mark.parametrize("kind", ["loan", "", "Join", " join", "join,exit"])
 def test_refuses_a_kind_that_is_none(refuses, group, kind):
     refuses("LG001", ["kind"], "list_entries", *arguments(group, kind=kind))
 
 
-@pytest.mark.parametrize("kind", ["join", "transfer"])
+@pytest.mark.parametrize("kind", ["join", "deposit", "transfer"])
 @pytest.mark.parametrize("settled", [True, False])
 def test_refuses_settled_with_another_kind_than_exit(refuses, group, kind, settled):
     refuses("LG001", ["settled"], "list_entries", *arguments(group, kind=kind, settled=settled))
@@ -337,7 +339,7 @@ def test_refuses_metadata_that_no_entry_can_have(refuses, group, metadata):
 @pytest.mark.parametrize(
     ("chosen", "blamed"),
     [
-        ({"kind": "deposit", "metadata": "[]"}, ["kind", "metadata"]),
+        ({"kind": "loan", "metadata": "[]"}, ["kind", "metadata"]),
         ({"after": -1, "before": -2}, ["after", "before"]),
         ({"kind": "join", "settled": True, "metadata": "[]"}, ["settled", "metadata"]),
     ],
@@ -347,7 +349,7 @@ def test_names_every_invalid_value_at_once(refuses, group, chosen, blamed):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "blamed"), [({"kind": "deposit"}, "kind"), ({"kind": "join", "settled": True}, "settled")]
+    ("chosen", "blamed"), [({"kind": "loan"}, "kind"), ({"kind": "join", "settled": True}, "settled")]
 )
 def test_bad_values_come_before_an_unknown_group(refuses, stranger, chosen, blamed):
     refuses("LG001", [blamed], "list_entries", *arguments(stranger, **chosen))

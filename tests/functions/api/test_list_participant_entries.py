@@ -56,8 +56,11 @@ def carol(ledger, group, alice, bob):
         for sender, recipient, amount in [(carol, alice, 1), (bob, carol, 2), (alice, bob, 3), (carol, bob, 4)]
     ]
     call(ledger, "transfer_all", group, json.dumps(lines))
+    call(ledger, "deposit", group, carol, 6, None, '{"order": 7}')
     ((_, _, entry),) = call(ledger, "transfer", group, bob, carol, 5)
     call(ledger, "reverse_transfer", group, entry, None, '{"order": 7}')
+    call(ledger, "deposit", group, alice, 8)
+    call(ledger, "deposit", group, carol, 9)
     call(ledger, "exit_group", group, carol, None, '{"order": 7}')
     transfer(ledger, group, bob, alice, 1)
     return carol
@@ -90,7 +93,9 @@ def expected(history, participant, **chosen):
 
 def test_lists_where_the_participant_takes_part(ledger, group, carol, history):
     assert call(ledger, "list_participant_entries", group, carol) == of(history, carol)
-    assert [entry[KIND] for entry in of(history, carol)] == ["join", *["transfer"] * 7, "exit"]
+    assert [entry[KIND] for entry in of(history, carol)] == [
+        *["join", *["transfer"] * 5, "deposit", *["transfer"] * 2, "deposit", "exit"],
+    ]
 
 
 def test_shows_one_who_is_present_as_well(ledger, group, alice, bob, history):
@@ -103,6 +108,7 @@ def test_one_who_only_joined_has_that_entry(ledger, group, history):
     ((_, dave, _, _, entry),) = call(ledger, "join_group", group, "dave", 0)
     assert listed(ledger, group, dave) == [entry]
     assert listed(ledger, group, dave, kind="exit") == listed(ledger, group, dave, kind="transfer") == []
+    assert listed(ledger, group, dave, kind="deposit") == []
 
 
 def test_who_joins_again_has_another_history(ledger, group, carol, history):
@@ -135,7 +141,7 @@ def test_goes_by_time_where_ids_do_not(ledger, group, alice, bob):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 9, 10])
 @pytest.mark.parametrize(("cursor", "newest_first"), [("after", False), ("before", True)])
-@pytest.mark.parametrize("kind", [None, "transfer"])
+@pytest.mark.parametrize("kind", [None, "transfer", "deposit"])
 def test_pages_hold_each_entry_once(ledger, group, carol, history, size, cursor, newest_first, kind):
     entries = expected(history, carol, kind=kind, newest_first=newest_first)
     seen, page = [], [0]
@@ -151,7 +157,7 @@ def test_filters_and_cursors_limit_each_other(ledger, group, alice, carol, histo
     first, early, middle, late = history[2], history[4], history[7], history[-3]
     for participant, kind, metadata, since, until, after, before, newest_first, max_rows in product(
         [alice, carol],
-        [None, "join", "transfer", "exit"],
+        [None, "join", "deposit", "transfer", "exit"],
         [None, '{"order": 7}'],
         [None, first[CREATED_AT], middle[CREATED_AT]],
         [None, late[CREATED_AT]],
@@ -236,7 +242,7 @@ def test_refuses_a_cursor_that_is_no_entry_of_the_group(refuses, ledger, group, 
         refuses("LG001", [cursor], "list_participant_entries", *arguments(group, alice, **{cursor: entry}))
 
 
-@pytest.mark.parametrize("kind", ["deposit", "", "Join"])
+@pytest.mark.parametrize("kind", ["loan", "", "Join"])
 def test_refuses_a_kind_that_is_none(refuses, group, alice, kind):
     refuses("LG001", ["kind"], "list_participant_entries", *arguments(group, alice, kind=kind))
 
@@ -251,5 +257,5 @@ def test_names_every_invalid_value_at_once(refuses, group):
         "LG001",
         ["participant_id", "kind", "metadata"],
         "list_participant_entries",
-        *arguments(group, None, kind="deposit", metadata="[]"),
+        *arguments(group, None, kind="loan", metadata="[]"),
     )

@@ -185,8 +185,9 @@ def test_refuses_to_take_the_sender_to_2_256(ledger, group, alice, bob, entry, r
     assert reverses(entry)["to_amount"] == LARGEST
 
 
-@pytest.mark.parametrize("kind", ["join", "exit"])
-def test_refuses_a_join_and_an_exit(ledger, group, alice, bob, record, refuses, kind):
+@pytest.mark.parametrize("kind", ["join", "deposit", "exit"])
+def test_refuses_what_is_no_transfer(ledger, group, alice, bob, record, refuses, kind):
+    call(ledger, "deposit", group, bob, 5)
     call(ledger, "exit_group", group, bob)
     (entry,) = [row[0] for row in record() if row[1] == kind][-1:]
     refuses("LG001", ["entry_id"], "reverse_transfer", group, entry)

@@ -153,9 +153,10 @@ def test_a_bad_reference_is_told_of_a_settled_exit_too(group, entry, refuses, se
     refuses("LG001", ["reference"], "settle_exit", group, entry, "")
 
 
-@pytest.mark.parametrize("kind", ["join", "transfer"])
+@pytest.mark.parametrize("kind", ["join", "deposit", "transfer"])
 def test_refuses_what_is_no_exit(ledger, group, alice, bob, record, refuses, kind):
     transfer(ledger, group, alice, bob, 1)
+    call(ledger, "deposit", group, bob, 5)
     entry = next(row[0] for row in record() if row[1] == kind)
     before = settlements(ledger)
     refuses("LG001", ["entry_id"], "settle_exit", group, entry, REFERENCE)

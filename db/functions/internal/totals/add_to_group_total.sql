@@ -1,4 +1,4 @@
--- Add a deposit to a group's total, or subtract an exit.
+-- Add a join or a deposit to a group's total, or subtract an exit.
 create or replace function ledger_internal.add_to_group_total(
   group_id   bigint,
   amount     numeric,
@@ -10,7 +10,7 @@ declare
   shard ledger.group_total_shards;
 begin
   -- trunc() removes the decimal places of a deposit written as 100.0; otherwise every later total would show them.
-  -- A session always takes the same shard of the eight, so a transaction of many joins and exits locks only one shard
+  -- A session always takes the same shard of the eight, so a transaction of many joins, deposits and exits locks only one shard
   -- and cannot deadlock with another transaction. A shard's times ascend even if the clock goes back.
   update ledger.group_total_shards as c
   set

@@ -1,4 +1,4 @@
--- Record the total of a shard after a join or an exit.
+-- Record the total of a shard after a join, a deposit or an exit.
 create or replace function ledger_internal.record_group_total(
   shard    ledger.group_total_shards,
   entry_id bigint

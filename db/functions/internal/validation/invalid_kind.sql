@@ -4,7 +4,7 @@ create or replace function ledger_internal.invalid_kind(
 ) returns text
 language sql immutable parallel safe
 as $$
-  select case when invalid_kind.kind not in ('join', 'transfer', 'exit') then 'must be join, transfer or exit' end
+  select case when invalid_kind.kind not in ('join', 'deposit', 'transfer', 'exit') then 'must be join, deposit, transfer or exit' end
 $$;
 
 alter function ledger_internal.invalid_kind owner to ledger_owner;

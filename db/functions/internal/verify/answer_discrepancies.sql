@@ -6,13 +6,17 @@ language plpgsql stable
 as $$
 declare
   answer      jsonb := ledger_internal.parse_answer(kept.answer);
-  of_entry    boolean := kept.operation in ('transfer', 'join_group', 'exit_group', 'reverse_transfer', 'settle_exit');
+  of_entry    boolean := kept.operation in (
+    'transfer', 'join_group', 'deposit', 'exit_group', 'reverse_transfer', 'settle_exit'
+  );
   named       bigint := ledger_internal.parse_id(coalesce(answer ->> 'entry_id', answer ->> 'id'));
   entry       ledger.entries;
   -- The entry in the form in which a reversal or a settlement returns it.
   written     jsonb;
   -- The request, as far as the record and the names in the answer show it, and whether the answer agrees with it.
   request     text[] := array[kept.operation];
+  -- Of the participant who joined or left; the request may have had it.
+  address     text;
   agrees      boolean;
   discrepancy ledger.discrepancy := (kept.group_id, null, null, 'idempotency key', null);
 begin
@@ -62,6 +66,10 @@ begin
       request := request || array[answer ->> 'username', entry.amount::text, entry.metadata::text];
       agrees := entry.kind = 'join'
         and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.amount);
+    when 'deposit' then
+      request := request || array[entry.to_id::text, entry.amount::text, entry.metadata::text];
+      agrees := entry.kind = 'deposit'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount);
     when 'exit_group' then
       request := request || array[entry.from_id::text, entry.metadata::text];
       agrees := entry.kind = 'exit' and answer @> jsonb_build_object('final_amount', entry.amount);
@@ -90,17 +98,33 @@ begin
         where p.group_id = kept.group_id
           and p.id = named
       );
+    when 'bind_address' then
+      request := request || array[named::text, answer ->> 'address'];
+      agrees := answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+          and p.address = ledger_internal.parse_address(answer ->> 'address')
+      );
     when 'remove_group' then
       agrees := exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);
     else
       agrees := false;
   end case;
 
+  if kept.operation in ('join_group', 'exit_group') then
+    select ledger_internal.format_address(p.address)
+    into address
+    from ledger.participants as p
+    where p.group_id = kept.group_id
+      and p.id = coalesce(entry.to_id, entry.from_id);
+  end if;
+
   if agrees is not true then
     discrepancy.detail := format('has an answer to %s that contradicts the record', kept.operation);
     return next discrepancy;
   -- A name is kept in NFC, and another spelling may have been asked for, unless it has none: of ASCII these three have one.
-  elsif kept.fingerprint <> ledger_internal.fingerprint(request)
+  elsif kept.fingerprint not in (ledger_internal.fingerprint(request), ledger_internal.fingerprint(request || address))
     and coalesce(answer ->> 'name', answer ->> 'username', '') !~ '[K;`\u0080-\uffff\U00010000-\U0010ffff]'
   then
     discrepancy.detail := 'has the fingerprint of another request than the record says';

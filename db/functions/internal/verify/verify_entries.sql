@@ -41,7 +41,7 @@ as $$
         coalesce(e.to_amount::text, 'no balance')
       )
     where case
-        when e.kind = 'join' then e.from_id is not null or e.to_id is null
+        when e.kind in ('join', 'deposit') then e.from_id is not null or e.to_id is null
         when e.kind = 'transfer' then e.from_id is null or e.to_id is null or e.from_id = e.to_id
         when e.kind = 'exit' then e.from_id is null or e.to_id is not null
         else true
@@ -51,7 +51,7 @@ as $$
     union all
     select null, 'amount', format('moves %s, and the balances after it are %s and %s', e.amount, e.from_amount, e.to_amount)
     -- As in invalid_amount, which costs as much as all the rest. NaN is above every number.
-    where (e.amount >= case when e.kind = 'transfer' then 1 else 0 end) is not true
+    where (e.amount >= case when e.kind in ('transfer', 'deposit') then 1 else 0 end) is not true
       or e.amount >= 2::numeric ^ 256
       or e.amount <> trunc(e.amount)
       or e.from_amount < 0
@@ -160,7 +160,7 @@ as $$
           and s.entry_id = e.id
       )
     union all
-    select e.from_id, 'settlement', 'it has another time than its exit, a time to come, or no reference'
+    select e.from_id, 'settlement', 'it has another time than its exit, a time to come, no reference, or a transaction before its time'
     from ledger.settlements as s
     where e.kind = 'exit'
       and s.group_id = e.group_id
@@ -170,6 +170,7 @@ as $$
         or (s.reference is null) <> (s.settled_at is null)
         or s.settled_at < s.exited_at
         or s.settled_at > b.latest
+        or (s.settled_at is null and s.settled_xid is not null)
       )
     union all
     select null, 'total', format('the total is noted %s times', n.times)
@@ -213,7 +214,7 @@ as $$
       limit 1
     ) as before on true
     where e.kind <> 'transfer'
-      and t.total <> coalesce(before.total, 0) + case when e.kind = 'join' then e.amount else -e.amount end
+      and t.total <> coalesce(before.total, 0) + case when e.kind = 'exit' then -e.amount else e.amount end
   ) as f (participant_id, kind, detail)
 $$;
 

@@ -76,6 +76,11 @@ as $$
     select 'username', 'is empty'
     where p.username = ''
     union all
+    select 'address', 'is not of 20 bytes, is zero, or has no transaction'
+    where (p.address is null) <> (p.address_xid is null)
+      or octet_length(p.address) <> 20
+      or p.address = '\x0000000000000000000000000000000000000000'
+    union all
     select 'participant id', format('%s participants have it', p.times)
     where p.times > 1
     union all

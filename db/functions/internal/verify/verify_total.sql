@@ -44,7 +44,7 @@ as $$
       or min(c.slot) <> 0
       or max(c.slot) <> 7
     union all
-    select t.entry_id, null, 'total', format('shard %s came to %s with it, and it is no join or exit of that time', t.slot, t.total)
+    select t.entry_id, null, 'total', format('shard %s came to %s with it, and it is no join, deposit or exit of that time', t.slot, t.total)
     from ledger.group_total_history as t
     left join ledger.entries as e on e.group_id = t.group_id and e.id = t.entry_id
     where t.group_id = verify_total.group_id
@@ -60,7 +60,7 @@ as $$
       null,
       null,
       'total time',
-      format('shard %s changed at %s, and with its last join or exit at %s', c.slot, c.changed_at, last.created_at)
+      format('shard %s changed at %s, and with its last join, deposit or exit at %s', c.slot, c.changed_at, last.created_at)
     from ledger.group_total_shards as c
     cross join ledger_internal.verify_bounds() as b
     left join lateral (
@@ -79,6 +79,14 @@ as $$
     where p.group_id = verify_total.group_id
       and p.exited_at is null
     group by p.username
+    having count(*) > 1
+    union all
+    select null, null, 'address', format('%s who are present have the address %s', count(*), p.address)
+    from ledger.participants as p
+    where p.group_id = verify_total.group_id
+      and p.exited_at is null
+      and p.address is not null
+    group by p.address
     having count(*) > 1
     union all
     select null, c.participant_id, 'rename', format('change %s is of a participant who is not there', c.id)
@@ -127,5 +135,5 @@ $$;
 
 alter function ledger_internal.verify_total owner to ledger_owner;
 comment on function ledger_internal.verify_total is
-  'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames that two have, and ids above those that were given. For the owner.';
+  'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames and addresses that two have, and ids above those that were given. For the owner.';
 revoke execute on function ledger_internal.verify_total from public;

@@ -1,0 +1,82 @@
+-- Add a deposit to the balance of a participant who has joined.
+create or replace function ledger.deposit(
+  group_id        bigint,
+  participant_id  bigint,
+  amount          numeric,
+  idempotency_key text  default null,
+  metadata        jsonb default null
+) returns ledger.deposit_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  reasons    text[];
+  request    text[];
+  last_moved timestamptz;
+  deposited  deposit_result;
+  shard      group_total_shards;
+begin
+  reasons := array[
+    invalid_id(group_id), invalid_id(participant_id), invalid_amount(amount, 1), invalid_idempotency_key(idempotency_key),
+    invalid_metadata(metadata)
+  ];
+  perform refuse_invalid(array['group_id', 'participant_id', 'amount', 'idempotency_key', 'metadata'], reasons);
+
+  request := array['deposit', participant_id::text, trunc(amount)::text, metadata::text];
+  deposited := claim_idempotency_key(group_id, idempotency_key, request, deposited);
+  if deposited.replayed then
+    return deposited;
+  end if;
+
+  -- Present until this commits, so the group cannot be removed.
+  select
+    p.username,
+    p.id,
+    p.group_id,
+    p.amount + trunc(deposit.amount),
+    p.moved_at
+  into
+    deposited.username,
+    deposited.id,
+    deposited.group_id,
+    deposited.amount,
+    last_moved
+  from participants as p
+  where p.group_id = deposit.group_id
+    and p.id = deposit.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  if balance_violation(0, deposited.amount) is not null then
+    perform refuse_invalid(array['amount'], array['would take the balance to 2^256 or more']);
+  end if;
+
+  shard := add_to_group_total(group_id, amount, last_moved);
+
+  update participants as p
+  set
+    amount = deposited.amount,
+    moved_at = shard.changed_at
+  where p.group_id = deposit.group_id
+    and p.id = deposit.participant_id;
+
+  insert into entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
+  values (
+    deposit.group_id, 'deposit', deposit.participant_id, deposit.amount, deposited.amount, shard.changed_at, deposit.metadata
+  )
+  returning entries.id into deposited.entry_id;
+  perform record_group_total(shard, deposited.entry_id);
+
+  deposited.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, deposited);
+  return deposited;
+end
+$$;
+
+alter function ledger.deposit owner to ledger_owner;
+comment on function ledger.deposit is
+  'Add a deposit of 1 or more to the balance of a participant who is present. entry_id is the entry written. Raises LG001, LG002, LG006.';
+revoke execute on function ledger.deposit from public;
+grant execute on function ledger.deposit to ledger_api;
