@@ -18,6 +18,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "group_not_empty": (409, "Group not empty"),
     "already_reversed": (409, "Already reversed"),
     "already_settled": (409, "Already settled"),
+    "address_bound": (409, "Address bound"),
     "cursor_expired": (410, "Cursor expired"),
     "body_too_large": (413, "Body too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
@@ -44,6 +45,7 @@ SQLSTATES: dict[str, str] = {
     "LG007": "already_reversed",
     "LG008": "already_settled",
     "LG009": "cursor_expired",
+    "LG010": "address_bound",
     "40001": "busy",  # serialization_failure
     "40P01": "busy",  # deadlock_detected
     "55P03": "busy",  # lock_not_available

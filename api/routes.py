@@ -35,6 +35,7 @@ GROUP = columns("name", "id")
 TOTAL = columns("group_total")
 PARTICIPANT = columns("username", "id", "group_id", "amount")
 FINAL_AMOUNT = columns("final_amount")
+ADDRESS = columns("address")
 TRANSFER = (
     Member("to_participant", "to_participant", PARTICIPANT),
     Member("from_participant", "from_participant", PARTICIPANT),
@@ -176,6 +177,7 @@ def has_amounts(shape: Shape) -> bool:
 
 IDEMPOTENCY_KEY = Argument("idempotency_key", "header", "idempotency_key", "Idempotency-Key")
 METADATA = Argument("metadata", "body", "object", "metadata", optional=True)
+ITS_ADDRESS = Argument("address", "body", "text", "address", optional=True)
 AFTER = Argument("after", "query", "after", "after")
 LIMIT = Argument("max_rows", "query", "limit", "limit")
 PAGE = (AFTER, LIMIT)
@@ -194,12 +196,13 @@ HISTORY = (
     LIMIT,
 )
 CURSOR = Argument("after", "query", "text", "after")
-BY_MOVEMENT = (("amount", "is changed by joining, transferring and exiting only"),)
+BY_MOVEMENT = (("amount", "is changed by joining, depositing, transferring and exiting only"),)
 
 GROUPS = "/api/groups"
 ONE_GROUP = "/api/groups/<id>"
 PARTICIPANTS = "/api/groups/<group_id>/participants"
 ONE_PARTICIPANT = "/api/groups/<group_id>/participants/<id>"
+ONE_ADDRESS = f"{ONE_PARTICIPANT}/address"
 ONE_ENTRY = "/api/groups/<group_id>/entries/<id>"
 
 IN_GROUP = (path("group_id", "id"),)
@@ -229,15 +232,20 @@ ROUTES: tuple[Route, ...] = (
 
     Route("read", ("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE, USERNAME), PARTICIPANT, many=True),
     Route("transact", ("POST",), PARTICIPANTS, "join_group",
-          (*OF_GROUP, text("username"), amount("amount"), IDEMPOTENCY_KEY, METADATA), PARTICIPANT, 201,
+          (*OF_GROUP, text("username"), amount("amount"), IDEMPOTENCY_KEY, METADATA, ITS_ADDRESS), PARTICIPANT, 201,
           location=ONE_PARTICIPANT, entry="entry_id", echoes="group_id"),
     Route("read", ("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT,
           batch_function="get_participants"),
     Route("transact", ("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant",
           (*OF_PARTICIPANT, text("username"), IDEMPOTENCY_KEY), PARTICIPANT, wrapper="update_params",
           echoes="group_id", frozen=BY_MOVEMENT),
-    Route("transact", ("DELETE",), ONE_PARTICIPANT, "exit_group", (*OF_PARTICIPANT, IDEMPOTENCY_KEY, METADATA),
-          FINAL_AMOUNT, entry="entry_id"),
+    Route("transact", ("DELETE",), ONE_PARTICIPANT, "exit_group",
+          (*OF_PARTICIPANT, IDEMPOTENCY_KEY, METADATA, ITS_ADDRESS), FINAL_AMOUNT, entry="entry_id"),
+    Route("transact", ("POST",), f"{ONE_PARTICIPANT}/deposits", "deposit",
+          (*OF_PARTICIPANT, amount("amount"), IDEMPOTENCY_KEY, METADATA), PARTICIPANT, 201, entry="entry_id"),
+    Route("read", ("GET",), ONE_ADDRESS, "get_address", OF_PARTICIPANT, ADDRESS),
+    Route("transact", ("PUT",), ONE_ADDRESS, "bind_address", (*OF_PARTICIPANT, text("address"), IDEMPOTENCY_KEY),
+          ADDRESS),
 
     Route("transact", ("POST",), "/api/groups/<group_id>/transfer", "transfer",
           (*OF_GROUP, participant("from_id", "from"), participant("to_id", "to"), amount("amount"), IDEMPOTENCY_KEY,

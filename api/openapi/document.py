@@ -22,7 +22,7 @@ PROBLEM = "application/problem+json"
 
 ABOUT = """\
 A **group** is one off-chain ledger. A **participant** joins it with a deposit and leaves it with a final amount. An
-**entry** is one row of the permanent record: a join, a transfer or an exit.
+**entry** is one row of the permanent record: a join, a deposit, a transfer or an exit.
 
 **Amounts** are whole numbers from 0 to 2^256 - 1. A request gives one as a JSON integer, spelled in digits alone, as a
 string of digits, or as a hex quantity (`"0x1f"`); an answer is a JSON integer, exact to the last digit.
@@ -391,6 +391,8 @@ def tag(path: str) -> str:
 CHAPTERS = {
     "transfer": "transfers",
     "total": "groups",
+    "deposits": "participants",
+    "address": "participants",
     "reversal": "entries",
     "settlement": "entries",
     "live": "health",

@@ -10,6 +10,8 @@ Json = dict[str, object]
 TIME = "2026-01-05T09:30:00+00:00"
 UUID = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
+ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+
 ETH: Json = {"name": "ETH", "id": 1}
 
 
@@ -57,6 +59,9 @@ EXAMPLES: dict[str, Example] = {
     "get_participant": Example(alice(150)),
     "rename_participant": Example(alice(150), {"username": "alice"}),
     "exit_group": Example({"final_amount": 150}, {"metadata": {"address": "0x2b"}}),
+    "deposit": Example(alice(125), {"amount": 25, "metadata": {"transaction": "0x1b"}}),
+    "get_address": Example({"address": ADDRESS}),
+    "bind_address": Example({"address": ADDRESS}, {"address": ADDRESS}),
     "transfer": Example(
         {"to_participant": alice(150), "from_participant": bob(50)},
         {"from": 2, "to": 1, "amount": 50, "metadata": {"order": 17}},
@@ -112,6 +117,10 @@ REFUSALS: dict[str, tuple[str, dict[str, list[str]]]] = {
     "group_not_empty": ("group 1 has participants", {}),
     "already_reversed": ("entry 3 of group 1 was reversed before", {}),
     "already_settled": ("exit 5 of group 1 was settled with another reference", {"reference": ["is 0x5e already"]}),
+    "address_bound": (
+        "participant 1 has another address",
+        {"address": ["is 0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359 already"]},
+    ),
     "cursor_expired": (
         "the cursor belongs to a feed that has ended",
         {"after": ["belongs to a feed that has ended"]},

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from api.http.values import MAX_ID, MAX_LIMIT, MAX_WAIT
 from api.problems import PROBLEMS, SQLSTATES
-from api.routes import ENTRY, GROUP, HEALTH, MOVED, PARTICIPANT, TRANSFER, Argument, Route, Shape
+from api.routes import ADDRESS, ENTRY, GROUP, HEALTH, MOVED, PARTICIPANT, TRANSFER, Argument, Route, Shape
 
 Schema = dict[str, object]
 
@@ -107,6 +107,12 @@ SHARED: dict[str, Schema] = {
         "maxLength": 255,
         "pattern": f"^[^{CONTROLS}]*[^{CONTROLS}{BLANKS}][^{CONTROLS}]*$",
     },
+    "Address": {
+        "description": "An address on the main network, other than zero. An answer has the checksum of EIP-55, and so"
+        " must a request in mixed case.",
+        "type": "string",
+        "pattern": "^0x[0-9a-fA-F]{40}$",
+    },
     "Metadata": {"description": "At most 4096 bytes of JSON, without NUL characters.", **OBJECT},
     "TransferLine": members(
         {
@@ -129,6 +135,7 @@ NAMES: dict[Shape, str] = {
     ENTRY: "Entry",
 }
 NULLABLE: dict[Shape, set[str]] = {
+    ADDRESS: {"address"},
     ENTRY: {member.name for member in ENTRY} - {"id", "group_id", "kind", "amount", "created_at"},
 }
 
@@ -138,8 +145,8 @@ ANSWERED: dict[str, Schema] = {
     "username": ref("KeptName"),
     "id": ref("Id"),
     "group_id": ref("Id"),
-    "kind": {"type": "string", "enum": ["join", "transfer", "exit"]},
-    "from": {**ref("Id"), "description": "Who gave; null for a join."},
+    "kind": {"type": "string", "enum": ["join", "deposit", "transfer", "exit"]},
+    "from": {**ref("Id"), "description": "Who gave; null for a join or a deposit."},
     "to": {**ref("Id"), "description": "Who received; null for an exit."},
     "from_amount": {**ref("Amount"), "description": "What the giver had after it."},
     "to_amount": {**ref("Amount"), "description": "What the recipient had after it."},
@@ -149,6 +156,7 @@ ANSWERED: dict[str, Schema] = {
     "reversed_by": {**ref("Id"), "description": "The entry that took this one back."},
     "reference": {**ref("Reference"), "description": "The transaction on the main network that paid an exit out."},
     "settled_at": TIME,
+    "address": ref("Address"),
     "amount": ref("Amount"),
     "final_amount": ref("Amount"),
     "group_total": ref("Total"),
@@ -216,7 +224,12 @@ def body(route: Route) -> Schema:
     properties = {argument.name: GIVEN[argument.kind] for argument in route.body}
     if "reference" in properties:
         properties["reference"] = ref("Reference")
-    if route.function == "transfer":  # a deposit may be 0
+    for argument in route.body:
+        if argument.name == "address":
+            properties["address"] = (
+                {"anyOf": [ref("Address"), {"type": "null"}]} if argument.optional else ref("Address")
+            )
+    if route.function in ("transfer", "deposit"):  # a join may bring 0
         properties["amount"] = ref("GivenPositiveAmount")
     if route.echoes:
         properties[route.echoes] = {**ref("GivenId"), "description": "The one in the path."}

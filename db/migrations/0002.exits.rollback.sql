@@ -35,7 +35,9 @@ begin
 end
 $$;
 
-drop index if exists ledger.entries_of_deposits;
+drop index if exists ledger.group_total_history_of_deposits;
+alter table ledger.group_total_history
+  drop column if exists participant_id;
 drop index if exists ledger.participants_address_unique_while_present;
 alter table ledger.participants
   drop column if exists address,
@@ -696,6 +698,7 @@ revoke execute on function ledger_internal.add_to_group_total from public;
 -- <<< db/functions/internal/totals/add_to_group_total.sql
 
 -- >>> db/functions/internal/totals/record_group_total.sql
+drop function if exists ledger_internal.record_group_total;
 -- Record the total of a shard after a join or an exit.
 create or replace function ledger_internal.record_group_total(
   shard    ledger.group_total_shards,

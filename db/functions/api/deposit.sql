@@ -67,7 +67,7 @@ begin
     deposit.group_id, 'deposit', deposit.participant_id, deposit.amount, deposited.amount, shard.changed_at, deposit.metadata
   )
   returning entries.id into deposited.entry_id;
-  perform record_group_total(shard, deposited.entry_id);
+  perform record_group_total(shard, deposited.entry_id, participant_id);
 
   deposited.replayed := false;
   perform store_answer(group_id, idempotency_key, request, deposited);

@@ -52,11 +52,11 @@ begin
           and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
         order by f.created_at {direction}, f.id {direction} limit $7)
         union all
-        -- Alone, they have an index of their own: the participant may have received many more transfers.
-        (select f.created_at, f.id from entries as f
-        where $2 = '{deposit}' and f.group_id = $1 and f.to_id = $8 and f.kind = 'deposit'
-          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
-        order by f.created_at {direction}, f.id {direction} limit $7)
+        -- Deposits alone: the participant may have received many more transfers, which this does not read.
+        (select t.created_at, t.entry_id from group_total_history as t
+        where $2 = '{deposit}' and t.group_id = $1 and t.participant_id = $8
+          and (t.created_at, t.entry_id) > ($3, $4) and (t.created_at, t.entry_id) < ($5, $6)
+        order by t.created_at {direction}, t.entry_id {direction} limit $7)
         union all
         select f.created_at, f.id from (
           select * from entries as f

@@ -101,7 +101,9 @@ def test_bad_values_come_before_an_unknown_group(refuses, stranger):
     refuses("LG001", ["amount"], "deposit", stranger, stranger, -1)
 
 
-@pytest.mark.parametrize("blamed", [["group_id"], ["participant_id"], ["amount"], ["group_id", "participant_id", "amount"]])
+@pytest.mark.parametrize(
+    "blamed", [["group_id"], ["participant_id"], ["amount"], ["group_id", "participant_id", "amount"]]
+)
 def test_names_every_null_at_once(refuses, group, alice, blamed):
     arguments = {"group_id": group, "participant_id": alice, "amount": 50} | dict.fromkeys(blamed)
     refuses("LG001", blamed, "deposit", *arguments.values())

@@ -195,7 +195,7 @@ def test_no_cursor_is_the_beginning(ledger, group, carol, history, cursor, nothi
 
 
 @pytest.mark.parametrize(
-    ("size", "rows"), [(-1, 0), (0, 0), (1, 1), (8, 8), (9, 9), (10, 9), (2**31 - 1, 9), (None, 9)]
+    ("size", "rows"), [(-1, 0), (0, 0), (1, 1), (10, 10), (11, 11), (12, 11), (2**31 - 1, 11), (None, 11)]
 )
 @pytest.mark.parametrize("metadata", [None, "{}"])
 def test_a_page_has_at_most_max_rows(ledger, group, carol, history, size, rows, metadata):

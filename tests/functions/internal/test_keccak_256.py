@@ -27,9 +27,7 @@ def permuted(lanes: list[int]) -> list[int]:
     shift = 1
     for _ in range(24):
         columns = [lanes[x] ^ lanes[x + 5] ^ lanes[x + 10] ^ lanes[x + 15] ^ lanes[x + 20] for x in range(5)]
-        lanes = [
-            lane ^ columns[(i + 4) % 5] ^ turned(columns[(i + 1) % 5], 1) for i, lane in enumerate(lanes)
-        ]
+        lanes = [lane ^ columns[(i + 4) % 5] ^ turned(columns[(i + 1) % 5], 1) for i, lane in enumerate(lanes)]
         x, y, moved = 1, 0, lanes[1]
         for step in range(24):
             x, y = y, (2 * x + 3 * y) % 5

@@ -44,11 +44,17 @@ as $$
       or min(c.slot) <> 0
       or max(c.slot) <> 7
     union all
-    select t.entry_id, null, 'total', format('shard %s came to %s with it, and it is no join, deposit or exit of that time', t.slot, t.total)
+    select t.entry_id, null, 'total', format('shard %s came to %s with it, and it is no join, deposit or exit of that time and participant', t.slot, t.total)
     from ledger.group_total_history as t
     left join ledger.entries as e on e.group_id = t.group_id and e.id = t.entry_id
     where t.group_id = verify_total.group_id
-      and (e.kind is null or e.kind = 'transfer' or e.created_at <> t.created_at or t.slot not between 0 and 7)
+      and (
+        e.kind is null
+        or e.kind = 'transfer'
+        or e.created_at <> t.created_at
+        or t.slot not between 0 and 7
+        or t.participant_id is distinct from case when e.kind = 'deposit' then e.to_id end
+      )
     union all
     select s.entry_id, null, 'settlement', 'it is settled, and is no exit'
     from ledger.settlements as s
