@@ -230,7 +230,7 @@ def test_the_total_at_each_entry_is_joins_less_exits_up_to_it(session, ledger, a
     assert len({entry[1] for entry in history}) == 3
     total, totals = 0, {}
     for entry, kind, _, _, amount, time in history:
-        total += {"join": amount, "transfer": 0, "exit": -amount}[kind]
+        total += {"join": amount, "deposit": amount, "transfer": 0, "exit": -amount}[kind]
         totals[time] = total
         assert call(ledger, "group_total", group, None, entry) == [(total,)]
     for time, total in totals.items():

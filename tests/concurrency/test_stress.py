@@ -11,7 +11,8 @@ import pytest
 from tests.support import call, create, join, one
 
 SECONDS = 3
-REFUSALS = {"LG002", "LG003", "LG004", "LG005"}
+REFUSALS = {"LG002", "LG003", "LG004", "LG005", "LG010"}
+ADDRESSES = [f"0x{number:040x}" for number in range(1, 5)]
 
 
 def test_a_crowd_breaks_no_rule(database, ledger, admin, group):
@@ -25,19 +26,24 @@ def test_a_crowd_breaks_no_rule(database, ledger, admin, group):
 
     def move(connection, chance):
         sender, recipient = chance.sample(people, 2)
+        if chance.random() < 0.2:
+            return "deposit", group, recipient, chance.randint(1, 9)
         return "transfer", group, sender, recipient, chance.randint(1, 150)
 
     def come_or_go(connection, chance):
         where = chance.choice([group, flash(connection)])
         guests = [row for row in call(connection, "list_participants", where) if row[1] not in people]
         if not guests or chance.random() < 0.4:
-            return "join_group", where, f"guest {chance.randint(1, 6)}", chance.randint(0, 10)
+            address = chance.choice([None, *ADDRESSES])
+            return "join_group", where, f"guest {chance.randint(1, 6)}", chance.randint(0, 10), None, None, address
         guest = chance.choice(guests)[1]
+        if chance.random() < 0.2:
+            return "bind_address", where, guest, chance.choice(ADDRESSES)
         if chance.random() < 0.3:
             return "rename_participant", where, guest, f"guest {chance.randint(1, 6)}"
         if chance.random() < 0.3 and where == group:
             return "transfer", where, chance.choice(people), guest, 1
-        return "exit_group", where, guest
+        return "exit_group", where, guest, None, None, chance.choice([None, *ADDRESSES])
 
     def remove(connection, chance):
         if chance.random() < 0.3:
@@ -61,7 +67,16 @@ def test_a_crowd_breaks_no_rule(database, ledger, admin, group):
         work_of = [move] * 5 + [come_or_go] * 2 + [remove]
         outcomes = sum(pool.map(work, range(8), work_of), Counter())
 
-    did = {"transfer", "join_group", "exit_group", "rename_participant", "remove_group", "create_group"}
+    did = {
+        "transfer",
+        "join_group",
+        "exit_group",
+        "rename_participant",
+        "remove_group",
+        "create_group",
+        "deposit",
+        "bind_address",
+    }
     assert set(outcomes) <= did | REFUSALS, outcomes
     assert did <= set(outcomes), outcomes
     assert outcomes["LG004"], outcomes
