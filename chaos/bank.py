@@ -120,9 +120,14 @@ class Client:
         return joined
 
     async def visit(self, group: int) -> None:
-        """Join and exit."""
+        """Join, deposit and exit."""
         amount = random.randint(0, 100)
         joined = await self.join(group, str(uuid4()), amount)
+        more = random.randint(1, 100)
+        answer = await self.ask("POST", f"/api/groups/{group}/participants/{joined}/deposits", {"amount": more})
+        if self.expect(answer, 201, "a deposit"):
+            self.history.acknowledged.append(Movement(answer.entry, group, "deposit", None, joined, more))
+            amount += more
         answer = await self.ask("DELETE", f"/api/groups/{group}/participants/{joined}")
         if self.expect(answer, 200, "an exit"):
             self.history.acknowledged.append(Movement(answer.entry, group, "exit", joined, None, amount))

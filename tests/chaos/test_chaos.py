@@ -35,7 +35,7 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed() -> None:
     assert report.left_out.keys() <= {"disk filled", "clock set"}
     told = report.history
     assert min(len(told.acknowledged), told.refused, told.retried, told.reads) > 0
-    assert {movement.kind for movement in told.acknowledged} == {"join", "transfer", "exit"}
+    assert {movement.kind for movement in told.acknowledged} == {"join", "deposit", "transfer", "exit"}
 
 
 # Answers first, and commits half a second later.

@@ -77,9 +77,9 @@ def test_health_asks_for_none(locked: Service) -> None:
 LEAST = {
     **dict.fromkeys(["create_group", "rename_group", "remove_group"], "admin"),
     **dict.fromkeys(["join_group", "rename_participant", "exit_group", "transfer", "transfer_all"], "transact"),
-    **dict.fromkeys(["reverse_transfer", "settle_exit"], "transact"),
+    **dict.fromkeys(["reverse_transfer", "settle_exit", "deposit", "bind_address"], "transact"),
     **dict.fromkeys(["list_groups", "get_group", "group_total", "list_participants", "get_participant"], "read"),
-    **dict.fromkeys(["list_entries", "list_participant_entries", "get_entry", "read_feed"], "read"),
+    **dict.fromkeys(["list_entries", "list_participant_entries", "get_entry", "read_feed", "get_address"], "read"),
 }
 
 

@@ -47,7 +47,7 @@ select
 TOTALS = """
 select
   e.id,
-  sum(case e.kind when 'join' then e.amount when 'exit' then -e.amount else 0 end)
+  sum(case e.kind when 'join' then e.amount when 'deposit' then e.amount when 'exit' then -e.amount else 0 end)
     over (partition by e.group_id order by e.created_at, e.id),
   ledger.group_total(e.group_id, at_entry => e.id)
 from ledger.entries as e

@@ -47,14 +47,20 @@ amounts = st.one_of(
 )
 keys = st.sampled_from([None, None, None, "a", "b", "c", "d", "e", "f", "g", "h", "not visible"])
 metadatas = st.sampled_from([None, None, None, {"order": 17}, {"a": {"b": [1, "2"]}}, {}, [1], {"long": "x" * 4096}])
+# Two in two spellings, and what is none.
+ADDRESSES = ["0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"]
+addresses = st.sampled_from(
+    [*ADDRESSES, *map(str.lower, ADDRESSES), f"0x{1:040x}", f"0x{0:040x}", ADDRESSES[0][:-1] + "D", "0x1", ""]
+)
+optional_addresses = st.one_of(st.none(), st.none(), addresses)
 references = st.sampled_from(["0x1", "0x1", "0x2", "", None])
 
 # The rows of every table, as the model keeps them.
 ROWS = """
 select
   (select coalesce(jsonb_object_agg(id, jsonb_build_array(name, closed_at is null)), '{}') from ledger.groups),
-  (select coalesce(jsonb_object_agg(id, jsonb_build_array(group_id, username, amount, exited_at is null)), '{}')
-   from ledger.participants),
+  (select coalesce(jsonb_object_agg(id, jsonb_build_array(group_id, username, amount, exited_at is null,
+   encode(address, 'hex'))), '{}') from ledger.participants),
   (select coalesce(jsonb_agg(jsonb_build_array(group_id, kind, from_id, to_id, amount, from_amount, to_amount,
    metadata, reverses, id) order by id), '[]') from ledger.entries),
   (select coalesce(jsonb_object_agg(entry_id, reference), '{}') from ledger.settlements),
@@ -95,6 +101,7 @@ class Participant:
     username: str
     amount: int
     present: bool = True
+    address: str | None = None  # in hex digits of one case
 
 
 def bad_name(name: str | None) -> bool:
@@ -111,6 +118,21 @@ def bad_amount(amount: Decimal | int | None, minimum: int) -> bool:
     if amount is None or (isinstance(amount, Decimal) and (not amount.is_finite() or amount != int(amount))):
         return True
     return not minimum <= amount < BOUND
+
+
+def bad_address(address: str | None) -> bool:
+    if address is None or len(address) != 42 or int(address, 16) == 0:
+        return True
+    return address not in ADDRESSES and address != address.lower()
+
+
+def bare(address: str | None) -> str | None:
+    """The digits of an address, in whatever case it was given."""
+    return address and address[2:].lower()
+
+
+def spelled(address: str) -> str:
+    return next((spelling for spelling in ADDRESSES if bare(spelling) == bare(address)), address)
 
 
 def bad_key(key: str | None) -> bool:
@@ -184,6 +206,14 @@ class Model:
         if any(p.username == username and p.id != besides for p in self.inside(group_id)):
             raise Refusal("LG005", "username")
 
+    def bind(self, participant: Participant, address: str | None) -> None:
+        if address is None:
+            return
+        others = (p.address for p in self.inside(participant.group_id) if p is not participant)
+        if participant.address not in (None, bare(address)) or bare(address) in others:
+            raise Refusal("LG010", "address")
+        participant.address = bare(address)
+
     def renamed(self, *change: object) -> None:
         if change[2] != change[3]:
             self.renames.append([*change])
@@ -222,26 +252,68 @@ class Model:
         self.existing(group_id)
         return lambda row: (sum(p.amount for p in self.inside(group_id)),)
 
-    def join_group(self, group_id, username, amount, key, metadata):
+    def join_group(self, group_id, username, amount, key, metadata, address=None):
         refuse_invalid(
             group_id=group_id is None,
             username=bad_name(username),
             amount=bad_amount(amount, 0),
             idempotency_key=bad_key(key),
             metadata=bad_metadata(metadata),
+            address=address is not None and bad_address(address),
         )
-        self.repeated(group_id, key, "join_group", username, int(amount), metadata)
+        self.repeated(group_id, key, "join_group", username, int(amount), metadata, bare(address))
         self.existing(group_id)
         username = composed(username)
         self.refuse_taken_username(group_id, username)
+        participant = Participant(0, group_id, username, int(amount))
+        self.bind(participant, address)
         entry = self.record(group_id, "join", None, None, int(amount), None, int(amount), metadata=metadata)
 
         def joined(row):
-            entry[3], entry[9] = row[1], row[4]
-            self.participants[row[1]] = Participant(row[1], group_id, username, int(amount))
+            participant.id, entry[3], entry[9] = row[1], row[1], row[4]
+            self.participants[row[1]] = participant
             return username, row[1], group_id, amount, row[4]
 
         return joined
+
+    def deposit(self, group_id, participant_id, amount, key, metadata):
+        refuse_invalid(
+            group_id=group_id is None,
+            participant_id=participant_id is None,
+            amount=bad_amount(amount, 1),
+            idempotency_key=bad_key(key),
+            metadata=bad_metadata(metadata),
+        )
+        self.repeated(group_id, key, "deposit", participant_id, int(amount), metadata)
+        (participant,) = self.present(group_id, participant_id=participant_id)
+        refuse_invalid(amount=participant.amount + int(amount) >= BOUND)
+        participant.amount += int(amount)
+        legs = (None, participant_id, int(amount), None, participant.amount)
+        entry = self.record(group_id, "deposit", *legs, metadata=metadata)
+
+        def deposited(row):
+            entry[9] = row[4]
+            return participant.username, participant_id, group_id, participant.amount, row[4]
+
+        return deposited
+
+    def get_address(self, group_id, participant_id):
+        refuse_invalid(group_id=group_id is None, participant_id=participant_id is None)
+        (participant,) = self.present(group_id, participant_id=participant_id)
+        address = participant.address
+        return lambda row: (address and spelled("0x" + address),)
+
+    def bind_address(self, group_id, participant_id, address, key):
+        refuse_invalid(
+            group_id=group_id is None,
+            participant_id=participant_id is None,
+            address=bad_address(address),
+            idempotency_key=bad_key(key),
+        )
+        self.repeated(group_id, key, "bind_address", participant_id, bare(address))
+        (participant,) = self.present(group_id, participant_id=participant_id)
+        self.bind(participant, address)
+        return lambda row: (participant_id, group_id, spelled(address))
 
     def rename_participant(self, group_id, participant_id, username, key):
         refuse_invalid(
@@ -258,15 +330,17 @@ class Model:
         participant.username = username
         return lambda row: (username, participant_id, group_id, participant.amount)
 
-    def exit_group(self, group_id, participant_id, key, metadata):
+    def exit_group(self, group_id, participant_id, key, metadata, address):
         refuse_invalid(
             group_id=group_id is None,
             participant_id=participant_id is None,
             idempotency_key=bad_key(key),
             metadata=bad_metadata(metadata),
+            address=address is not None and bad_address(address),
         )
-        self.repeated(group_id, key, "exit_group", participant_id, metadata)
+        self.repeated(group_id, key, "exit_group", participant_id, metadata, bare(address))
         (participant,) = self.present(group_id, participant_id=participant_id)
+        self.bind(participant, address)
         final_amount = participant.amount
         participant.amount, participant.present = 0, False
         entry = self.record(group_id, "exit", participant_id, None, final_amount, 0, None, metadata=metadata)
@@ -396,7 +470,7 @@ class Model:
     def rows(self) -> tuple:
         return (
             {str(g.id): [g.name, g.exists] for g in self.groups.values()},
-            {str(p.id): [p.group_id, p.username, p.amount, p.present] for p in self.participants.values()},
+            {str(p.id): [p.group_id, p.username, p.amount, p.present, p.address] for p in self.participants.values()},
             self.entries,
             {str(entry): reference for entry, reference in self.settlements.items()},
             self.renames,
@@ -404,10 +478,10 @@ class Model:
         )
 
 
-READS = {"group_total"}
+READS = {"group_total", "get_address"}
 KEYED = [
     *["create_group", "rename_group", "remove_group", "join_group", "rename_participant", "exit_group"],
-    *["transfer", "transfer_all", "reverse_transfer", "settle_exit"],
+    *["transfer", "transfer_all", "reverse_transfer", "settle_exit", "deposit", "bind_address"],
 ]
 
 
@@ -501,20 +575,32 @@ class Calls(RuleBasedStateMachine):
     def group_total(self, group):
         self.call("group_total", self.group(group))
 
-    @rule(group=numbers, username=names, amount=amounts, key=keys, metadata=metadatas)
-    def join_group(self, group, username, amount, key, metadata):
-        self.call("join_group", self.group(group), username, amount, key, metadata)
+    @rule(group=numbers, username=names, amount=amounts, key=keys, metadata=metadatas, address=optional_addresses)
+    def join_group(self, group, username, amount, key, metadata, address):
+        self.call("join_group", self.group(group), username, amount, key, metadata, address)
+
+    @rule(group=numbers, participant=numbers, amount=amounts, key=keys, metadata=metadatas)
+    def deposit(self, group, participant, amount, key, metadata):
+        participant_id = self.participant(participant)
+        self.call("deposit", self.home(group, participant_id), participant_id, amount, key, metadata)
+
+    @rule(group=numbers, participant=numbers, address=addresses, key=keys)
+    def bind_address(self, group, participant, address, key):
+        participant_id = self.participant(participant)
+        for _ in range(2):
+            self.call("bind_address", self.home(group, participant_id), participant_id, address, key)
+        self.call("get_address", self.home(group, participant_id), participant_id)
 
     @rule(group=numbers, participant=numbers, username=names, key=keys)
     def rename_participant(self, group, participant, username, key):
         participant_id = self.participant(participant)
         self.call("rename_participant", self.home(group, participant_id), participant_id, username, key)
 
-    @rule(group=numbers, participant=numbers, key=keys, metadata=metadatas)
-    def exit_group(self, group, participant, key, metadata):
+    @rule(group=numbers, participant=numbers, key=keys, metadata=metadatas, address=optional_addresses)
+    def exit_group(self, group, participant, key, metadata, address):
         participant_id = self.participant(participant)
         for _ in range(2):
-            self.call("exit_group", self.home(group, participant_id), participant_id, key, metadata)
+            self.call("exit_group", self.home(group, participant_id), participant_id, key, metadata, address)
 
     @rule(group=numbers, sender=numbers, recipient=numbers, amount=amounts, key=keys, metadata=metadatas)
     def transfer(self, group, sender, recipient, amount, key, metadata):
@@ -600,9 +686,15 @@ class Calls(RuleBasedStateMachine):
         if not repeatable:
             return
         (scope, key), ((function, *values), _) = repeatable[number % len(repeatable)]
-        takes_metadata = function in ("join_group", "transfer", "exit_group", "reverse_transfer")
+        takes_metadata = function in ("deposit", "transfer", "reverse_transfer")
         before = [] if function == "create_group" else [scope]
-        after = [key, values.pop()] if takes_metadata else [key]
+        after = [key]
+        if function in ("join_group", "exit_group", "bind_address"):
+            digits = values.pop()
+            address = [digits and f"0x{digits}"]
+            after = [*address, key] if function == "bind_address" else [key, values.pop(), *address]
+        elif takes_metadata:
+            after = [key, values.pop()]
         self.call(function, *before, *values, *after)
 
     def look_back(self) -> None:
@@ -657,9 +749,12 @@ def test_random_calls_agree_with_the_model(connection, shared):
         "rename_group": ["done", "replayed", "LG001", "LG002", "LG005", "LG006"],
         "remove_group": ["done", "replayed", "LG001", "LG002", "LG004", "LG006"],
         "group_total": ["done", "LG001", "LG002"],
-        "join_group": ["done", "replayed", "LG001", "LG002", "LG005", "LG006"],
+        "join_group": ["done", "replayed", "LG001", "LG002", "LG005", "LG006", "LG010"],
+        "deposit": ["done", "replayed", "LG001", "LG002", "LG006"],
+        "get_address": ["done", "LG001", "LG002"],
+        "bind_address": ["done", "replayed", "LG001", "LG002", "LG006", "LG010"],
         "rename_participant": ["done", "replayed", "LG001", "LG002", "LG005", "LG006"],
-        "exit_group": ["done", "replayed", "LG001", "LG002", "LG006"],
+        "exit_group": ["done", "replayed", "LG001", "LG002", "LG006", "LG010"],
         "transfer": ["done", "replayed", "LG001", "LG002", "LG003", "LG006"],
         "transfer_all": ["done", "replayed", "LG001", "LG002", "LG003", "LG006"],
         "reverse_transfer": ["done", "replayed", "LG001", "LG002", "LG003", "LG006", "LG007"],
