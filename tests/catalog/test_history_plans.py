@@ -71,25 +71,26 @@ select
   end,
   case e.kind
     when 'join' then guest
+    when 'deposit' then alice
     when 'transfer' then alice + case when n % 4 = 2 then 0 else 11 + n % 9 end
   end,
   5,
-  case when e.kind <> 'join' then 0 end,
+  case when e.kind not in ('join', 'deposit') then 0 end,
   case when e.kind <> 'exit' then 5 end,
   time + case when n > 20 then n * interval '1 second' else interval '0' end,
   case when n = 10 then jsonb_build_object('round', round) end,
   xid
 from steps
 cross join (
-  select n, case n when 21 then 'join' when 22 then 'exit' else 'transfer' end as kind
-  from generate_series(1, 22) as n
+  select n, case n when 21 then 'join' when 22 then 'exit' when 23 then 'deposit' else 'transfer' end as kind
+  from generate_series(1, 23) as n
 ) as e
 order by id, n;
 
-insert into ledger.group_total_history (group_id, slot, created_at, entry_id, total)
-select group_id, round % 8, time + n * interval '1 second', id + n, 5 * (22 - n)
+insert into ledger.group_total_history (group_id, slot, created_at, entry_id, total, participant_id)
+select group_id, round % 8, time + n * interval '1 second', id + n, 5 * (22 - n), case n when 23 then alice end
 from steps
-cross join (values (21), (22)) as e (n);
+cross join (values (21), (22), (23)) as e (n);
 
 insert into ledger.settlements (group_id, entry_id, exited_at, reference, settled_at)
 select
@@ -220,6 +221,7 @@ PAGES = {
     "list_entries({group}, max_rows => {rows}, until => '{time}', newest_first => true)": {"entries_by_kind"},
     "list_entries({group}, 'join', max_rows => {rows}, before => {entry}, newest_first => true)": {"entries_by_kind"},
     "list_entries({group}, 'transfer', max_rows => {rows}, after => {entry})": {"entries_by_kind"},
+    "list_entries({group}, 'deposit', max_rows => {rows}, until => '{time}')": {"entries_by_kind"},
     "list_entries({group}, 'exit', max_rows => {rows}, since => '{time}')": {"entries_by_kind"},
     "list_entries({group}, settled => false, max_rows => {rows})": {"settlements_to_make"},
     "list_entries({group}, settled => false, max_rows => {rows}, before => {entry}, newest_first => true)": {
@@ -241,12 +243,18 @@ PAGES = {
         "entries_by_sender",
         "entries_by_recipient",
     },
+    "list_participant_entries({group}, {alice}, 'deposit', max_rows => {rows}, since => '{time}')": {
+        "group_total_history_of_deposits"
+    },
+    "list_participant_entries({group}, {alice}, 'deposit', max_rows => {rows}, before => {entry})": {
+        "group_total_history_of_deposits"
+    },
     "read_feed(null, {rows})": {"entries_as_committed"},
     "read_feed('{cursor}', {rows})": {"entries_as_committed"},
 }
 # A page looks at so many rows of the indexes that it is read through: a page's worth for each kind or side, and the
 # ends of a participant's history.
-MOST_ROWS = 3 * ROWS + 4
+MOST_ROWS = 4 * ROWS + 4
 # A look-up of each entry by its number, of its reversal and of its settlement, beside the ranges.
 MOST_PAGES = 20 * ROWS
 

@@ -34,7 +34,11 @@ def test_all_that_a_person_sees_has_a_comment(owner):
 def test_constraints_are_named_as_rules(owner):
     names = owner.execute(
         """
-        select conrelid::regclass::text, conname, contype::text from pg_constraint
+        select
+          case contypid when 0 then conrelid::regclass::text else contypid::regtype::text end,
+          conname,
+          contype::text
+        from pg_constraint
         where connamespace in ('ledger'::regnamespace, 'ledger_internal'::regnamespace)
           and contype <> 'n' -- which PostgreSQL names from version 18 on
         """

@@ -112,11 +112,13 @@ def test_history_and_what_follows_in_curl_work_when_pasted(database):
             block("tutorial", "sh", '"History"'),
             block("tutorial", "sh", "lines="),
             block("tutorial", "sh", "reversal"),
+            block("tutorial", "sh", "deposits"),
             block("tutorial", "sh", "next="),
         )
-    moved, newest, joined, chosen, past, total, many, refused, reversal, left, settled, rest, feed = map(
+    moved, newest, joined, chosen, past, total, many, refused, reversal, left, settled, rest, *more, feed = map(
         json.loads, printed.splitlines()
     )
+    deposited, bound, taken, shown = more
     assert [participant["amount"] for participant in moved["data"].values()] == [130, 70]
     assert [(entry["kind"], entry["metadata"]) for entry in newest["data"]] == [("transfer", {"order": 17})]
     assert [(entry["kind"], entry["metadata"]) for entry in joined["data"]] == [("join", {"transaction": "0x1b"})]
@@ -129,10 +131,13 @@ def test_history_and_what_follows_in_curl_work_when_pasted(database):
     assert left["data"] == {"final_amount": 200}
     assert settled["data"]["reference"] == "0x5f"
     assert rest["data"] == []
+    assert deposited["data"]["amount"] == 25
+    assert bound == shown == {"data": {"address": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}}
+    assert (taken["status"], taken["code"]) == (409, "address_bound")
     # What comes last may have to wait for a transaction of another database.
     ids = [entry["id"] for entry in feed["data"]]
     assert ids
-    assert ids == [3, 4, 5, 6, 7][: len(ids)]
+    assert ids == [3, 4, 5, 6, 7, 8][: len(ids)]
 
 
 def test_history_and_what_follows_in_psql_work_when_pasted(database):
@@ -141,6 +146,7 @@ def test_history_and_what_follows_in_psql_work_when_pasted(database):
         block("tutorial", "sql", "'History in psql'"),
         block("tutorial", "sql", "ledger.transfer_all("),
         block("tutorial", "sql", "ledger.reverse_transfer("),
+        block("tutorial", "sql", "ledger.deposit("),
         block("tutorial", "sql", "ledger.read_feed("),
     )
     assert printed[:-1] == [
@@ -154,9 +160,12 @@ def test_history_and_what_follows_in_psql_work_when_pasted(database):
         "1",
         "0x5f",
         "0",
+        "25",
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+        "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
     ]
     assert re.fullmatch(r"\d+-\d+-1\|join\|100", printed[-1])
-    assert refused == []
+    assert refused == ["LG010"]
 
 
 def test_the_tour_in_psql_works_when_pasted(database):
