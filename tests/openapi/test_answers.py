@@ -15,6 +15,8 @@ from tests.support import one
 
 STRINGS = {"Prefer": "amounts=string"}
 
+ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+
 
 class Checked:
     """A service whose answers are looked up in the description; `seen` names the operations and what they answered."""
@@ -72,6 +74,12 @@ def tell_story(api) -> None:
     api("POST", f"{path}/entries/3/reversal", {"metadata": {"ticket": 4}})
     api("DELETE", f"{path}/participants/1", None, STRINGS)
     api("POST", f"{path}/entries/7/settlement", {"reference": "0x5f"})
+    deposit = {"amount": "0x19", "metadata": {"transaction": "0x1c"}}
+    api("POST", f"{path}/participants/2/deposits", deposit)
+    api("POST", f"{path}/participants/2/deposits", deposit, STRINGS)
+    api("GET", f"{path}/participants/2/address")
+    for _ in range(2):
+        api("PUT", f"{path}/participants/2/address", {"address": ADDRESS}, {"Idempotency-Key": "address"})
     for query in ("", "?limit=1", "?order=desc&limit=2", "?kind=exit&settled=true", "?metadata=%7B%22order%22:17%7D"):
         for headers in ({}, STRINGS):
             api("GET", f"{path}/entries{query}", None, headers)
@@ -90,6 +98,8 @@ def tell_story(api) -> None:
         f"{path}/participants/2",
         f"{path}/participants/2?at=2026-01-01T00:00:00Z",
         f"{path}/participants/2/entries",
+        f"{path}/participants/2/entries?kind=deposit",
+        f"{path}/participants/2/address",
     ]
     reads += [
         f"{path}/entries/3",
@@ -103,7 +113,7 @@ def tell_story(api) -> None:
             api(method, read)
             api(method, read, None, STRINGS)
         api("OPTIONS", read)
-    for each in ("transfer", "transfers", "entries/3/reversal", "entries/3/settlement"):
+    for each in ("transfer", "transfers", "participants/2/deposits", "entries/3/reversal", "entries/3/settlement"):
         api("OPTIONS", f"{path}/{each}")
     api("DELETE", f"{path}/participants/2", {"metadata": {}})
     api("DELETE", path)
@@ -149,6 +159,10 @@ def test_every_refusal_of_a_rule_and_of_a_bad_request_is_described(api):
     api("DELETE", f"{path}/participants/1")
     for reference in ("0x1", "0x2"):
         api("POST", f"{path}/entries/5/settlement", {"reference": reference})
+    for address in (ADDRESS, "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359", "0x1"):
+        api("PUT", f"{path}/participants/2/address", {"address": address})
+    for amount in (0, 2**256 - 1):
+        api("POST", f"{path}/participants/2/deposits", {"amount": amount})
     api("GET", "/api/entries?after=9-1-1")
     for read in (
         "/api/groups/7",
