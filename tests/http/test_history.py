@@ -110,7 +110,7 @@ def test_the_filters_of_the_group_choose(api, group, transfer):
 @pytest.mark.parametrize(
     ("query", "field"),
     [
-        ("kind=deposit", "kind"),
+        ("kind=loan", "kind"),
         ("kind=", "kind"),
         ("settled=maybe", "settled"),
         ("settled=true&kind=join", "settled"),
