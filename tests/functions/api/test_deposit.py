@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from tests.functions.conftest import behind
 from tests.support import balance, call, create, join, one, transfer
 
 
@@ -70,6 +71,16 @@ def test_a_past_moment_has_the_balance_of_then(ledger, group, alice, bob):
     call(ledger, "deposit", group, alice, 8)
     amounts = [call(ledger, "get_participant", group, alice, None, at)[0][3] for at in (earlier, entry)]
     assert amounts == [101, 151]
+
+
+def test_is_never_before_the_last_movement_of_the_participant(ledger, group, alice):
+    with behind(ledger):
+        ahead = (
+            "update ledger.participants set moved_at = clock_timestamp() + '1 hour' where id = %s returning moved_at"
+        )
+        (moved,) = one(ledger, ahead, [alice])
+    entry = call(ledger, "deposit", group, alice, 50)[0][4]
+    assert call(ledger, "get_entry", group, entry)[0][8] == moved
 
 
 def test_refuses_one_who_left(refuses, ledger, group, alice):

@@ -306,12 +306,17 @@ CASES: dict[str, tuple[str, Expected]] = {
             ("deposited", None, "kind"),
             (None, "gus", "balance"),
             (None, "gus", "presence time"),
+            ("deposited", None, "total"),
             ("deposited", None, "idempotency key"),
         ],
     ),
     "deposit-before-the-join": (
         "update ledger.entries set kind = 'deposit' where id = {gus_joined}",
-        [("gus_joined", "gus", "presence"), ("gus_joined", None, "idempotency key")],
+        [
+            ("gus_joined", "gus", "presence"),
+            ("gus_joined", None, "total"),
+            ("gus_joined", None, "idempotency key"),
+        ],
     ),
     "other-sender": (
         "update ledger.entries set from_id = {eve} where id = {back}",
