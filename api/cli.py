@@ -1,4 +1,4 @@
-"""The `ledger` command: serve, migrate, seed, reset, verify, key, url, psql."""
+"""The `ledger` command: serve, migrate, seed, reset, verify, verify-proof, key, url, psql."""
 
 import argparse
 import os
@@ -26,6 +26,7 @@ from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
 from api.postgres.preflight import StartError, check_at_start
 from api.postgres.session_settings import TIMEOUTS
+from api.proofs import verify_proof
 from api.routes import SCOPES
 from api.server.listener import listen
 from api.server.settings import Settings
@@ -46,7 +47,7 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
   DATABASE_WAIT     seconds to wait at start for a database that cannot be reached (30)
 """
 
-COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "key", "url", "psql")
+COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "verify-proof", "key", "url", "psql")
 
 LOGS = ("requests", "faults")
 READERS = ("local", "all")
@@ -107,6 +108,8 @@ def run(given: list[str]) -> int:
     options = parser().parse_args(given)
     if options.command == "verify":
         return run_verify(options)
+    if options.command == "verify-proof":
+        return verify_proof.run(options.file, options.header, options.root)
     command = {
         "serve": run_serve,
         "migrate": run_migrate,
@@ -175,6 +178,7 @@ def parser() -> argparse.ArgumentParser:
     reset.add_argument("--yes", action="store_true", help="do not ask")
     check = commands.add_parser("verify", help="prove that the books are right, or say where they are not")
     check.add_argument("group", metavar="GROUP", nargs="?", type=identifier, help="its id; all of them without it")
+    verify_proof.add_arguments(commands.add_parser("verify-proof", help="check a proof, without the database"))
     actions = commands.add_parser("key", help="make, list and revoke API keys").add_subparsers(
         dest="action", metavar="create|list|revoke", required=True
     )

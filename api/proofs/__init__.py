@@ -1,0 +1,1 @@
+"""Check what the ledger proves, without the ledger."""

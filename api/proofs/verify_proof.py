@@ -1,0 +1,190 @@
+"""Check a proof of what a participant holds, with Python's standard library alone: this file can be copied away.
+
+    python verify_proof.py FILE --header HEX
+
+FILE is the answer of GET /api/groups/G/checkpoints/N/proofs/P. HEX is the header that was published, in a place that
+the operator of the ledger cannot change afterwards. Without it the proof is only shown to be consistent.
+
+A checkpoint commits to a leaf for each participant present and for each exit that is not settled, in a tree of sums.
+H is SHA-256, integers are unsigned and big-endian, and | puts bytes one after another:
+
+    domain = H(0x03 | "ledger/vault/1" | chain_id 32 | vault 20 | group_id 8)
+    leaf   = H(0x00 | domain 32 | participant_id 8 | exit_entry 8 | owner 20 | amount 32)
+    node   = H(0x01 | left sum 32 | left hash 32 | right sum 32 | right hash 32)
+    header = H(0x02 | domain 32 | number 8 | previous header 32 | deposits 8 | credited 32 | settled 32
+                    | leaf_count 8 | total 32 | root 32)
+
+Neighbours are paired, level by level; the last node of an odd number moves up as it is. The exit status is 0 for a
+valid proof, and 1 for any other.
+"""
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+Json = dict[str, object]
+
+
+class InvalidProof(ValueError):
+    """Why a proof shows nothing."""
+
+
+def verify(proof: object, header: str | None = None, root: str | None = None) -> str:
+    """Return, in words, what a decoded proof shows. Raises InvalidProof."""
+    checkpoint, leaf, siblings = member(proof, "checkpoint"), member(proof, "leaf"), member(proof, "siblings")
+    # The ledger's ids and counts are below 2^63.
+    group, number = whole(checkpoint, "group_id", 63), whole(checkpoint, "number", 63)
+    deposits, leaf_count = whole(checkpoint, "deposits", 63), whole(checkpoint, "leaf_count", 63)
+    credited, settled, total = (whole(checkpoint, name, 256) for name in ("credited", "settled", "total"))
+    tree_root, shown = octets(checkpoint, "root", 32), octets(checkpoint, "header", 32)
+    index, participant = whole(leaf, "index", 63), whole(leaf, "participant_id", 63)
+    exit_entry = 0 if member(leaf, "exit_entry") is None else whole(leaf, "exit_entry", 63)
+    amount = whole(leaf, "amount", 256)
+
+    vault = octets(checkpoint, "vault", 20)
+    domain = H(b"\x03ledger/vault/1", word(whole(checkpoint, "chain_id", 256)), vault, int64(group))
+    first_half = (domain, int64(number), octets(checkpoint, "previous", 32), int64(deposits))
+    second_half = (word(credited), word(settled), int64(leaf_count), word(total), tree_root)
+    require(H(b"\x02", *first_half, *second_half) == shown, "the checkpoint has another header than the proof gives")
+    require(header is None or parse_hex(header, 32) == shown, "the checkpoint is not the one with that header")
+    require(root is None or parse_hex(root, 32) == tree_root, "the checkpoint is not the one with that root")
+    require(total == credited - settled, "the checkpoint's total is not what was credited less what was settled")
+    require(min(group, number, participant) > 0, "an id is 0")
+    require(index < leaf_count, "the leaf is beyond the last one")
+
+    ids = int64(participant) + int64(exit_entry)
+    node = Node(amount, H(b"\x00", domain, ids, octets(leaf, "owner", 20), word(amount)))
+    rest = [Node(whole(each, "sum", 256), octets(each, "hash", 32)) for each in listed(siblings)]
+    place, width = index, leaf_count
+    while width > 1:
+        if place % 2 or place + 1 < width:  # otherwise it is the last of an odd number
+            require(bool(rest), "siblings are missing")
+            sibling = rest.pop(0)
+            node = parent(sibling, node) if place % 2 else parent(node, sibling)
+        place, width = place // 2, (width + 1) // 2
+    require(not rest, "there are too many siblings")
+    require(node.hash == tree_root, "the path does not lead to the root")
+    require(node.sum == total, "the path does not add up to the total")
+
+    held = f"holds {amount}" if exit_entry == 0 else f"left with {amount} in entry {exit_entry}, which is not settled"
+    return f"participant {participant} of group {group} {held}: leaf {index} of {leaf_count} in checkpoint {number}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A subtree: the sum of its leaves, and its hash."""
+
+    sum: int
+    hash: bytes
+
+
+def parent(left: Node, right: Node) -> Node:
+    require(left.sum + right.sum < 1 << 256, "a sum is 2^256 or more")
+    return Node(left.sum + right.sum, H(b"\x01", word(left.sum), left.hash, word(right.sum), right.hash))
+
+
+def H(*parts: bytes) -> bytes:
+    return sha256(b"".join(parts)).digest()
+
+
+def word(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def int64(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise InvalidProof(otherwise)
+
+
+def member(value: object, name: str) -> object:
+    if not isinstance(value, dict) or name not in value:
+        raise InvalidProof(f"{name} is missing")
+    return value[name]
+
+
+def listed(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise InvalidProof("siblings must be a list")
+    return value
+
+
+def whole(value: object, name: str, bits: int) -> int:
+    """A member that is a whole number below 2^bits, or its digits."""
+    number = member(value, name)
+    if isinstance(number, str) and re.fullmatch("[0-9]{1,78}", number):
+        number = int(number)
+    if type(number) is not int or not 0 <= number < 1 << bits:
+        raise InvalidProof(f"{name} must be a whole number from 0 to below 2^{bits}")
+    return number
+
+
+def octets(value: object, name: str, length: int) -> bytes:
+    try:
+        return parse_hex(member(value, name), length)
+    except ValueError as error:
+        raise InvalidProof(f"{name} {error}") from None
+
+
+def parse_hex(value: object, length: int) -> bytes:
+    if not isinstance(value, str) or not re.fullmatch(f"0x[0-9a-fA-F]{{{2 * length}}}", value):
+        raise ValueError(f"must be 0x and {2 * length} hex digits")
+    return bytes.fromhex(value[2:])
+
+
+def read(text: str) -> object:
+    """Decode a proof, also one in the `data` of an HTTP answer. Raises InvalidProof."""
+    try:
+        decoded = json.loads(text, object_pairs_hook=members)
+    except (ValueError, RecursionError) as error:
+        raise InvalidProof(f"it is not JSON: {error}") from None
+    return decoded["data"] if isinstance(decoded, dict) and "data" in decoded else decoded
+
+
+def members(pairs: list[tuple[str, object]]) -> Json:
+    """A JSON object, which must have each member once: another reader could take another value."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a member is repeated")
+    return dict(pairs)
+
+
+def hash_text(value: str) -> str:
+    """The type of an argument that is a hash."""
+    try:
+        parse_hex(value, 32)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="the proof as JSON; - is the standard input")
+    parser.add_argument("--header", type=hash_text, metavar="HEX", help="the header of the checkpoint, as published")
+    parser.add_argument("--root", type=hash_text, metavar="HEX", help="the root of the checkpoint, as published")
+
+
+def run(file: str, header: str | None, root: str | None) -> int:
+    """Print what the proof in a file shows, and return the exit status."""
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
+        shows = verify(read(text), header, root)
+    except (OSError, ValueError) as error:
+        print(f"not proved: {error}", file=sys.stderr)
+        return 1
+    print(shows)
+    if header is None and root is None:
+        print("Nothing published was compared: give --header, or --root.", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Check a proof of what a participant of a ledger holds.")
+    add_arguments(parser)
+    sys.exit(run(**vars(parser.parse_args())))

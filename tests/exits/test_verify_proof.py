@@ -1,0 +1,147 @@
+"""api/proofs/verify_proof.py: a proof is checked without the ledger, with the standard library alone."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from api.proofs import verify_proof
+from api.proofs.verify_proof import InvalidProof, read, verify
+from tests.exits.vectors import (
+    ATTACKED,
+    CASES,
+    MALFORMED,
+    PROOFS,
+    REFUSED,
+    alterations,
+    domain_of,
+    forged,
+    header_of,
+    levels_of,
+    malformed,
+    siblings_of,
+    spelled,
+)
+
+FILE = Path(verify_proof.__file__)
+PROOF = next(proof for proof in PROOFS if proof["checkpoint"]["header"] == ATTACKED["header"])
+ALTERED = {
+    f"{name}, leaf {proof['leaf']['index']} of {proof['checkpoint']['leaf_count']}": altered
+    for proof in PROOFS
+    if len(proof["siblings"]) > 1
+    for name, altered in alterations(proof)
+}
+HEADER = ATTACKED["header"]
+OTHER = "0x" + "12" * 32
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_tests_make_the_trees_of_the_vectors(case):
+    """What other tests compare the ledger with."""
+    assert spelled(domain_of(case)) == case["domain"]
+    assert header_of(case) == case["header"]
+    levels = levels_of(domain_of(case), case.get("leaves", []))
+    assert levels[-1] == [(int(case["total"]), bytes.fromhex(case["root"][2:]))]
+    for proof in case.get("proofs", ()):
+        assert siblings_of(levels, proof["index"]) == proof["siblings"]
+
+
+def test_accepts_every_proof_of_the_vectors():
+    assert len(PROOFS) > 15
+    for proof in PROOFS:
+        head = proof["checkpoint"]
+        assert f"participant {proof['leaf']['participant_id']} of group {head['group_id']} " in verify(proof)
+        assert verify(proof, header=head["header"], root=head["root"]) == verify(proof)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refuses_the_forged_proofs_of_the_vectors(name):
+    with pytest.raises(InvalidProof):
+        verify(forged(name))
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_refuses_an_altered_proof(name):
+    with pytest.raises(InvalidProof):
+        verify(ALTERED[name])
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_refuses_a_malformed_proof(name):
+    with pytest.raises(InvalidProof):
+        verify(malformed(PROOF, name))
+
+
+@pytest.mark.parametrize("proof", [None, 1, "x", [], {}, {"checkpoint": {}, "leaf": {}, "siblings": []}])
+def test_refuses_what_is_no_proof(proof):
+    with pytest.raises(InvalidProof):
+        verify(proof)
+
+
+def test_refuses_another_header_or_root_than_the_published_one():
+    for published in ({"header": OTHER}, {"root": OTHER}, {"header": HEADER, "root": OTHER}):
+        with pytest.raises(InvalidProof):
+            verify(PROOF, **published)
+
+
+def test_shows_an_exit_that_waits_for_its_payment():
+    shown = next(verify(proof) for proof in PROOFS if proof["leaf"]["exit_entry"])
+    assert "left with 1000000000000000000 in entry 17" in shown
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, '{"data": 1e999', "NaN", '{"leaf": 1, "leaf": 2}', '{"n": ' + "9" * 10_000 + "}"]
+)
+def test_refuses_text_that_is_not_one_json_value(text):
+    with pytest.raises(InvalidProof):
+        verify(read(text))
+
+
+def test_needs_the_standard_library_alone():
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else alias.name).partition(".")[0]
+        for node in ast.walk(ast.parse(FILE.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported <= sys.stdlib_module_names
+
+
+@pytest.fixture(params=["copied away", "ledger verify-proof"])
+def command(request, tmp_path) -> list[str]:
+    if request.param == "copied away":
+        return [sys.executable, "-I", shutil.copy(FILE, tmp_path)]
+    return [sys.executable, "-m", "api.cli", "verify-proof"]
+
+
+def run(command: list[str], *arguments: str, given: str | None = None) -> tuple[int, str, str]:
+    done = subprocess.run([*command, *arguments], input=given, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_is_a_command(command, tmp_path):
+    file = tmp_path / "proof.json"
+    file.write_text(json.dumps({"data": PROOF}))
+    shown = verify(PROOF) + "\n"
+    assert run(command, str(file), "--header", HEADER) == (0, shown, "")
+    assert run(command, str(file), "--root", ATTACKED["root"]) == (0, shown, "")
+    assert run(command, "-", "--header", HEADER, given=json.dumps(PROOF)) == (0, shown, "")
+    status, printed, warned = run(command, str(file))
+    assert (status, printed) == (0, shown)
+    assert "--header" in warned
+
+
+def test_the_command_fails_for_what_is_not_proved(command, tmp_path):
+    file = tmp_path / "proof.json"
+    file.write_text(json.dumps(PROOF))
+    for arguments in ([str(file), "--header", OTHER], [str(file), "--root", OTHER], [str(tmp_path / "missing")]):
+        status, printed, said = run(command, *arguments)
+        assert (status, printed) == (1, "")
+        assert said.startswith("not proved: ")
+    file.write_bytes(b"\xff")
+    assert run(command, str(file))[:2] == (1, "")
+    assert run(command, str(file), "--header", "0x12")[:2] == (2, "")
