@@ -46,10 +46,10 @@ def verify(proof: object, header: str | None = None, root: str | None = None) ->
     amount = whole(leaf, "amount", 256)
 
     vault = octets(checkpoint, "vault", 20)
-    domain = H(b"\x03ledger/vault/1", word(whole(checkpoint, "chain_id", 256)), vault, int64(group))
+    domain = digest(b"\x03ledger/vault/1", word(whole(checkpoint, "chain_id", 256)), vault, int64(group))
     first_half = (domain, int64(number), octets(checkpoint, "previous", 32), int64(deposits))
     second_half = (word(credited), word(settled), int64(leaf_count), word(total), tree_root)
-    require(H(b"\x02", *first_half, *second_half) == shown, "the checkpoint has another header than the proof gives")
+    require(digest(b"\x02", *first_half, *second_half) == shown, "the checkpoint does not hash to its header")
     require(header is None or parse_hex(header, 32) == shown, "the checkpoint is not the one with that header")
     require(root is None or parse_hex(root, 32) == tree_root, "the checkpoint is not the one with that root")
     require(total == credited - settled, "the checkpoint's total is not what was credited less what was settled")
@@ -57,7 +57,7 @@ def verify(proof: object, header: str | None = None, root: str | None = None) ->
     require(index < leaf_count, "the leaf is beyond the last one")
 
     ids = int64(participant) + int64(exit_entry)
-    node = Node(amount, H(b"\x00", domain, ids, octets(leaf, "owner", 20), word(amount)))
+    node = Node(amount, digest(b"\x00", domain, ids, octets(leaf, "owner", 20), word(amount)))
     rest = [Node(whole(each, "sum", 256), octets(each, "hash", 32)) for each in listed(siblings)]
     place, width = index, leaf_count
     while width > 1:
@@ -84,10 +84,10 @@ class Node:
 
 def parent(left: Node, right: Node) -> Node:
     require(left.sum + right.sum < 1 << 256, "a sum is 2^256 or more")
-    return Node(left.sum + right.sum, H(b"\x01", word(left.sum), left.hash, word(right.sum), right.hash))
+    return Node(left.sum + right.sum, digest(b"\x01", word(left.sum), left.hash, word(right.sum), right.hash))
 
 
-def H(*parts: bytes) -> bytes:
+def digest(*parts: bytes) -> bytes:
     return sha256(b"".join(parts)).digest()
 
 
