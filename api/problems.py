@@ -19,6 +19,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "already_reversed": (409, "Already reversed"),
     "already_settled": (409, "Already settled"),
     "address_bound": (409, "Address bound"),
+    "group_too_large": (409, "Group too large"),
     "cursor_expired": (410, "Cursor expired"),
     "body_too_large": (413, "Body too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
@@ -46,6 +47,7 @@ SQLSTATES: dict[str, str] = {
     "LG008": "already_settled",
     "LG009": "cursor_expired",
     "LG010": "address_bound",
+    "LG011": "group_too_large",
     "40001": "busy",  # serialization_failure
     "40P01": "busy",  # deadlock_detected
     "55P03": "busy",  # lock_not_available

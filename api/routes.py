@@ -5,7 +5,9 @@ from functools import cached_property
 from typing import Literal
 
 # The members whose values are amounts.
-AMOUNTS = frozenset({"amount", "from_amount", "to_amount", "final_amount", "group_total"})
+AMOUNTS = frozenset(
+    {"amount", "from_amount", "to_amount", "final_amount", "group_total", "credited", "settled", "total", "sum"}
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,17 @@ ENTRY = (
     *columns("amount", "from_amount", "to_amount", "created_at"),
     *columns("metadata", "reverses", "reversed_by", "reference", "settled_at"),
 )
+CHECKPOINT = columns(
+    *("group_id", "number", "chain_id", "vault", "previous"),
+    *("deposits", "credited", "settled", "leaf_count", "total", "root", "header", "created_at"),
+)
+LEAF = columns("index", "participant_id", "exit_entry", "owner", "amount")
+NODE = columns("sum", "hash")
+PROOF = (
+    Member("checkpoint", "checkpoint", CHECKPOINT),
+    Member("leaf", "leaf", LEAF),
+    Member("siblings", "siblings", NODE, is_list=True),
+)
 
 # What a value may be: see api/http/values.py.
 Kind = Literal[
@@ -105,8 +118,8 @@ class Route:
     """One function call over HTTP.
 
     `scope` is what the API key must be for. `many` means that the answer is a page of rows; `feed` that it always has
-    its last row's cursor. `location` is the path of what was created, `entry` the column with the entry that was
-    written. `batch_function` makes several such calls, with an array for each parameter that is not of the query.
+    its last row's cursor. `location` is the path of what was created, `key` the column that it names and that the next
+    page begins after, `entry` the column with the entry that was written. `batch_function` makes several such calls, with an array for each parameter that is not of the query.
     `wrapper` names a member that may hold the body's members instead; `echoes` a path parameter that the body may
     repeat; `frozen` members that the body may not name, each with the reason. `body_limit` is in bytes.
     """
@@ -121,6 +134,7 @@ class Route:
     many: bool = False
     feed: bool = False
     location: str | None = None
+    key: str = "id"
     entry: str | None = None
     batch_function: str | None = None
     wrapper: str | None = None
@@ -204,11 +218,14 @@ PARTICIPANTS = "/api/groups/<group_id>/participants"
 ONE_PARTICIPANT = "/api/groups/<group_id>/participants/<id>"
 ONE_ADDRESS = f"{ONE_PARTICIPANT}/address"
 ONE_ENTRY = "/api/groups/<group_id>/entries/<id>"
+CHECKPOINTS = "/api/groups/<group_id>/checkpoints"
+ONE_CHECKPOINT = "/api/groups/<group_id>/checkpoints/<number>"
 
 IN_GROUP = (path("group_id", "id"),)
 OF_GROUP = (path("group_id"),)
 OF_PARTICIPANT = (path("group_id"), path("participant_id", "id"))
 OF_ENTRY = (path("group_id"), path("entry_id", "id"))
+OF_CHECKPOINT = (path("group_id"), path("number"))
 
 # Paths that call no function.
 ROOT = "/"
@@ -263,6 +280,16 @@ ROUTES: tuple[Route, ...] = (
           ENTRY, 201, location=ONE_ENTRY, entry="id"),
     Route("transact", ("POST",), f"{ONE_ENTRY}/settlement", "settle_exit",
           (*OF_ENTRY, text("reference"), IDEMPOTENCY_KEY), ENTRY),
+
+    Route("transact", ("POST",), CHECKPOINTS, "checkpoint", (*OF_GROUP, IDEMPOTENCY_KEY), CHECKPOINT, 201,
+          location=ONE_CHECKPOINT, key="number"),
+    Route("read", ("GET",), CHECKPOINTS, "list_checkpoints", (*OF_GROUP, *PAGE), CHECKPOINT, many=True, key="number"),
+    Route("read", ("GET",), ONE_CHECKPOINT, "get_checkpoint", OF_CHECKPOINT, CHECKPOINT),
+    Route("read", ("GET",), f"{ONE_CHECKPOINT}/leaves", "list_leaves", (*OF_CHECKPOINT, *PAGE), LEAF, many=True,
+          key="participant_id"),
+    Route("read", ("GET",), f"{ONE_CHECKPOINT}/proofs/<id>", "get_proof",
+          (*OF_CHECKPOINT, path("participant_id", "id")), PROOF),
+
     Route("read", ("GET",), "/api/entries", "read_feed", (CURSOR, LIMIT), ENTRY, many=True, feed=True),
 )
 # fmt: on

@@ -27,6 +27,7 @@ class Part:
     bound: str  # ([group,] after, size) -> how many rows the next range has, and the last one's key
     verify: str  # ([group,] after, upto) -> discrepancies
     open_end: bool = False  # whether the last range has what lies above the last row as well
+    first_size: int = FIRST_SIZE  # rows of the first range
 
 
 GROUPS = Part(
@@ -53,6 +54,16 @@ PARTICIPANTS = Part(
     from (select id from ledger.participants where group_id = %s and id > %s order by id limit %s) as r
     """,
     "select * from ledger_internal.verify_participants(%s, %s, %s)",
+)
+CHECKPOINTS = Part(
+    "checkpoints",
+    LOWEST,
+    """
+    select count(*), max(r.number)
+    from (select number from ledger.checkpoints where group_id = %s and number > %s order by number limit %s) as r
+    """,
+    "select * from ledger_internal.verify_checkpoints(%s, %s, %s)",
+    first_size=1,  # which may have as many leaves as the group has participants
 )
 IDEMPOTENCY_KEYS = Part(
     "idempotency keys",
@@ -118,7 +129,7 @@ def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
             found, _ = timed(connection, GROUPS.verify, [group - 1, group])
             yield Step(group, GROUPS.name, 1, None, found)
         for number in groups(connection) if group is None else [group]:
-            for part in (ENTRIES, PARTICIPANTS, IDEMPOTENCY_KEYS):
+            for part in (ENTRIES, PARTICIPANTS, CHECKPOINTS, IDEMPOTENCY_KEYS):
                 yield from ranges(connection, number, part, sizes)
             found, _ = timed(connection, "select * from ledger_internal.verify_total(%s)", [number])
             yield Step(number, "total", 1, None, found)
@@ -168,7 +179,7 @@ def ranges(connection: psycopg.Connection, group: int | None, part: Part, sizes:
     of = [] if group is None else [group]
     after = part.before
     while True:
-        size = min(sizes.get(part.name, FIRST_SIZE), LARGEST_SIZE)
+        size = min(sizes.get(part.name, part.first_size), LARGEST_SIZE)
         rows, last = connection.execute(part.bound.encode(), [*of, after, size]).fetchone() or (0, None)
         if rows == 0 and not part.open_end:
             return

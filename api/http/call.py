@@ -26,11 +26,11 @@ def statement(route: Route, amounts_as_strings: bool) -> str:
     call = f"ledger.{route.function}({', '.join(arguments)})"
     answer = json_of(route.answer, route.function, amounts_as_strings) if route.answer else "null"
     if not route.many:
-        optional = (("id", route.location), (route.entry, route.entry), ("replayed", route.takes_idempotency_key))
+        optional = ((route.key, route.location), (route.entry, route.entry), ("replayed", route.takes_idempotency_key))
         extra = [f"{route.function}.{column}" if present else "null" for column, present in optional]
         return f"select {', '.join([answer, *extra])} from {call}"
     # The call asks for one row more than the page has, to know whether there is a next page; the feed always has one.
-    place = "cursor" if route.feed else "id"
+    place = "cursor" if route.feed else route.key
     goes_on = "true" if route.feed else "count(*) > %(max_rows)s::integer"
     return f"""
         select
@@ -63,7 +63,7 @@ def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
         value = f"{row}.{member.column}"
         if member.is_list:
             each = json_of(member.members, "i", amounts_as_strings)
-            value = f"(select array_to_json(array_agg({each})) from unnest({value}) as i)"
+            value = f"(select coalesce(array_to_json(array_agg({each})), '[]') from unnest({value}) as i)"
         elif member.members:
             value = json_of(member.members, f"({value})", amounts_as_strings)
         elif amounts_as_strings and member.name in AMOUNTS:
@@ -97,7 +97,7 @@ def render(
         pairs.append(("Link", f'<{following}>; rel="next"'))
         tail = b',"next":' + json.dumps(following).encode() + b"}"
     if route.location and identifier is not None:
-        parts = request.match_info | {"id": identifier.decode()}
+        parts = request.match_info | {route.key: identifier.decode()}
         pairs.append(("Location", route.location.replace("<", "{").replace(">", "}").format(**parts)))
     if route.entry and entry is not None:
         pairs.append(("Ledger-Entry", entry.decode()))

@@ -395,5 +395,7 @@ CHAPTERS = {
     "address": "participants",
     "reversal": "entries",
     "settlement": "entries",
+    "leaves": "checkpoints",
+    "proofs": "checkpoints",
     "live": "health",
 }

@@ -35,6 +35,25 @@ REVERSAL = TRANSFER | {"id": 4, "from": 1, "to": 2, "from_amount": 100, "to_amou
 EXIT = entry(id=5, kind="exit") | {"from": 1, "to": None, "amount": 100, "from_amount": 0, "to_amount": None}
 SETTLED = EXIT | {"reference": "0x5f", "settled_at": TIME}
 
+NOBODY = "0x" + "00" * 20
+CHECKPOINT: Json = {
+    "group_id": 1,
+    "number": 1,
+    "chain_id": 0,
+    "vault": NOBODY,
+    "previous": "0x" + "00" * 32,
+    "deposits": 2,
+    "credited": 200,
+    "settled": 0,
+    "leaf_count": 2,
+    "total": 200,
+    "root": "0xf88b9c793f5660797f91451a92ae3927b194a529d0be1f7f75cc84462c2c3758",
+    "header": "0x0467a440b6160741736187cf1f65389fe358450e7f4326bfe0d5d0405a30491f",
+    "created_at": TIME,
+}
+LEAF: Json = {"index": 0, "participant_id": 1, "exit_entry": None, "owner": NOBODY, "amount": 150}
+SIBLING: Json = {"sum": 50, "hash": "0xf7f09fa905fbcbe8e9799841070e2fffd886e2acf2e8ff8b50fe2ea739e7697a"}
+
 
 @dataclass(frozen=True)
 class Example:
@@ -81,6 +100,11 @@ EXAMPLES: dict[str, Example] = {
     "get_entry": Example(ORDERED, id=3),
     "reverse_transfer": Example(REVERSAL, {"metadata": {"ticket": 4}}, id=3),
     "settle_exit": Example(SETTLED, {"reference": "0x5f"}, id=5),
+    "checkpoint": Example(CHECKPOINT),
+    "list_checkpoints": Example([CHECKPOINT], next="/api/groups/1/checkpoints?after=1&limit=1"),
+    "get_checkpoint": Example(CHECKPOINT),
+    "list_leaves": Example([LEAF], next="/api/groups/1/checkpoints/1/leaves?after=1&limit=1"),
+    "get_proof": Example({"checkpoint": CHECKPOINT, "leaf": LEAF, "siblings": [SIBLING]}),
     "read_feed": Example([JOIN, TRANSFER], next="/api/entries?after=1-742-3&limit=2"),
 }
 
@@ -120,6 +144,10 @@ REFUSALS: dict[str, tuple[str, dict[str, list[str]]]] = {
     "address_bound": (
         "participant 1 has another address",
         {"address": ["is 0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359 already"]},
+    ),
+    "group_too_large": (
+        "group 1 was credited 2^256 in all, and a checkpoint holds less than 2^256",
+        {"group_id": ["was credited 2^256 or more in all"]},
     ),
     "cursor_expired": (
         "the cursor belongs to a feed that has ended",

@@ -7,7 +7,22 @@ from collections.abc import Iterator, Mapping
 
 from api.http.values import MAX_ID, MAX_LIMIT, MAX_WAIT
 from api.problems import PROBLEMS, SQLSTATES
-from api.routes import ADDRESS, ENTRY, GROUP, HEALTH, MOVED, PARTICIPANT, TRANSFER, Argument, Route, Shape
+from api.routes import (
+    ADDRESS,
+    CHECKPOINT,
+    ENTRY,
+    GROUP,
+    HEALTH,
+    LEAF,
+    MOVED,
+    NODE,
+    PARTICIPANT,
+    PROOF,
+    TRANSFER,
+    Argument,
+    Route,
+    Shape,
+)
 
 Schema = dict[str, object]
 
@@ -82,6 +97,7 @@ def members(properties: Mapping[str, object], required: list[str]) -> Schema:
 ID: Schema = whole(1, int(MAX_ID), format="int64")
 TIME: Schema = {"type": "string", "format": "date-time"}
 OBJECT: Schema = {"type": "object", "additionalProperties": True}
+COUNT: Schema = whole(0, int(MAX_ID), format="int64")
 
 # What is the same in many places.
 SHARED: dict[str, Schema] = {
@@ -107,6 +123,8 @@ SHARED: dict[str, Schema] = {
         "maxLength": 255,
         "pattern": f"^[^{CONTROLS}]*[^{CONTROLS}{BLANKS}][^{CONTROLS}]*$",
     },
+    "Hash": {"description": "SHA-256 in hex.", "type": "string", "pattern": "^0x[0-9a-f]{64}$"},
+    "PlainAddress": {"description": "20 bytes in hex.", "type": "string", "pattern": "^0x[0-9a-f]{40}$"},
     "Address": {
         "description": "An address on the main network, other than zero. An answer has the checksum of EIP-55, and so"
         " must a request in mixed case.",
@@ -133,9 +151,14 @@ NAMES: dict[Shape, str] = {
     TRANSFER: "Transfer",
     MOVED: "Movement",
     ENTRY: "Entry",
+    CHECKPOINT: "Checkpoint",
+    LEAF: "Leaf",
+    NODE: "Node",
+    PROOF: "Proof",
 }
 NULLABLE: dict[Shape, set[str]] = {
     ADDRESS: {"address"},
+    LEAF: {"exit_entry"},
     ENTRY: {member.name for member in ENTRY} - {"id", "group_id", "kind", "amount", "created_at"},
 }
 
@@ -160,6 +183,23 @@ ANSWERED: dict[str, Schema] = {
     "amount": ref("Amount"),
     "final_amount": ref("Amount"),
     "group_total": ref("Total"),
+    "number": {**ref("Id"), "description": "Number of the checkpoint in its group, from 1 without gaps."},
+    "chain_id": {**whole(0, MAX_AMOUNT), "description": "The chain of the group's vault; 0 without one."},
+    "vault": {**ref("PlainAddress"), "description": "The group's vault; 0 without one."},
+    "previous": {**ref("Hash"), "description": "The header of the checkpoint before it; 0 for the first one."},
+    "deposits": {**COUNT, "description": "How many joins and deposits it includes."},
+    "credited": {**ref("Amount"), "description": "What the joins and deposits brought."},
+    "settled": {**ref("Amount"), "description": "What was paid for exits."},
+    "leaf_count": {**COUNT, "description": "How many leaves the tree has."},
+    "total": {**ref("Amount"), "description": "What the leaves hold together."},
+    "root": {**ref("Hash"), "description": "The root of the tree; 0 without a leaf."},
+    "header": {**ref("Hash"), "description": "SHA-256 of all these."},
+    "index": {**COUNT, "description": "From 0."},
+    "participant_id": ref("Id"),
+    "exit_entry": {**ref("Id"), "description": "The exit, which is not settled; null while present."},
+    "owner": {**ref("PlainAddress"), "description": "The participant's address on the main network; 0 without one."},
+    "sum": {**ref("Amount"), "description": "What the leaves below the node hold together."},
+    "hash": ref("Hash"),
 }
 
 

@@ -1,4 +1,4 @@
--- Undo: exits. Refused while a deposit, an address or the transaction of a settlement is recorded.
+-- Undo: exits. Refused while a deposit, an address, the transaction of a settlement or a checkpoint is recorded.
 
 set local lock_timeout = '5s';
 set local role ledger_owner;
@@ -15,6 +15,12 @@ begin
       hint    = 'Set default_transaction_isolation of the database or the login to read committed.';
   end if;
   lock table ledger.participants, ledger.entries, ledger.settlements in access exclusive mode;
+  if to_regclass('ledger.checkpoints') is not null then
+    lock table ledger.checkpoints in access exclusive mode;
+    if exists (select from ledger.checkpoints) then
+      kept := 'checkpoints';
+    end if;
+  end if;
 
   if exists (select from ledger.entries as e where e.kind = 'deposit') then
     kept := 'deposits';
@@ -66,6 +72,10 @@ set local check_function_bodies = off;
 drop function if exists ledger.bind_address;
 -- <<< db/functions/api/bind_address.sql
 
+-- >>> db/functions/api/checkpoint.sql
+drop function if exists ledger.checkpoint;
+-- <<< db/functions/api/checkpoint.sql
+
 -- >>> db/functions/api/deposit.sql
 drop function if exists ledger.deposit;
 -- <<< db/functions/api/deposit.sql
@@ -73,6 +83,26 @@ drop function if exists ledger.deposit;
 -- >>> db/functions/api/get_address.sql
 drop function if exists ledger.get_address;
 -- <<< db/functions/api/get_address.sql
+
+-- >>> db/functions/api/get_checkpoint.sql
+drop function if exists ledger.get_checkpoint;
+-- <<< db/functions/api/get_checkpoint.sql
+
+-- >>> db/functions/api/get_proof.sql
+drop function if exists ledger.get_proof;
+-- <<< db/functions/api/get_proof.sql
+
+-- >>> db/functions/api/list_checkpoints.sql
+drop function if exists ledger.list_checkpoints;
+-- <<< db/functions/api/list_checkpoints.sql
+
+-- >>> db/functions/api/list_leaves.sql
+drop function if exists ledger.list_leaves;
+-- <<< db/functions/api/list_leaves.sql
+
+-- >>> db/functions/api/verify_proof.sql
+drop function if exists ledger.verify_proof;
+-- <<< db/functions/api/verify_proof.sql
 
 -- >>> db/functions/internal/addresses/assign_address.sql
 drop function if exists ledger_internal.assign_address;
@@ -86,9 +116,97 @@ drop function if exists ledger_internal.format_address;
 drop function if exists ledger_internal.keccak_256;
 -- <<< db/functions/internal/addresses/keccak_256.sql
 
+-- >>> db/functions/internal/checkpoints/chunk_tree.sql
+drop function if exists ledger_internal.chunk_tree;
+-- <<< db/functions/internal/checkpoints/chunk_tree.sql
+
+-- >>> db/functions/internal/checkpoints/chunks_of.sql
+drop function if exists ledger_internal.chunks_of;
+-- <<< db/functions/internal/checkpoints/chunks_of.sql
+
+-- >>> db/functions/internal/checkpoints/find_checkpoint.sql
+drop function if exists ledger_internal.find_checkpoint;
+-- <<< db/functions/internal/checkpoints/find_checkpoint.sql
+
+-- >>> db/functions/internal/checkpoints/leaves_at.sql
+drop function if exists ledger_internal.leaves_at;
+-- <<< db/functions/internal/checkpoints/leaves_at.sql
+
+-- >>> db/functions/internal/checkpoints/pack_chunk.sql
+drop function if exists ledger_internal.pack_chunk;
+-- <<< db/functions/internal/checkpoints/pack_chunk.sql
+
+-- >>> db/functions/internal/checkpoints/recompute_chunks.sql
+drop function if exists ledger_internal.recompute_chunks;
+-- <<< db/functions/internal/checkpoints/recompute_chunks.sql
+
+-- >>> db/functions/internal/checkpoints/unpack_chunk.sql
+drop function if exists ledger_internal.unpack_chunk;
+-- <<< db/functions/internal/checkpoints/unpack_chunk.sql
+
+-- >>> db/functions/internal/checkpoints/unpack_leaves.sql
+drop function if exists ledger_internal.unpack_leaves;
+-- <<< db/functions/internal/checkpoints/unpack_leaves.sql
+
+-- >>> db/functions/internal/checkpoints/write_chunks.sql
+drop function if exists ledger_internal.write_chunks;
+-- <<< db/functions/internal/checkpoints/write_chunks.sql
+
 -- >>> db/functions/internal/errors/refuse_bound_address.sql
 drop function if exists ledger_internal.refuse_bound_address;
 -- <<< db/functions/internal/errors/refuse_bound_address.sql
+
+-- >>> db/functions/internal/errors/refuse_unknown_checkpoint.sql
+drop function if exists ledger_internal.refuse_unknown_checkpoint;
+-- <<< db/functions/internal/errors/refuse_unknown_checkpoint.sql
+
+-- >>> db/functions/internal/proofs/domain_hash.sql
+drop function if exists ledger_internal.domain_hash;
+-- <<< db/functions/internal/proofs/domain_hash.sql
+
+-- >>> db/functions/internal/proofs/fold_tree.sql
+drop function if exists ledger_internal.fold_tree;
+-- <<< db/functions/internal/proofs/fold_tree.sql
+
+-- >>> db/functions/internal/proofs/header_hash.sql
+drop function if exists ledger_internal.header_hash;
+-- <<< db/functions/internal/proofs/header_hash.sql
+
+-- >>> db/functions/internal/proofs/hex.sql
+drop function if exists ledger_internal.hex;
+-- <<< db/functions/internal/proofs/hex.sql
+
+-- >>> db/functions/internal/proofs/invalid_hash.sql
+drop function if exists ledger_internal.invalid_hash;
+-- <<< db/functions/internal/proofs/invalid_hash.sql
+
+-- >>> db/functions/internal/proofs/leaf_hash.sql
+drop function if exists ledger_internal.leaf_hash;
+-- <<< db/functions/internal/proofs/leaf_hash.sql
+
+-- >>> db/functions/internal/proofs/node_hash.sql
+drop function if exists ledger_internal.node_hash;
+-- <<< db/functions/internal/proofs/node_hash.sql
+
+-- >>> db/functions/internal/proofs/pack_leaf.sql
+drop function if exists ledger_internal.pack_leaf;
+-- <<< db/functions/internal/proofs/pack_leaf.sql
+
+-- >>> db/functions/internal/proofs/parse_hex.sql
+drop function if exists ledger_internal.parse_hex;
+-- <<< db/functions/internal/proofs/parse_hex.sql
+
+-- >>> db/functions/internal/proofs/proof_is_valid.sql
+drop function if exists ledger_internal.proof_is_valid;
+-- <<< db/functions/internal/proofs/proof_is_valid.sql
+
+-- >>> db/functions/internal/proofs/word.sql
+drop function if exists ledger_internal.word;
+-- <<< db/functions/internal/proofs/word.sql
+
+-- >>> db/functions/internal/proofs/word_amount.sql
+drop function if exists ledger_internal.word_amount;
+-- <<< db/functions/internal/proofs/word_amount.sql
 
 -- >>> db/functions/internal/validation/invalid_address.sql
 drop function if exists ledger_internal.invalid_address;
@@ -97,6 +215,14 @@ drop function if exists ledger_internal.invalid_address;
 -- >>> db/functions/internal/validation/parse_address.sql
 drop function if exists ledger_internal.parse_address;
 -- <<< db/functions/internal/validation/parse_address.sql
+
+-- >>> db/functions/internal/verify/verify_checkpoints.sql
+drop function if exists ledger_internal.verify_checkpoints;
+-- <<< db/functions/internal/verify/verify_checkpoints.sql
+
+-- >>> db/functions/owner/drop_checkpoint_chunks.sql
+drop function if exists ledger.drop_checkpoint_chunks;
+-- <<< db/functions/owner/drop_checkpoint_chunks.sql
 
 -- >>> db/functions/api/exit_group.sql
 drop function if exists ledger.exit_group;
@@ -1303,5 +1429,56 @@ comment on function ledger_internal.verify_total is
 revoke execute on function ledger_internal.verify_total from public;
 -- <<< db/functions/internal/verify/verify_total.sql
 
+-- >>> db/functions/owner/verify.sql
+-- Prove that the books are right, or list the discrepancies.
+create or replace function ledger.verify(
+  group_id bigint default null
+) returns setof ledger.discrepancy
+language plpgsql stable
+as $$
+declare
+  -- Ids that are no positive number are looked at as well.
+  lowest    bigint := -9223372036854775808;
+  one_group bigint;
+begin
+  if verify.group_id is null then
+    return query select f.* from ledger_internal.verify_schema() as f;
+    return query select f.* from ledger_internal.verify_ledger() as f;
+    return query select f.* from ledger_internal.verify_groups(lowest, null) as f;
+    return query select f.* from ledger_internal.verify_ids(lowest, null) as f;
+    return query select f.* from ledger_internal.verify_keys(0, '', null) as f;
+  elsif not exists (select from ledger.groups as g where g.id = verify.group_id) then
+    perform ledger_internal.refuse_unknown_group(group_id);
+  else
+    return query select f.* from ledger_internal.verify_groups(group_id - 1, group_id) as f;
+  end if;
+
+  for one_group in
+    select distinct g.id
+    from ledger.groups as g
+    where verify.group_id is null
+      or g.id = verify.group_id
+    order by g.id
+  loop
+    return query select f.* from ledger_internal.verify_entries(one_group, lowest, null) as f;
+    return query select f.* from ledger_internal.verify_participants(one_group, lowest, null) as f;
+    return query select f.* from ledger_internal.verify_keys(one_group, '', null) as f;
+    return query select f.* from ledger_internal.verify_total(one_group) as f;
+  end loop;
+end
+$$;
+
+alter function ledger.verify owner to ledger_owner;
+comment on function ledger.verify is
+  'One row for each discrepancy in the books of a group, or of all; none if they are right. What belongs to no group, the schema and ids that two groups share are looked at with all of them only. Takes no lock that stops anybody, but keeps its snapshot throughout: on a large ledger use the command ledger verify, which goes in short ranges and compares every object of the schema with what the migrations made. For the owner. Raises LG001, LG002.';
+revoke execute on function ledger.verify from public;
+-- <<< db/functions/owner/verify.sql
+
 drop type if exists ledger.deposit_result;
 drop type if exists ledger.address_result;
+
+-- What the functions read and returned.
+drop type if exists ledger.proof, ledger.node, ledger.leaf, ledger.checkpoint_result;
+drop type if exists ledger_internal.figures, ledger_internal.tree, ledger_internal.unpacked_leaf;
+drop view if exists ledger.checkpoint_headers;
+drop table if exists ledger.checkpoint_chunks, ledger.checkpoints;

@@ -91,6 +91,140 @@ comment on table ledger.group_total_history is
   'The total of each shard after each join, deposit and exit, to look up a group''s total at a past moment.';
 comment on column ledger.group_total_history.entry_id is 'The join, deposit or exit.';
 
+create table if not exists ledger.checkpoints (
+  group_id   bigint not null,
+  number     bigint not null,
+  chain_id   numeric(78, 0) not null,
+  vault      bytea not null,
+  previous   bytea not null,
+  deposits   bigint not null,
+  credited   numeric(78, 0) not null,
+  settled    numeric(78, 0) not null,
+  leaf_count bigint not null,
+  total      numeric(78, 0) not null,
+  root       bytea not null,
+  header     bytea not null,
+  snapshot   pg_snapshot not null,
+  generation integer not null,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint checkpoints_pkey primary key (group_id, number),
+  constraint checkpoints_of_a_group foreign key (group_id) references ledger.groups (id),
+  constraint checkpoints_lengths check (
+    octet_length(vault) = 20 and octet_length(previous) = 32 and octet_length(root) = 32 and octet_length(header) = 32
+  ),
+  constraint checkpoints_total check (total = credited - settled)
+);
+comment on table ledger.checkpoints is
+  'Checkpoints of groups: the root of a Merkle-sum tree of what each participant holds and of each exit that is not settled.';
+comment on column ledger.checkpoints.group_id is 'The group.';
+comment on column ledger.checkpoints.number is 'Number of the checkpoint in its group, from 1 without gaps.';
+comment on column ledger.checkpoints.chain_id is 'The chain of the group''s vault; 0 without one.';
+comment on column ledger.checkpoints.vault is 'The address of the group''s vault; 0 without one.';
+comment on column ledger.checkpoints.previous is 'The header of the checkpoint before it; 0 for the first one.';
+comment on column ledger.checkpoints.deposits is 'How many joins and deposits it includes.';
+comment on column ledger.checkpoints.credited is 'What the joins and deposits brought.';
+comment on column ledger.checkpoints.settled is 'What was paid for exits.';
+comment on column ledger.checkpoints.leaf_count is 'How many leaves the tree has.';
+comment on column ledger.checkpoints.total is 'What the leaves hold together: what was credited less what was settled.';
+comment on column ledger.checkpoints.root is 'The root of the tree; 0 without a leaf.';
+comment on column ledger.checkpoints.header is 'SHA-256 of all these, as header_hash makes it.';
+comment on column ledger.checkpoints.snapshot is 'The transactions that it includes.';
+comment on column ledger.checkpoints.generation is 'The feed at that time: another server counts transactions differently.';
+comment on column ledger.checkpoints.created_at is 'When it was made.';
+
+create table if not exists ledger.checkpoint_chunks (
+  group_id bigint not null,
+  number   bigint not null,
+  chunk    integer not null,
+  first_id bigint not null,
+  width    smallint not null,
+  leaves   bytea not null,
+  sum      numeric(78, 0) not null,
+  hash     bytea not null,
+  constraint checkpoint_chunks_pkey primary key (group_id, number, chunk),
+  -- The chunks are written while the leaves are read, the header after them.
+  constraint checkpoint_chunks_of_a_checkpoint foreign key (group_id, number)
+    references ledger.checkpoints (group_id, number) deferrable initially deferred,
+  constraint checkpoint_chunks_lengths check (
+    width between 0 and 32 and octet_length(leaves) % (36 + width) = 0
+    and octet_length(leaves) / (36 + width) between 1 and 1024 and octet_length(hash) = 32
+  )
+);
+-- Addresses do not compress, and the attempt takes twice as long as all the rest.
+alter table ledger.checkpoint_chunks alter column leaves set storage external;
+comment on table ledger.checkpoint_chunks is
+  'The leaves of checkpoints, 1,024 in a row. Those of old checkpoints may be deleted, and are computed from the record then.';
+comment on column ledger.checkpoint_chunks.group_id is 'The group.';
+comment on column ledger.checkpoint_chunks.number is 'The checkpoint.';
+comment on column ledger.checkpoint_chunks.chunk is 'Number of the chunk, from 0.';
+comment on column ledger.checkpoint_chunks.first_id is 'The participant of the first leaf.';
+comment on column ledger.checkpoint_chunks.width is 'How many bytes the largest amount has.';
+comment on column ledger.checkpoint_chunks.leaves is
+  'The leaves by ascending participant, each as pack_leaf makes it, without the first bytes of its amount, which are 0: 36 + width bytes are left.';
+comment on column ledger.checkpoint_chunks.sum is 'What the leaves hold together.';
+comment on column ledger.checkpoint_chunks.hash is 'The hash of the node above these leaves.';
+
+create or replace trigger checkpoints_are_permanent
+  before update or delete or truncate on ledger.checkpoints
+  for each statement execute function ledger_internal.forbid_mutation();
+create or replace trigger checkpoint_chunks_do_not_change
+  before update on ledger.checkpoint_chunks
+  for each statement execute function ledger_internal.forbid_mutation();
+
+create or replace view ledger.checkpoint_headers as
+select
+  c.group_id,
+  c.number,
+  c.chain_id,
+  '0x' || encode(c.vault, 'hex') as vault,
+  '0x' || encode(c.previous, 'hex') as previous,
+  c.deposits,
+  c.credited,
+  c.settled,
+  c.leaf_count,
+  c.total,
+  '0x' || encode(c.root, 'hex') as root,
+  '0x' || encode(c.header, 'hex') as header,
+  c.created_at
+from ledger.checkpoints as c;
+
+comment on view ledger.checkpoint_headers is 'All checkpoints of groups, without their leaves.';
+comment on column ledger.checkpoint_headers.group_id is 'The group.';
+comment on column ledger.checkpoint_headers.number is 'Number of the checkpoint in its group, from 1 without gaps.';
+comment on column ledger.checkpoint_headers.chain_id is 'The chain of the group''s vault; 0 without one.';
+comment on column ledger.checkpoint_headers.vault is 'The address of the group''s vault; 0 without one.';
+comment on column ledger.checkpoint_headers.previous is 'The header of the checkpoint before it; 0 for the first one.';
+comment on column ledger.checkpoint_headers.deposits is 'How many joins and deposits it includes.';
+comment on column ledger.checkpoint_headers.credited is 'What the joins and deposits brought.';
+comment on column ledger.checkpoint_headers.settled is 'What was paid for exits.';
+comment on column ledger.checkpoint_headers.leaf_count is 'How many leaves the tree has.';
+comment on column ledger.checkpoint_headers.total is 'What the leaves hold together.';
+comment on column ledger.checkpoint_headers.root is 'The root of the tree; 0 without a leaf.';
+comment on column ledger.checkpoint_headers.header is 'SHA-256 that commits to all of it but the time.';
+comment on column ledger.checkpoint_headers.created_at is 'When it was made.';
+grant select on ledger.checkpoint_headers to ledger_reader;
+
+do $$
+declare
+  shape text[];
+begin
+  foreach shape slice 1 in array array[
+    ['ledger.checkpoint_result', 'group_id bigint, number bigint, chain_id numeric, vault text, previous text, deposits bigint, credited numeric, settled numeric, leaf_count bigint, total numeric, root text, header text, created_at timestamptz, replayed boolean', 'The checkpoint, and whether an earlier request with the same idempotency key made it.'],
+    ['ledger.leaf', 'index bigint, participant_id bigint, exit_entry bigint, owner text, amount numeric', 'A leaf of a checkpoint: its index, from 0, the participant, the exit that is not settled, null while present, the address on the main network, 0 without one, and the amount.'],
+    ['ledger.node', 'sum numeric, hash text', 'A node of a checkpoint''s tree: the sum of the leaves below it, and its hash.'],
+    ['ledger.proof', 'checkpoint ledger.checkpoint_headers, leaf ledger.leaf, siblings ledger.node[]', 'A leaf of a checkpoint, and the siblings on its way to the root, from the leaf up.'],
+    ['ledger_internal.figures', 'snapshot pg_snapshot, generation integer, deposits bigint, credited numeric, settled numeric, leaf_count bigint, total numeric, root bytea', 'What a checkpoint finds in its snapshot.'],
+    ['ledger_internal.unpacked_leaf', 'participant_id bigint, exit_entry bigint, owner bytea, amount numeric', 'A leaf before it is packed.'],
+    ['ledger_internal.tree', 'sum numeric, hash bytea, sibling_sums numeric[], sibling_hashes bytea[]', 'The root of a tree, and the siblings of one of its leaves, from the leaf up.']
+  ] loop
+    if to_regtype(shape[1]) is null then
+      execute format('create type %s as (%s)', shape[1], shape[2]);
+    end if;
+    execute format('comment on type %s is %L', shape[1], shape[3]);
+  end loop;
+end
+$$;
+
 -- Functions may call each other in any order.
 set local check_function_bodies = off;
 
@@ -149,6 +283,104 @@ comment on function ledger.bind_address is
 revoke execute on function ledger.bind_address from public;
 grant execute on function ledger.bind_address to ledger_api;
 -- <<< db/functions/api/bind_address.sql
+
+-- >>> db/functions/api/checkpoint.sql
+-- Make a checkpoint of a group: commit to what each participant holds.
+create or replace function ledger.checkpoint(
+  group_id        bigint,
+  idempotency_key text default null
+) returns ledger.checkpoint_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request  text[] := array['checkpoint'];
+  answer   json;
+  previous checkpoints;
+  made     checkpoints;
+  figures  figures;
+  domain   bytea;
+  result   checkpoint_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'idempotency_key'],
+    array[invalid_id(group_id), invalid_idempotency_key(idempotency_key)]
+  );
+  -- What this transaction has written would be in the leaves, and not in the snapshot that is kept.
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception using
+      errcode = 'active_sql_transaction',
+      message = 'a checkpoint must be the first change of its transaction',
+      hint    = 'Call ledger.checkpoint() in a transaction of its own.';
+  end if;
+
+  if idempotency_key is not null then
+    answer := claim_idempotency_key(group_id, idempotency_key, request);
+    if answer is not null then
+      result := json_populate_record(result, answer);
+      result.replayed := true;
+      return result;
+    end if;
+  end if;
+
+  -- One checkpoint of the group at a time. No idempotency key is empty, so that this is the lock of none.
+  perform pg_advisory_xact_lock(hashtextextended('', group_id));
+  perform from groups as g where g.id = checkpoint.group_id;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+  select c.*
+  into previous
+  from checkpoints as c
+  where c.group_id = checkpoint.group_id
+  order by c.number desc
+  limit 1;
+
+  made.group_id := group_id;
+  made.number := coalesce(previous.number, 0) + 1;
+  -- The group has no vault.
+  made.chain_id := 0;
+  made.vault := decode(repeat('00', 20), 'hex');
+  made.previous := coalesce(previous.header, decode(repeat('00', 32), 'hex'));
+  domain := domain_hash(made.chain_id, made.vault, group_id);
+  figures := write_chunks(group_id, made.number, domain);
+  if figures.total <> figures.credited - figures.settled then
+    raise exception using
+      errcode = 'data_corrupted',
+      message = format('the leaves of group %s add up to %s, and %s was credited, %s settled', group_id, figures.total, figures.credited, figures.settled),
+      hint    = 'Run ledger verify: the books are wrong.';
+  end if;
+
+  insert into checkpoints
+  select
+    made.group_id, made.number, made.chain_id, made.vault, made.previous,
+    figures.deposits, figures.credited, figures.settled, figures.leaf_count, figures.total, figures.root,
+    header_hash(
+      domain, made.number, made.previous, figures.deposits, figures.credited, figures.settled, figures.leaf_count,
+      figures.total, figures.root
+    ),
+    figures.snapshot, figures.generation;
+  select
+    h.*,
+    false
+  into result
+  from checkpoint_headers as h
+  where h.group_id = checkpoint.group_id
+    and h.number = made.number;
+
+  if idempotency_key is not null then
+    perform store_answer(group_id, idempotency_key, request, to_json(result));
+  end if;
+  return result;
+end
+$$;
+
+alter function ledger.checkpoint owner to ledger_owner;
+comment on function ledger.checkpoint is
+  'Make a checkpoint of the group, also of one that was removed: the root of a tree with a leaf for each participant present and for each exit that is not settled, in one snapshot, chained to the checkpoint before it. No movement waits for it. It must be the first change of its transaction. Raises LG001, LG002, LG006, LG011.';
+revoke execute on function ledger.checkpoint from public;
+grant execute on function ledger.checkpoint to ledger_api;
+-- <<< db/functions/api/checkpoint.sql
 
 -- >>> db/functions/api/deposit.sql
 -- Add a deposit to the balance of a participant who has joined.
@@ -350,6 +582,113 @@ revoke execute on function ledger.get_address from public;
 grant execute on function ledger.get_address to ledger_api;
 -- <<< db/functions/api/get_address.sql
 
+-- >>> db/functions/api/get_checkpoint.sql
+-- Show one checkpoint of a group.
+create or replace function ledger.get_checkpoint(
+  group_id bigint,
+  number   bigint default null
+) returns ledger.checkpoint_headers
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  found_one checkpoints := find_checkpoint(group_id, number);
+  header    checkpoint_headers;
+begin
+  select h.*
+  into header
+  from checkpoint_headers as h
+  where h.group_id = get_checkpoint.group_id
+    and h.number = found_one.number;
+  return header;
+end
+$$;
+
+alter function ledger.get_checkpoint owner to ledger_owner;
+comment on function ledger.get_checkpoint is
+  'A checkpoint of the group, the newest one for null. Raises LG001, LG002.';
+revoke execute on function ledger.get_checkpoint from public;
+grant execute on function ledger.get_checkpoint to ledger_api;
+-- <<< db/functions/api/get_checkpoint.sql
+
+-- >>> db/functions/api/get_proof.sql
+-- Prove what a participant held in a checkpoint.
+create or replace function ledger.get_proof(
+  group_id       bigint,
+  participant_id bigint,
+  number         bigint default null
+) returns ledger.proof
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  checkpoint checkpoints;
+  chunk      checkpoint_chunks;
+  holder     checkpoint_chunks;
+  sums       numeric[] := '{}';
+  nodes      bytea[] := '{}';
+  leaf       leaf;
+  lower_tree tree;
+  upper_tree tree;
+  proof      proof;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id'],
+    array[invalid_id(group_id), invalid_id(participant_id)]
+  );
+  checkpoint := find_checkpoint(group_id, number);
+
+  for chunk in
+    select k.* from chunks_of(checkpoint) as k order by k.chunk
+  loop
+    sums := array_append(sums, chunk.sum::numeric);
+    nodes := array_append(nodes, word(chunk.sum) || chunk.hash);
+    if chunk.first_id <= participant_id then
+      holder := chunk;
+    end if;
+  end loop;
+  select l.*
+  into leaf
+  from unpack_leaves(holder) as l
+  where l.participant_id = get_proof.participant_id;
+  if not found then
+    raise exception using
+      errcode = 'LG002',
+      column  = 'participant_id',
+      message = format('participant %s of group %s has no leaf in checkpoint %s', participant_id, group_id, checkpoint.number),
+      detail  = 'participant_id: has no leaf in the checkpoint',
+      hint    = 'A checkpoint has a leaf for each participant present, and for each exit that is not settled.';
+  end if;
+
+  upper_tree := fold_tree(sums, nodes, holder.chunk);
+  lower_tree := chunk_tree(holder, domain_hash(checkpoint.chain_id, checkpoint.vault, group_id), (leaf.index % 1024)::integer);
+  if lower_tree.hash <> holder.hash or upper_tree.hash <> checkpoint.root then
+    raise exception using
+      errcode = 'data_corrupted',
+      message = format('the leaves of checkpoint %s of group %s have another root', checkpoint.number, group_id),
+      hint    = 'Run ledger verify: the leaves have changed since the checkpoint.';
+  end if;
+
+  proof.checkpoint := get_checkpoint(group_id, checkpoint.number);
+  proof.leaf := leaf;
+  proof.siblings := array(
+    select (s.sum, hex(s.hash))::ledger.node
+    from unnest(
+      lower_tree.sibling_sums || upper_tree.sibling_sums, lower_tree.sibling_hashes || upper_tree.sibling_hashes
+    ) with ordinality as s (sum, hash, level)
+    order by s.level
+  );
+  return proof;
+end
+$$;
+
+alter function ledger.get_proof owner to ledger_owner;
+comment on function ledger.get_proof is
+  'The proof of what the participant held in a checkpoint of the group, the newest one for null, or of the exit that was not settled then: verify_proof and its copy in Python check it. Raises LG001, LG002.';
+revoke execute on function ledger.get_proof from public;
+grant execute on function ledger.get_proof to ledger_api;
+-- <<< db/functions/api/get_proof.sql
+
 -- >>> db/functions/api/group_total.sql
 -- Return what a group's participants hold together, now or at a past moment.
 create or replace function ledger.group_total(
@@ -485,6 +824,40 @@ revoke execute on function ledger.join_group from public;
 grant execute on function ledger.join_group to ledger_api;
 -- <<< db/functions/api/join_group.sql
 
+-- >>> db/functions/api/list_checkpoints.sql
+-- List a group's checkpoints, a page at a time.
+create or replace function ledger.list_checkpoints(
+  group_id bigint,
+  after    bigint  default 0,
+  max_rows integer default 1000
+) returns setof ledger.checkpoint_headers
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  perform refuse_invalid(array['group_id'], array[invalid_id(group_id)]);
+  perform from groups as g where g.id = list_checkpoints.group_id;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  return query
+  select h.*
+  from checkpoint_headers as h
+  where h.group_id = list_checkpoints.group_id
+    and h.number > coalesce(list_checkpoints.after, 0)
+  order by h.number
+  limit greatest(coalesce(list_checkpoints.max_rows, 1000), 0);
+end
+$$;
+
+alter function ledger.list_checkpoints owner to ledger_owner;
+comment on function ledger.list_checkpoints is
+  'The checkpoints of the group, also of one that was removed, with a number above after, at most max_rows of them, by ascending number. Raises LG001, LG002.';
+revoke execute on function ledger.list_checkpoints from public;
+grant execute on function ledger.list_checkpoints to ledger_api;
+-- <<< db/functions/api/list_checkpoints.sql
+
 -- >>> db/functions/api/list_entries.sql
 -- List a group's entries, a page at a time, in the order of their time.
 create or replace function ledger.list_entries(
@@ -566,6 +939,54 @@ comment on function ledger.list_entries is
 revoke execute on function ledger.list_entries from public;
 grant execute on function ledger.list_entries to ledger_api;
 -- <<< db/functions/api/list_entries.sql
+
+-- >>> db/functions/api/list_leaves.sql
+-- List the leaves of a checkpoint, a page at a time.
+create or replace function ledger.list_leaves(
+  group_id bigint,
+  number   bigint,
+  after    bigint  default 0,
+  max_rows integer default 1000
+) returns setof ledger.leaf
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  checkpoint checkpoints;
+  chunk      record;
+  rows       integer := greatest(coalesce(max_rows, 1000), 0);
+  shown      integer;
+begin
+  perform refuse_invalid(array['group_id', 'number'], array[invalid_id(group_id), invalid_id(number)]);
+  checkpoint := find_checkpoint(group_id, number);
+
+  for chunk in
+    select
+      k as chunk,
+      lead(k.first_id) over (order by k.chunk) as next_id
+    from chunks_of(checkpoint) as k
+    order by k.chunk
+  loop
+    exit when rows = 0;
+    continue when chunk.next_id - 1 <= after;
+    return query
+    select l.*
+    from unpack_leaves(chunk.chunk) as l
+    where l.participant_id > coalesce(list_leaves.after, 0)
+    order by l.index
+    limit rows;
+    get diagnostics shown = row_count;
+    rows := rows - shown;
+  end loop;
+end
+$$;
+
+alter function ledger.list_leaves owner to ledger_owner;
+comment on function ledger.list_leaves is
+  'The leaves of a checkpoint of the group, those of participants with an id above after, at most max_rows of them, by ascending participant. Where the leaves were deleted, all of them are computed for each call. Raises LG001, LG002.';
+revoke execute on function ledger.list_leaves from public;
+grant execute on function ledger.list_leaves to ledger_api;
+-- <<< db/functions/api/list_leaves.sql
 
 -- >>> db/functions/api/list_participant_entries.sql
 -- List the entries of one participant, a page at a time, in the order of their time.
@@ -806,6 +1227,92 @@ revoke execute on function ledger.settle_exit from public;
 grant execute on function ledger.settle_exit to ledger_api;
 -- <<< db/functions/api/settle_exit.sql
 
+-- >>> db/functions/api/verify_proof.sql
+-- Check a proof of what a participant holds, without the ledger's tables.
+create or replace function ledger.verify_proof(
+  proof  jsonb,
+  header text default null,
+  root   text default null
+) returns boolean
+language plpgsql immutable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  checkpoint jsonb := proof -> 'checkpoint';
+  leaf       jsonb := proof -> 'leaf';
+  siblings   jsonb := proof -> 'siblings';
+  -- Null stands for what is missing or malformed.
+  group_id   bigint := parse_id(json_scalar_text(checkpoint -> 'group_id'));
+  number     bigint := parse_id(json_scalar_text(checkpoint -> 'number'));
+  chain_id   numeric := parse_amount(json_scalar_text(checkpoint -> 'chain_id'));
+  vault      bytea := parse_hex(checkpoint ->> 'vault', 20);
+  previous   bytea := parse_hex(checkpoint ->> 'previous', 32);
+  deposits   numeric := parse_amount(json_scalar_text(checkpoint -> 'deposits'));
+  credited   numeric := parse_amount(json_scalar_text(checkpoint -> 'credited'));
+  settled    numeric := parse_amount(json_scalar_text(checkpoint -> 'settled'));
+  leaf_count numeric := parse_amount(json_scalar_text(checkpoint -> 'leaf_count'));
+  total      numeric := parse_amount(json_scalar_text(checkpoint -> 'total'));
+  tree_root  bytea := parse_hex(checkpoint ->> 'root', 32);
+  shown      bytea := parse_hex(checkpoint ->> 'header', 32);
+  leaf_index numeric := parse_amount(json_scalar_text(leaf -> 'index'));
+  leaf_of    bigint := parse_id(json_scalar_text(leaf -> 'participant_id'));
+  exit_entry numeric := parse_amount(coalesce(json_scalar_text(leaf -> 'exit_entry'), '0'));
+  owner      bytea := parse_hex(leaf ->> 'owner', 20);
+  amount     numeric := parse_amount(json_scalar_text(leaf -> 'amount'));
+  sums       numeric[];
+  hashes     bytea[];
+  domain     bytea;
+begin
+  perform refuse_invalid(
+    array['header', 'root'],
+    array[
+      case when header is not null then invalid_hash(header) end,
+      case when root is not null then invalid_hash(root) end
+    ]
+  );
+
+  -- More siblings than a tree can have levels need not be read.
+  if jsonb_typeof(siblings) is distinct from 'array' or jsonb_array_length(siblings) > 63 then
+    return false;
+  end if;
+  select
+    coalesce(array_agg(parse_amount(json_scalar_text(s.sibling -> 'sum')) order by s.level), '{}'),
+    coalesce(array_agg(parse_hex(s.sibling ->> 'hash', 32) order by s.level), '{}')
+  into sums, hashes
+  from jsonb_array_elements(siblings) with ordinality as s (sibling, level);
+
+  if num_nulls(
+      group_id, number, chain_id, vault, previous, deposits, credited, settled, leaf_count, total, tree_root, shown,
+      leaf_index, leaf_of, exit_entry, owner, amount
+    ) > 0
+    or greatest(chain_id, credited, amount) >= 2::numeric ^ 256
+    or greatest(deposits, leaf_count, exit_entry) >= 9223372036854775808
+    or total <> credited - settled
+  then
+    return false;
+  end if;
+
+  domain := domain_hash(chain_id, vault, group_id);
+  return
+    shown = header_hash(
+      domain, number, previous, deposits::bigint, credited, settled, leaf_count::bigint, total, tree_root
+    )
+    and (header is null or shown = parse_hex(header, 32))
+    and (root is null or tree_root = parse_hex(root, 32))
+    and proof_is_valid(
+      tree_root, total, leaf_count, leaf_index,
+      leaf_hash(domain, pack_leaf(leaf_of, exit_entry::bigint, owner, amount)), amount, sums, hashes
+    );
+end
+$$;
+
+alter function ledger.verify_proof owner to ledger_owner;
+comment on function ledger.verify_proof is
+  'Whether a proof, as get_proof returns it, shows a leaf of its checkpoint; with a header or a root that was published, 0x and 64 hex digits, whether it is one of that checkpoint. Without either it shows only that the proof is consistent. Reads no table. A malformed proof is false. Raises LG001.';
+revoke execute on function ledger.verify_proof from public;
+grant execute on function ledger.verify_proof to ledger_api;
+-- <<< db/functions/api/verify_proof.sql
+
 -- >>> db/functions/internal/addresses/assign_address.sql
 -- Set the address of a participant whose row this transaction has locked, unless the participant has it already.
 create or replace function ledger_internal.assign_address(
@@ -1023,6 +1530,443 @@ comment on function ledger_internal.keccak_256 is
 revoke execute on function ledger_internal.keccak_256 from public;
 -- <<< db/functions/internal/addresses/keccak_256.sql
 
+-- >>> db/functions/internal/checkpoints/chunk_tree.sql
+-- Fold the leaves of a chunk.
+create or replace function ledger_internal.chunk_tree(
+  chunk  ledger.checkpoint_chunks,
+  domain bytea,
+  place  integer default null
+) returns ledger_internal.tree
+language sql immutable
+as $$
+  select t.*
+  from (
+    select
+      array_agg(ledger_internal.word_amount(substr(l.leaf, 37)) order by l.place) as sums,
+      array_agg(substr(l.leaf, 37) || ledger_internal.leaf_hash(chunk_tree.domain, l.leaf) order by l.place) as nodes
+    from ledger_internal.unpack_chunk(chunk) with ordinality as l (leaf, place)
+  ) as n
+  cross join ledger_internal.fold_tree(n.sums, n.nodes, chunk_tree.place) as t
+$$;
+
+alter function ledger_internal.chunk_tree owner to ledger_owner;
+comment on function ledger_internal.chunk_tree is
+  'The root of the tree of a chunk''s leaves, and the siblings of the one at a place, from 0.';
+revoke execute on function ledger_internal.chunk_tree from public;
+-- <<< db/functions/internal/checkpoints/chunk_tree.sql
+
+-- >>> db/functions/internal/checkpoints/chunks_of.sql
+-- Find the chunks of a checkpoint, or compute them again.
+create or replace function ledger_internal.chunks_of(
+  checkpoint ledger.checkpoints
+) returns setof ledger.checkpoint_chunks
+language plpgsql stable
+as $$
+begin
+  return query
+  select k.*
+  from ledger.checkpoint_chunks as k
+  where k.group_id = checkpoint.group_id
+    and k.number = checkpoint.number
+  order by k.chunk;
+  if not found and checkpoint.leaf_count > 0 then
+    return query select k.* from ledger_internal.recompute_chunks(checkpoint) as k;
+  end if;
+end
+$$;
+
+alter function ledger_internal.chunks_of owner to ledger_owner;
+comment on function ledger_internal.chunks_of is
+  'The chunks of a checkpoint in their order, computed from the record where they were deleted. Raises LG002 where they can no longer be computed.';
+revoke execute on function ledger_internal.chunks_of from public;
+-- <<< db/functions/internal/checkpoints/chunks_of.sql
+
+-- >>> db/functions/internal/checkpoints/find_checkpoint.sql
+-- Find a checkpoint of a group, or its newest one.
+create or replace function ledger_internal.find_checkpoint(
+  group_id bigint,
+  number   bigint default null
+) returns ledger.checkpoints
+language plpgsql stable
+as $$
+declare
+  checkpoint ledger.checkpoints;
+begin
+  select c.*
+  into checkpoint
+  from ledger.checkpoints as c
+  where c.group_id = find_checkpoint.group_id
+    and c.number = coalesce(
+      find_checkpoint.number,
+      (select max(n.number) from ledger.checkpoints as n where n.group_id = find_checkpoint.group_id)
+    );
+  if not found then
+    perform ledger_internal.refuse_unknown_checkpoint(group_id, number);
+  end if;
+  return checkpoint;
+end
+$$;
+
+alter function ledger_internal.find_checkpoint owner to ledger_owner;
+comment on function ledger_internal.find_checkpoint is
+  'The row of a checkpoint, the newest of the group for null. Raises LG001, LG002.';
+revoke execute on function ledger_internal.find_checkpoint from public;
+-- <<< db/functions/internal/checkpoints/find_checkpoint.sql
+
+-- >>> db/functions/internal/checkpoints/leaves_at.sql
+-- Find the leaves of a group in a past snapshot.
+create or replace function ledger_internal.leaves_at(
+  group_id bigint,
+  snapshot pg_snapshot,
+  feed     ledger.feeds
+) returns setof ledger_internal.unpacked_leaf
+language sql stable
+as $$
+  select
+    p.id,
+    case when last.kind = 'exit' then last.id end,
+    -- An address that came with a backup has another server's transaction: the root shows whether that is right.
+    case when pg_visible_in_snapshot(p.address_xid, leaves_at.snapshot) then p.address end,
+    case when last.kind = 'exit' then last.amount else last.balance end
+  from ledger.participants as p
+  cross join lateral (
+    select l.*
+    from (
+      (
+        select
+          e.id,
+          e.kind,
+          e.created_at,
+          e.amount,
+          e.from_amount as balance
+        from ledger.entries as e
+        where e.group_id = p.group_id
+          and e.from_id = p.id
+          and (e.id <= (feed).last_restored or pg_visible_in_snapshot(e.xid, leaves_at.snapshot))
+        order by e.created_at desc, e.id desc
+        limit 1
+      )
+      union all
+      (
+        select
+          e.id,
+          e.kind,
+          e.created_at,
+          e.amount,
+          e.to_amount
+        from ledger.entries as e
+        where e.group_id = p.group_id
+          and e.to_id = p.id
+          and (e.id <= (feed).last_restored or pg_visible_in_snapshot(e.xid, leaves_at.snapshot))
+        order by e.created_at desc, e.id desc
+        limit 1
+      )
+    ) as l
+    order by l.created_at desc, l.id desc
+    limit 1
+  ) as last
+  left join ledger.settlements as s on s.group_id = p.group_id and s.entry_id = last.id
+  where p.group_id = leaves_at.group_id
+    -- Without a transaction it was settled before there were checkpoints.
+    and (
+      s.settled_at is null
+      or not (
+        s.settled_xid is null
+        or s.settled_at < (feed).began_at
+        or pg_visible_in_snapshot(s.settled_xid, leaves_at.snapshot)
+      )
+    )
+$$;
+
+alter function ledger_internal.leaves_at owner to ledger_owner;
+comment on function ledger_internal.leaves_at is
+  'The leaves of a group in a snapshot of the feed: participants who were present, and exits that were not settled. Two index look-ups for each participant, and as many more entries as each has moved since.';
+revoke execute on function ledger_internal.leaves_at from public;
+-- <<< db/functions/internal/checkpoints/leaves_at.sql
+
+-- >>> db/functions/internal/checkpoints/pack_chunk.sql
+-- Make a chunk of a checkpoint from its leaves.
+create or replace function ledger_internal.pack_chunk(
+  group_id bigint,
+  number   bigint,
+  chunk    integer,
+  domain   bytea,
+  amounts  numeric[],
+  leaves   bytea[]
+) returns ledger.checkpoint_chunks
+language plpgsql immutable
+as $$
+declare
+  packed ledger.checkpoint_chunks;
+  nodes  bytea[];
+  tree   ledger_internal.tree;
+begin
+  packed.width := octet_length(ltrim(ledger_internal.word((select max(a.amount) from unnest(amounts) as a (amount))), '\x00'));
+  select
+    array_agg(substr(l.leaf, 37) || ledger_internal.leaf_hash(domain, l.leaf) order by l.place),
+    string_agg(substr(l.leaf, 1, 36) || substr(l.leaf, 69 - packed.width), '' order by l.place)
+  into nodes, packed.leaves
+  from unnest(leaves) with ordinality as l (leaf, place);
+  tree := ledger_internal.fold_tree(amounts, nodes);
+
+  packed.group_id := group_id;
+  packed.number := number;
+  packed.chunk := chunk;
+  packed.first_id := ('x' || encode(substr(leaves[1], 1, 8), 'hex'))::bit(64)::bigint;
+  packed.sum := tree.sum;
+  packed.hash := tree.hash;
+  return packed;
+end
+$$;
+
+alter function ledger_internal.pack_chunk owner to ledger_owner;
+comment on function ledger_internal.pack_chunk is
+  'The row of a chunk: its leaves, at most 1,024 by ascending participant, each as pack_leaf makes it, and the node above them.';
+revoke execute on function ledger_internal.pack_chunk from public;
+-- <<< db/functions/internal/checkpoints/pack_chunk.sql
+
+-- >>> db/functions/internal/checkpoints/recompute_chunks.sql
+-- Compute the chunks of a checkpoint from the record.
+create or replace function ledger_internal.recompute_chunks(
+  checkpoint ledger.checkpoints
+) returns setof ledger.checkpoint_chunks
+language plpgsql stable
+as $$
+declare
+  domain bytea := ledger_internal.domain_hash(checkpoint.chain_id, checkpoint.vault, checkpoint.group_id);
+  feed   ledger.feeds;
+  chunk  ledger.checkpoint_chunks;
+  sums   numeric[] := '{}';
+  nodes  bytea[] := '{}';
+  tree   ledger_internal.tree;
+begin
+  select f.*
+  into feed
+  from ledger.feeds as f
+  join pg_control_system() as c on c.system_identifier = f.system_identifier
+  where f.generation = (select max(n.generation) from ledger.feeds as n);
+  if feed.generation is distinct from checkpoint.generation then
+    raise exception using
+      errcode = 'LG002',
+      column  = 'number',
+      message = format('the leaves of checkpoint %s of group %s were deleted before a restore', checkpoint.number, checkpoint.group_id),
+      detail  = 'number: its leaves were deleted, and cannot be computed since the ledger was restored from a backup',
+      hint    = 'Use a checkpoint whose leaves are kept: a new one, for example.';
+  end if;
+
+  for chunk in
+    select k.*
+    from (
+      select
+        l.place / 1024 as chunk,
+        array_agg(l.amount order by l.place) as amounts,
+        array_agg(ledger_internal.pack_leaf(l.participant_id, l.exit_entry, l.owner, l.amount) order by l.place) as leaves
+      from (
+        select
+          u.*,
+          row_number() over (order by u.participant_id) - 1 as place
+        from ledger_internal.leaves_at(checkpoint.group_id, checkpoint.snapshot, feed) as u
+      ) as l
+      group by l.place / 1024
+    ) as p
+    cross join lateral ledger_internal.pack_chunk(
+      checkpoint.group_id, checkpoint.number, p.chunk::integer, domain, p.amounts, p.leaves
+    ) as k
+    order by p.chunk
+  loop
+    sums := array_append(sums, chunk.sum::numeric);
+    nodes := array_append(nodes, ledger_internal.word(chunk.sum) || chunk.hash);
+    return next chunk;
+  end loop;
+
+  tree := ledger_internal.fold_tree(sums, nodes);
+  if tree.hash <> checkpoint.root or tree.sum <> checkpoint.total then
+    raise exception using
+      errcode = 'data_corrupted',
+      message = format('the record gives another root for checkpoint %s of group %s', checkpoint.number, checkpoint.group_id),
+      hint    = 'Run ledger verify: the books have changed since the checkpoint.';
+  end if;
+end
+$$;
+
+alter function ledger_internal.recompute_chunks owner to ledger_owner;
+comment on function ledger_internal.recompute_chunks is
+  'The chunks of a checkpoint in their order, from the entries, settlements and addresses that its snapshot shows. Raises LG002 where the ledger was restored since, XX001 where they have another root than the checkpoint.';
+revoke execute on function ledger_internal.recompute_chunks from public;
+-- <<< db/functions/internal/checkpoints/recompute_chunks.sql
+
+-- >>> db/functions/internal/checkpoints/unpack_chunk.sql
+-- Read the leaves of a chunk as they were packed.
+create or replace function ledger_internal.unpack_chunk(
+  chunk ledger.checkpoint_chunks
+) returns setof bytea
+language sql immutable
+as $$
+  select
+    substr(c.leaves, i.start, 36)
+      || substr('\x0000000000000000000000000000000000000000000000000000000000000000'::bytea, 1, 32 - c.width)
+      || substr(c.leaves, i.start + 36, c.width)
+  -- Read from the disk once, and not for each leaf.
+  from (select (chunk).leaves || ''::bytea as leaves, (chunk).width::integer as width offset 0) as c
+  cross join lateral generate_series(1, octet_length(c.leaves), 36 + c.width) as i (start)
+  order by i.start
+$$;
+
+alter function ledger_internal.unpack_chunk owner to ledger_owner;
+comment on function ledger_internal.unpack_chunk is
+  'The leaves of a chunk in their order, 68 bytes each, as pack_leaf makes them.';
+revoke execute on function ledger_internal.unpack_chunk from public;
+-- <<< db/functions/internal/checkpoints/unpack_chunk.sql
+
+-- >>> db/functions/internal/checkpoints/unpack_leaves.sql
+-- Read the leaves of a chunk.
+create or replace function ledger_internal.unpack_leaves(
+  chunk ledger.checkpoint_chunks
+) returns setof ledger.leaf
+language sql immutable
+as $$
+  select
+    1024 * (chunk).chunk::bigint + l.place - 1,
+    ('x' || encode(substr(l.leaf, 1, 8), 'hex'))::bit(64)::bigint,
+    nullif(('x' || encode(substr(l.leaf, 9, 8), 'hex'))::bit(64)::bigint, 0),
+    ledger_internal.hex(substr(l.leaf, 17, 20)),
+    ledger_internal.word_amount(substr(l.leaf, 37))
+  from ledger_internal.unpack_chunk(chunk) with ordinality as l (leaf, place)
+$$;
+
+alter function ledger_internal.unpack_leaves owner to ledger_owner;
+comment on function ledger_internal.unpack_leaves is
+  'The leaves of a chunk, by ascending participant.';
+revoke execute on function ledger_internal.unpack_leaves from public;
+-- <<< db/functions/internal/checkpoints/unpack_leaves.sql
+
+-- >>> db/functions/internal/checkpoints/write_chunks.sql
+-- Write the leaves of a new checkpoint, and return what it finds.
+create or replace function ledger_internal.write_chunks(
+  group_id bigint,
+  number   bigint,
+  domain   bytea
+) returns ledger_internal.figures
+language plpgsql volatile
+as $$
+declare
+  figures ledger_internal.figures;
+  piece   record;
+begin
+  figures.leaf_count := 0;
+
+  -- One statement and so one snapshot for all figures and leaves; a volatile function in it would see newer rows.
+  for piece in
+    -- The first row has the figures, each of the others the leaves of a chunk.
+    select
+      -1 as chunk,
+      null::numeric[] as amounts,
+      null::bytea[] as leaves,
+      pg_current_snapshot() as snapshot,
+      (select max(f.generation) from ledger.feeds as f) as generation,
+      credited.deposits,
+      credited.amount as credited,
+      settled.amount as settled
+    from (
+      select
+        count(*) as deposits,
+        coalesce(sum(e.amount), 0) as amount
+      from ledger.entries as e
+      where e.group_id = write_chunks.group_id
+        and e.kind in ('join', 'deposit')
+    ) as credited
+    cross join (
+      select coalesce(sum(e.amount), 0) as amount
+      from ledger.settlements as s
+      join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+      where s.group_id = write_chunks.group_id
+        and s.settled_at is not null
+    ) as settled
+    union all
+    select
+      (l.place / 1024)::integer,
+      array_agg(l.amount order by l.place),
+      array_agg(ledger_internal.pack_leaf(l.participant_id, l.exit_entry, l.owner, l.amount) order by l.place),
+      null,
+      null,
+      null,
+      null,
+      null
+    from (
+      select
+        u.*,
+        row_number() over (order by u.participant_id) - 1 as place
+      from (
+        select
+          p.id as participant_id,
+          null::bigint as exit_entry,
+          p.address as owner,
+          p.amount
+        from ledger.participants as p
+        where p.group_id = write_chunks.group_id
+          and p.exited_at is null
+        union all
+        select
+          p.id,
+          e.id,
+          p.address,
+          e.amount
+        from ledger.settlements as s
+        join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+        join ledger.participants as p on p.group_id = e.group_id and p.id = e.from_id
+        where s.group_id = write_chunks.group_id
+          and s.settled_at is null
+      ) as u
+    ) as l
+    group by l.place / 1024
+    order by chunk
+  loop
+    if piece.chunk = -1 then
+      figures.snapshot := piece.snapshot;
+      figures.generation := piece.generation;
+      figures.deposits := piece.deposits;
+      figures.credited := piece.credited;
+      figures.settled := piece.settled;
+      if figures.credited >= 2::numeric ^ 256 then
+        raise exception using
+          errcode = 'LG011',
+          column  = 'group_id',
+          message = format('group %s was credited %s in all, and a checkpoint holds less than 2^256', group_id, figures.credited),
+          detail  = 'group_id: was credited 2^256 or more in all',
+          hint    = 'Go on in a new group.';
+      end if;
+    else
+      insert into ledger.checkpoint_chunks
+      select k.* from ledger_internal.pack_chunk(group_id, number, piece.chunk, domain, piece.amounts, piece.leaves) as k;
+      figures.leaf_count := figures.leaf_count + cardinality(piece.leaves);
+    end if;
+  end loop;
+
+  select
+    t.sum,
+    t.hash
+  into
+    figures.total,
+    figures.root
+  from (
+    select
+      array_agg(k.sum order by k.chunk) as sums,
+      array_agg(ledger_internal.word(k.sum) || k.hash order by k.chunk) as nodes
+    from ledger.checkpoint_chunks as k
+    where k.group_id = write_chunks.group_id
+      and k.number = write_chunks.number
+  ) as c
+  cross join ledger_internal.fold_tree(c.sums, c.nodes) as t;
+  return figures;
+end
+$$;
+
+alter function ledger_internal.write_chunks owner to ledger_owner;
+comment on function ledger_internal.write_chunks is
+  'Write the chunks of a checkpoint in one snapshot, and return the snapshot, the figures and the root of it. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
+revoke execute on function ledger_internal.write_chunks from public;
+-- <<< db/functions/internal/checkpoints/write_chunks.sql
+
 -- >>> db/functions/internal/constraints/entry_is_valid.sql
 -- Check a row of the record, whatever function wrote it.
 create or replace function ledger_internal.entry_is_valid(
@@ -1088,6 +2032,392 @@ comment on function ledger_internal.refuse_bound_address is
   'Raises LG010: another address is bound to the participant, or the address to another participant.';
 revoke execute on function ledger_internal.refuse_bound_address from public;
 -- <<< db/functions/internal/errors/refuse_bound_address.sql
+
+-- >>> db/functions/internal/errors/refuse_unknown_checkpoint.sql
+-- Raise LG002 for a checkpoint that a group does not have, or for the group itself.
+create or replace function ledger_internal.refuse_unknown_checkpoint(
+  group_id bigint,
+  number   bigint
+) returns void
+language plpgsql stable
+as $$
+begin
+  perform ledger_internal.refuse_invalid(array['group_id'], array[ledger_internal.invalid_id(group_id)]);
+  if not exists (select from ledger.groups as g where g.id = refuse_unknown_checkpoint.group_id) then
+    perform ledger_internal.refuse_unknown_group(group_id);
+  end if;
+  raise exception using
+    errcode = 'LG002',
+    column  = 'number',
+    message = concat('no checkpoint ', number || ' ', 'of group ', group_id),
+    detail  = 'number: no such checkpoint of the group',
+    hint    = 'List the group''s checkpoints with ledger.list_checkpoints(), or make one with ledger.checkpoint().';
+end
+$$;
+
+alter function ledger_internal.refuse_unknown_checkpoint owner to ledger_owner;
+comment on function ledger_internal.refuse_unknown_checkpoint is
+  'Raise LG002 that blames number for a checkpoint that the group does not have, for null one at all, or the group when there never was one; LG001 for a null group.';
+revoke execute on function ledger_internal.refuse_unknown_checkpoint from public;
+-- <<< db/functions/internal/errors/refuse_unknown_checkpoint.sql
+
+-- >>> db/functions/internal/proofs/domain_hash.sql
+-- Hash what a group's leaves and headers belong to.
+create or replace function ledger_internal.domain_hash(
+  chain_id numeric,
+  vault    bytea,
+  group_id bigint
+) returns bytea
+language sql immutable parallel safe
+as $$
+  select sha256(
+    '\x03'::bytea
+    || 'ledger/vault/1'::bytea
+    || ledger_internal.word(domain_hash.chain_id)
+    || domain_hash.vault
+    || int8send(domain_hash.group_id)
+  )
+$$;
+
+alter function ledger_internal.domain_hash owner to ledger_owner;
+comment on function ledger_internal.domain_hash is
+  'SHA-256 of 0x03 | "ledger/vault/1" 14 | chain_id 32 | vault 20 | group_id 8: no leaf or header of another group, vault or chain has it. A group without a vault has chain 0 and vault 0. Raises 22003.';
+revoke execute on function ledger_internal.domain_hash from public;
+-- <<< db/functions/internal/proofs/domain_hash.sql
+
+-- >>> db/functions/internal/proofs/fold_tree.sql
+-- Fold nodes into the root of their tree.
+create or replace function ledger_internal.fold_tree(
+  sums  numeric[],
+  nodes bytea[],
+  place integer default null
+) returns ledger_internal.tree
+language plpgsql immutable parallel safe
+as $$
+declare
+  width integer := cardinality(sums);
+  tree  ledger_internal.tree;
+begin
+  tree.sibling_sums := '{}';
+  tree.sibling_hashes := '{}';
+
+  -- In place, level by level: a node is the word of its sum and its hash.
+  while width > 1 loop
+    if place is not null then
+      if place # 1 < width then
+        tree.sibling_sums := tree.sibling_sums || sums[(place # 1) + 1];
+        tree.sibling_hashes := tree.sibling_hashes || substr(nodes[(place # 1) + 1], 33);
+      end if;
+      place := place / 2;
+    end if;
+
+    for i in 1 .. width / 2 loop
+      sums[i] := sums[2 * i - 1] + sums[2 * i];
+      nodes[i] := ledger_internal.word(sums[i]) || sha256('\x01'::bytea || nodes[2 * i - 1] || nodes[2 * i]);
+    end loop;
+    -- The last node of an odd number moves up as it is.
+    if width % 2 = 1 then
+      sums[width / 2 + 1] := sums[width];
+      nodes[width / 2 + 1] := nodes[width];
+    end if;
+    width := (width + 1) / 2;
+  end loop;
+
+  tree.sum := coalesce(sums[1], 0);
+  tree.hash := coalesce(substr(nodes[1], 33), '\x0000000000000000000000000000000000000000000000000000000000000000');
+  return tree;
+end
+$$;
+
+alter function ledger_internal.fold_tree owner to ledger_owner;
+comment on function ledger_internal.fold_tree is
+  'The root of the tree of these nodes, each the word of its sum and then its hash, and the siblings of the one at a place, from 0; 0 and 32 zero bytes without a node. A tree folds to the same root in chunks of 1,024 and then the chunks. Raises 22003 where a sum comes to 2^256.';
+revoke execute on function ledger_internal.fold_tree from public;
+-- <<< db/functions/internal/proofs/fold_tree.sql
+
+-- >>> db/functions/internal/proofs/header_hash.sql
+-- Hash a checkpoint.
+create or replace function ledger_internal.header_hash(
+  domain     bytea,
+  number     bigint,
+  previous   bytea,
+  deposits   bigint,
+  credited   numeric,
+  settled    numeric,
+  leaf_count bigint,
+  total      numeric,
+  root       bytea
+) returns bytea
+language sql immutable parallel safe
+as $$
+  select sha256(
+    '\x02'::bytea
+    || header_hash.domain
+    || int8send(header_hash.number)
+    || header_hash.previous
+    || int8send(header_hash.deposits)
+    || ledger_internal.word(header_hash.credited)
+    || ledger_internal.word(header_hash.settled)
+    || int8send(header_hash.leaf_count)
+    || ledger_internal.word(header_hash.total)
+    || header_hash.root
+  )
+$$;
+
+alter function ledger_internal.header_hash owner to ledger_owner;
+comment on function ledger_internal.header_hash is
+  'SHA-256 of 0x02 | domain 32 | number 8 | previous header 32, 0 for the first one | deposits 8 | credited 32 | settled 32 | leaf_count 8 | total 32 | root 32. Raises 22003.';
+revoke execute on function ledger_internal.header_hash from public;
+-- <<< db/functions/internal/proofs/header_hash.sql
+
+-- >>> db/functions/internal/proofs/hex.sql
+-- Spell bytes in hex digits.
+create or replace function ledger_internal.hex(
+  bytes bytea
+) returns text
+language sql immutable parallel safe
+as $$
+  select '0x' || encode(hex.bytes, 'hex')
+$$;
+
+alter function ledger_internal.hex owner to ledger_owner;
+comment on function ledger_internal.hex is
+  '0x and two hex digits for each byte.';
+revoke execute on function ledger_internal.hex from public;
+-- <<< db/functions/internal/proofs/hex.sql
+
+-- >>> db/functions/internal/proofs/invalid_hash.sql
+-- Return why the text of a hash is invalid; null if it is valid.
+create or replace function ledger_internal.invalid_hash(
+  hash text
+) returns text
+language sql immutable parallel safe
+as $$
+  select case
+    when ledger_internal.parse_hex(invalid_hash.hash, 32) is null then 'must be 0x and 64 hex digits'
+  end
+$$;
+
+alter function ledger_internal.invalid_hash owner to ledger_owner;
+comment on function ledger_internal.invalid_hash is
+  'Why the text of a SHA-256 is invalid: it must be 0x and 64 hex digits; null if it is valid.';
+revoke execute on function ledger_internal.invalid_hash from public;
+-- <<< db/functions/internal/proofs/invalid_hash.sql
+
+-- >>> db/functions/internal/proofs/leaf_hash.sql
+-- Hash a leaf.
+create or replace function ledger_internal.leaf_hash(
+  domain bytea,
+  leaf   bytea
+) returns bytea
+language sql immutable parallel safe
+as $$
+  select sha256('\x00'::bytea || leaf_hash.domain || leaf_hash.leaf)
+$$;
+
+alter function ledger_internal.leaf_hash owner to ledger_owner;
+comment on function ledger_internal.leaf_hash is
+  'SHA-256 of 0x00 | domain 32 | leaf 68, as pack_leaf writes it.';
+revoke execute on function ledger_internal.leaf_hash from public;
+-- <<< db/functions/internal/proofs/leaf_hash.sql
+
+-- >>> db/functions/internal/proofs/node_hash.sql
+-- Hash two neighbours in a tree.
+create or replace function ledger_internal.node_hash(
+  left_sum   numeric,
+  left_hash  bytea,
+  right_sum  numeric,
+  right_hash bytea
+) returns bytea
+language sql immutable parallel safe
+as $$
+  -- With both sums: a tree that hashes only their total proves too little (IACR ePrint 2018/1139).
+  select sha256(
+    '\x01'::bytea
+    || ledger_internal.word(node_hash.left_sum) || node_hash.left_hash
+    || ledger_internal.word(node_hash.right_sum) || node_hash.right_hash
+  )
+$$;
+
+alter function ledger_internal.node_hash owner to ledger_owner;
+comment on function ledger_internal.node_hash is
+  'SHA-256 of 0x01 | left sum 32 | left hash 32 | right sum 32 | right hash 32. Raises 22003.';
+revoke execute on function ledger_internal.node_hash from public;
+-- <<< db/functions/internal/proofs/node_hash.sql
+
+-- >>> db/functions/internal/proofs/pack_leaf.sql
+-- Write a leaf as the 68 bytes that are kept and hashed.
+create or replace function ledger_internal.pack_leaf(
+  participant_id bigint,
+  exit_entry     bigint,
+  owner          bytea,
+  amount         numeric
+) returns bytea
+language sql immutable parallel safe
+as $$
+  select int8send(pack_leaf.participant_id)
+    || int8send(coalesce(pack_leaf.exit_entry, 0))
+    || coalesce(pack_leaf.owner, '\x0000000000000000000000000000000000000000'::bytea)
+    || ledger_internal.word(pack_leaf.amount)
+$$;
+
+alter function ledger_internal.pack_leaf owner to ledger_owner;
+comment on function ledger_internal.pack_leaf is
+  'participant_id 8 | exit_entry 8, 0 while present | owner 20, 0 without an address | amount 32: the bytes of a leaf, integers big-endian. Raises 22003.';
+revoke execute on function ledger_internal.pack_leaf from public;
+-- <<< db/functions/internal/proofs/pack_leaf.sql
+
+-- >>> db/functions/internal/proofs/parse_hex.sql
+-- Read bytes from their hex digits.
+create or replace function ledger_internal.parse_hex(
+  value text,
+  bytes integer
+) returns bytea
+language sql immutable parallel safe
+as $$
+  select case
+    when octet_length(parse_hex.value) = 2 + 2 * parse_hex.bytes and parse_hex.value collate "C" ~ '^0x[0-9a-fA-F]*$'
+    then decode(substr(parse_hex.value, 3), 'hex')
+  end
+$$;
+
+alter function ledger_internal.parse_hex owner to ledger_owner;
+comment on function ledger_internal.parse_hex is
+  'So many bytes as are spelled by 0x and two hex digits each; null for anything else.';
+revoke execute on function ledger_internal.parse_hex from public;
+-- <<< db/functions/internal/proofs/parse_hex.sql
+
+-- >>> db/functions/internal/proofs/proof_is_valid.sql
+-- Check that a leaf is in a tree.
+create or replace function ledger_internal.proof_is_valid(
+  root           bytea,
+  total          numeric,
+  leaf_count     numeric,
+  leaf_index     numeric,
+  leaf_hash      bytea,
+  amount         numeric,
+  sibling_sums   numeric[],
+  sibling_hashes bytea[]
+) returns boolean
+language plpgsql immutable parallel safe
+as $$
+declare
+  highest constant numeric := 115792089237316195423570985008687907853269984665640564039457584007913129639935;
+  node    bytea := leaf_hash;
+  sum     numeric := amount;
+  place   numeric := leaf_index;
+  width   numeric := leaf_count;
+  used    integer := 0;
+  sibling numeric;
+begin
+  if (place >= 0 and place < width and width < 9223372036854775808 and sum between 0 and highest) is not true then
+    return false;
+  end if;
+
+  while width > 1 loop
+    -- The last node of an odd number moves up as it is.
+    if place % 2 = 1 or place + 1 < width then
+      used := used + 1;
+      sibling := sibling_sums[used];
+      if (sibling >= 0 and sum + sibling <= highest and octet_length(sibling_hashes[used]) = 32) is not true then
+        return false;
+      end if;
+      if place % 2 = 1 then
+        node := ledger_internal.node_hash(sibling, sibling_hashes[used], sum, node);
+      else
+        node := ledger_internal.node_hash(sum, node, sibling, sibling_hashes[used]);
+      end if;
+      sum := sum + sibling;
+    end if;
+    place := div(place, 2);
+    width := div(width + 1, 2);
+  end loop;
+
+  return (
+    used = cardinality(sibling_sums)
+    and used = cardinality(sibling_hashes)
+    and sum = total
+    and node = root
+  ) is true;
+end
+$$;
+
+alter function ledger_internal.proof_is_valid owner to ledger_owner;
+comment on function ledger_internal.proof_is_valid is
+  'Whether the leaf is at this index, from 0, in the tree of leaf_count leaves that has this root and total; the siblings go from the leaf up. The root does not bind the leaf count: compare the header as well.';
+revoke execute on function ledger_internal.proof_is_valid from public;
+-- <<< db/functions/internal/proofs/proof_is_valid.sql
+
+-- >>> db/functions/internal/proofs/word.sql
+-- Write an amount as the 32 bytes that hashes are made of.
+create or replace function ledger_internal.word(
+  amount numeric
+) returns bytea
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  quotient numeric;
+begin
+  if amount >= 0 and amount < 9223372036854775808 and amount = trunc(amount) then
+    return '\x000000000000000000000000000000000000000000000000'::bytea || int8send(amount::bigint);
+  end if;
+  if (
+    amount >= 0
+    and amount <= 115792089237316195423570985008687907853269984665640564039457584007913129639935
+    and amount = trunc(amount)
+  ) is not true then
+    raise exception using
+      errcode = 'numeric_value_out_of_range',
+      message = format('%s is not a whole number from 0 to 2^256 - 1', amount);
+  end if;
+
+  if amount >= 340282366920938463463374607431768211456 then
+    quotient := div(amount, 340282366920938463463374607431768211456);
+    return substr(ledger_internal.word(quotient), 17)
+      || substr(ledger_internal.word(amount - quotient * 340282366920938463463374607431768211456), 17);
+  end if;
+  -- A bigint has 64 bits with its sign.
+  quotient := div(amount, 18446744073709551616);
+  amount := amount - quotient * 18446744073709551616;
+  return '\x00000000000000000000000000000000'::bytea
+    || int8send((case when quotient < 9223372036854775808 then quotient else quotient - 18446744073709551616 end)::bigint)
+    || int8send((case when amount < 9223372036854775808 then amount else amount - 18446744073709551616 end)::bigint);
+end
+$$;
+
+alter function ledger_internal.word owner to ledger_owner;
+comment on function ledger_internal.word is
+  'The 32 bytes, big-endian, of a whole number from 0 to 2^256 - 1. Raises 22003 for any other number: a wrapped one would stand for another amount.';
+revoke execute on function ledger_internal.word from public;
+-- <<< db/functions/internal/proofs/word.sql
+
+-- >>> db/functions/internal/proofs/word_amount.sql
+-- Read an amount from its 32 bytes.
+create or replace function ledger_internal.word_amount(
+  word bytea
+) returns numeric
+language plpgsql immutable strict parallel safe
+as $$
+declare
+  digits text := encode(word, 'hex');
+  amount numeric := 0;
+begin
+  if digits < '0000000000000000000000000000000000000000000000008' collate "C" then
+    return ('x' || substr(digits, 49))::bit(64)::bigint;
+  end if;
+  -- 32 bits at a time, which a bigint holds without their sign.
+  for place in 0..7 loop
+    amount := amount * 4294967296 + ('x' || substr(digits, 8 * place + 1, 8))::bit(32)::bigint;
+  end loop;
+  return amount;
+end
+$$;
+
+alter function ledger_internal.word_amount owner to ledger_owner;
+comment on function ledger_internal.word_amount is
+  'The whole number whose 32 bytes, big-endian, these are.';
+revoke execute on function ledger_internal.word_amount from public;
+-- <<< db/functions/internal/proofs/word_amount.sql
 
 -- >>> db/functions/internal/totals/add_to_group_total.sql
 -- Add a join or a deposit to a group's total, or subtract an exit.
@@ -1322,6 +2652,13 @@ begin
           and p.id = named
           and p.address = ledger_internal.parse_address(answer ->> 'address')
       );
+    when 'checkpoint' then
+      agrees := exists (
+        select from ledger.checkpoint_headers as h
+        where h.group_id = kept.group_id
+          and h.number = ledger_internal.parse_id(answer ->> 'number')
+          and answer @> to_jsonb(h)
+      );
     when 'remove_group' then
       agrees := exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);
     else
@@ -1354,6 +2691,123 @@ comment on function ledger_internal.answer_discrepancies is
   'The discrepancies of the answer stored under an idempotency key, and of the fingerprint of its request; names in the answer are not compared. For verify_keys.';
 revoke execute on function ledger_internal.answer_discrepancies from public;
 -- <<< db/functions/internal/verify/answer_discrepancies.sql
+
+-- >>> db/functions/internal/verify/verify_checkpoints.sql
+-- Find the discrepancies of a range of a group's checkpoints.
+create or replace function ledger_internal.verify_checkpoints(
+  group_id bigint,
+  after    bigint,
+  upto     bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    c.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    format('checkpoint %s %s', c.number, f.detail)
+  from ledger.checkpoints as c
+  cross join lateral (
+    select ledger_internal.domain_hash(c.chain_id, c.vault, c.group_id) as domain
+  ) as d
+  cross join ledger_internal.verify_bounds() as b
+  left join ledger.checkpoints as p on p.group_id = c.group_id and p.number = c.number - 1
+  -- In another server than the checkpoint's its snapshot means nothing.
+  left join ledger.feeds as w
+    on b.next_xid is not null
+      and w.generation = c.generation
+      and w.generation = (select max(n.generation) from ledger.feeds as n)
+  cross join lateral (
+    select 'has none before it'
+    where c.number < 1
+      or (c.number > 1 and p.number is null)
+    union all
+    select 'has another header before it than it names'
+    where c.previous <> coalesce(p.header, decode(repeat('00', 32), 'hex'))
+    union all
+    select 'has another header than its figures make'
+    where c.header <> ledger_internal.header_hash(
+        d.domain, c.number, c.previous, c.deposits, c.credited, c.settled, c.leaf_count, c.total, c.root
+      )
+    union all
+    select format('has a total of %s, of %s credited and %s settled', c.total, c.credited, c.settled)
+    where c.total <> c.credited - c.settled
+    union all
+    select format('was made at %s', c.created_at)
+    where c.created_at > b.latest
+      or c.created_at = '-infinity'
+    union all
+    select format('says %s joins and deposits of %s, and the record %s of %s', c.deposits, c.credited, r.deposits, r.credited)
+    from (
+      select
+        count(*) as deposits,
+        coalesce(sum(e.amount), 0) as credited
+      from ledger.entries as e
+      where e.group_id = c.group_id
+        and e.kind in ('join', 'deposit')
+        and (e.id <= w.last_restored or pg_visible_in_snapshot(e.xid, c.snapshot))
+    ) as r
+    where w.generation is not null
+      and (c.deposits <> r.deposits or c.credited <> r.credited)
+    union all
+    select format('says %s settled, and the record %s', c.settled, r.settled)
+    from (
+      select coalesce(sum(e.amount), 0) as settled
+      from ledger.settlements as s
+      join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+      where s.group_id = c.group_id
+        and s.settled_at is not null
+        and (
+          s.settled_xid is null
+          or s.settled_at < w.began_at
+          or pg_visible_in_snapshot(s.settled_xid, c.snapshot)
+        )
+    ) as r
+    where w.generation is not null
+      and c.settled <> r.settled
+    union all
+    select 'has other leaves than its root is of'
+    from (
+      select
+        ledger_internal.fold_tree(
+          array_agg(k.sum order by k.chunk), array_agg(ledger_internal.word(k.sum) || k.hash order by k.chunk)
+        ) as tree,
+        bool_and(t.sum = k.sum and t.hash = k.hash) as fits
+      from ledger.checkpoint_chunks as k
+      cross join lateral ledger_internal.chunk_tree(k, d.domain) as t
+      where k.group_id = c.group_id
+        and k.number = c.number
+      having count(*) > 0
+    ) as k
+    where (k.fits and (k.tree).hash = c.root and (k.tree).sum = c.total) is not true
+    union all
+    select format('has %s leaves of ascending participants, and says %s', l.leaves, c.leaf_count)
+    from (
+      select count(*) filter (where l.participant_id > l.before) as leaves
+      from (
+        select
+          l.participant_id,
+          lag(l.participant_id, 1, 0::bigint) over (order by l.index) as before
+        from ledger.checkpoint_chunks as k
+        cross join lateral ledger_internal.unpack_leaves(k) as l
+        where k.group_id = c.group_id
+          and k.number = c.number
+      ) as l
+      having count(*) > 0
+    ) as l
+    where l.leaves <> c.leaf_count
+  ) as f (detail)
+  where c.group_id = verify_checkpoints.group_id
+    and c.number > verify_checkpoints.after
+    and c.number <= coalesce(verify_checkpoints.upto, 9223372036854775807)
+$$;
+
+alter function ledger_internal.verify_checkpoints owner to ledger_owner;
+comment on function ledger_internal.verify_checkpoints is
+  'The discrepancies of a group''s checkpoints whose numbers are above after and, where it is given, not above upto: the chain of their headers, the leaves that are kept, and what was credited and settled in the record. For the owner.';
+revoke execute on function ledger_internal.verify_checkpoints from public;
+-- <<< db/functions/internal/verify/verify_checkpoints.sql
 
 -- >>> db/functions/internal/verify/verify_entries.sql
 -- Find the discrepancies of a range of a group's entries.
@@ -1827,3 +3281,99 @@ comment on function ledger_internal.verify_total is
   'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames and addresses that two have, and ids above those that were given. For the owner.';
 revoke execute on function ledger_internal.verify_total from public;
 -- <<< db/functions/internal/verify/verify_total.sql
+
+-- >>> db/functions/owner/drop_checkpoint_chunks.sql
+-- Delete the leaves of a group's old checkpoints that can be computed again.
+create or replace function ledger.drop_checkpoint_chunks(
+  group_id bigint,
+  keep     bigint
+) returns bigint
+language plpgsql volatile
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  newest     checkpoints;
+  checkpoint checkpoints;
+  dropped    bigint := 0;
+begin
+  perform refuse_invalid(
+    array['group_id', 'keep'],
+    array[invalid_id(group_id), case when (keep >= 1) is not true then 'must be 1 or more' end]
+  );
+  newest := find_checkpoint(group_id);
+
+  for checkpoint in
+    select c.*
+    from checkpoints as c
+    where c.group_id = drop_checkpoint_chunks.group_id
+      and c.number <= newest.number - keep
+      and c.generation = (select max(f.generation) from feeds as f)
+      and exists (
+        select from checkpoint_chunks as k
+        where k.group_id = c.group_id
+          and k.number = c.number
+      )
+    order by c.number
+  loop
+    -- Raises where the record gives another root.
+    perform from recompute_chunks(checkpoint);
+    delete from checkpoint_chunks as k
+    where k.group_id = checkpoint.group_id
+      and k.number = checkpoint.number;
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end
+$$;
+
+alter function ledger.drop_checkpoint_chunks owner to ledger_owner;
+comment on function ledger.drop_checkpoint_chunks is
+  'Delete the leaves of all checkpoints of the group but the newest ones, keep of them, after each was computed from the record once; return how many checkpoints lost theirs. Those from before a restore keep them. list_leaves and get_proof compute the leaves from then on. Raises LG001, LG002. For the owner.';
+revoke execute on function ledger.drop_checkpoint_chunks from public;
+-- <<< db/functions/owner/drop_checkpoint_chunks.sql
+
+-- >>> db/functions/owner/verify.sql
+-- Prove that the books are right, or list the discrepancies.
+create or replace function ledger.verify(
+  group_id bigint default null
+) returns setof ledger.discrepancy
+language plpgsql stable
+as $$
+declare
+  -- Ids that are no positive number are looked at as well.
+  lowest    bigint := -9223372036854775808;
+  one_group bigint;
+begin
+  if verify.group_id is null then
+    return query select f.* from ledger_internal.verify_schema() as f;
+    return query select f.* from ledger_internal.verify_ledger() as f;
+    return query select f.* from ledger_internal.verify_groups(lowest, null) as f;
+    return query select f.* from ledger_internal.verify_ids(lowest, null) as f;
+    return query select f.* from ledger_internal.verify_keys(0, '', null) as f;
+  elsif not exists (select from ledger.groups as g where g.id = verify.group_id) then
+    perform ledger_internal.refuse_unknown_group(group_id);
+  else
+    return query select f.* from ledger_internal.verify_groups(group_id - 1, group_id) as f;
+  end if;
+
+  for one_group in
+    select distinct g.id
+    from ledger.groups as g
+    where verify.group_id is null
+      or g.id = verify.group_id
+    order by g.id
+  loop
+    return query select f.* from ledger_internal.verify_entries(one_group, lowest, null) as f;
+    return query select f.* from ledger_internal.verify_participants(one_group, lowest, null) as f;
+    return query select f.* from ledger_internal.verify_checkpoints(one_group, lowest, null) as f;
+    return query select f.* from ledger_internal.verify_keys(one_group, '', null) as f;
+    return query select f.* from ledger_internal.verify_total(one_group) as f;
+  end loop;
+end
+$$;
+
+alter function ledger.verify owner to ledger_owner;
+comment on function ledger.verify is
+  'One row for each discrepancy in the books of a group, or of all; none if they are right. What belongs to no group, the schema and ids that two groups share are looked at with all of them only. Takes no lock that stops anybody, but keeps its snapshot throughout: on a large ledger use the command ledger verify, which goes in short ranges and compares every object of the schema with what the migrations made. For the owner. Raises LG001, LG002.';
+revoke execute on function ledger.verify from public;
+-- <<< db/functions/owner/verify.sql

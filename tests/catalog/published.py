@@ -5,6 +5,11 @@ RECORD = [
     *["metadata", "reverses", "reversed_by", "reference", "settled_at"],
 ]
 
+CHECKPOINT = [
+    *["group_id", "number", "chain_id", "vault", "previous", "deposits", "credited", "settled"],
+    *["leaf_count", "total", "root", "header", "created_at"],
+]
+
 # Each published function: its parameters, the columns of its result that have promised names, whether it only reads.
 FUNCTIONS = {
     "health": ([], [], True),
@@ -86,6 +91,16 @@ FUNCTIONS = {
     "reverse_transfer": (["group_id", "entry_id", "idempotency_key", "metadata"], [*RECORD, "replayed"], False),
     "settle_exit": (["group_id", "entry_id", "reference", "idempotency_key"], [*RECORD, "replayed"], False),
     "read_feed": (["after", "max_rows"], ["cursor", *RECORD], True),
+    "checkpoint": (["group_id", "idempotency_key"], [*CHECKPOINT, "replayed"], False),
+    "get_checkpoint": (["group_id", "number"], CHECKPOINT, True),
+    "list_checkpoints": (["group_id", "after", "max_rows"], CHECKPOINT, True),
+    "list_leaves": (
+        ["group_id", "number", "after", "max_rows"],
+        ["index", "participant_id", "exit_entry", "owner", "amount"],
+        True,
+    ),
+    "get_proof": (["group_id", "participant_id", "number"], ["checkpoint", "leaf", "siblings"], True),
+    "verify_proof": (["proof", "header", "root"], ["verify_proof"], True),
     "authenticate": (["key_id", "digest"], ["id", "name", "scope", "group_id"], True),
     "keys_required": ([], ["keys_required"], True),
     "activity": ([], ["feed_lag", "oldest_transaction"], True),
@@ -98,6 +113,7 @@ OWNERS = [
     "list_api_keys",
     "verify",
     "restart_feed",
+    "drop_checkpoint_chunks",
 ]
 
-READ_VIEWS = ["current_groups", "current_participants", "record", "renames"]
+READ_VIEWS = ["checkpoint_headers", "current_groups", "current_participants", "record", "renames"]

@@ -77,6 +77,8 @@ def test_every_table_is_keyed_by_its_group_first(owner):
             "settlements",
             "idempotency_keys",
             "name_changes",
+            "checkpoints",
+            "checkpoint_chunks",
         )
     }
 

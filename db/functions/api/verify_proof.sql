@@ -34,9 +34,8 @@ declare
   domain     bytea;
 begin
   perform refuse_invalid(
-    array['proof', 'header', 'root'],
+    array['header', 'root'],
     array[
-      case when proof is null then 'must be given' end,
       case when header is not null then invalid_hash(header) end,
       case when root is not null then invalid_hash(root) end
     ]

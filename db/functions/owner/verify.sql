@@ -30,6 +30,7 @@ begin
   loop
     return query select f.* from ledger_internal.verify_entries(one_group, lowest, null) as f;
     return query select f.* from ledger_internal.verify_participants(one_group, lowest, null) as f;
+    return query select f.* from ledger_internal.verify_checkpoints(one_group, lowest, null) as f;
     return query select f.* from ledger_internal.verify_keys(one_group, '', null) as f;
     return query select f.* from ledger_internal.verify_total(one_group) as f;
   end loop;

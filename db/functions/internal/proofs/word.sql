@@ -5,33 +5,32 @@ create or replace function ledger_internal.word(
 language plpgsql immutable strict parallel safe
 as $$
 declare
-  high numeric;
-  low  numeric;
-  -- The 64 bits of each quarter, as a number with a sign.
-  a    numeric;
-  b    numeric;
-  c    numeric;
-  d    numeric;
+  quotient numeric;
 begin
   if amount >= 0 and amount < 9223372036854775808 and amount = trunc(amount) then
     return '\x000000000000000000000000000000000000000000000000'::bytea || int8send(amount::bigint);
   end if;
-  if (amount >= 0 and amount <= 115792089237316195423570985008687907853269984665640564039457584007913129639935 and amount = trunc(amount)) is not true then
+  if (
+    amount >= 0
+    and amount <= 115792089237316195423570985008687907853269984665640564039457584007913129639935
+    and amount = trunc(amount)
+  ) is not true then
     raise exception using
       errcode = 'numeric_value_out_of_range',
       message = format('%s is not a whole number from 0 to 2^256 - 1', amount);
   end if;
 
-  high := div(amount, 340282366920938463463374607431768211456);
-  low := amount - high * 340282366920938463463374607431768211456;
-  a := div(high, 18446744073709551616);
-  b := high - a * 18446744073709551616;
-  c := div(low, 18446744073709551616);
-  d := low - c * 18446744073709551616;
-  return int8send((case when a < 9223372036854775808 then a else a - 18446744073709551616 end)::bigint)
-    || int8send((case when b < 9223372036854775808 then b else b - 18446744073709551616 end)::bigint)
-    || int8send((case when c < 9223372036854775808 then c else c - 18446744073709551616 end)::bigint)
-    || int8send((case when d < 9223372036854775808 then d else d - 18446744073709551616 end)::bigint);
+  if amount >= 340282366920938463463374607431768211456 then
+    quotient := div(amount, 340282366920938463463374607431768211456);
+    return substr(ledger_internal.word(quotient), 17)
+      || substr(ledger_internal.word(amount - quotient * 340282366920938463463374607431768211456), 17);
+  end if;
+  -- A bigint has 64 bits with its sign.
+  quotient := div(amount, 18446744073709551616);
+  amount := amount - quotient * 18446744073709551616;
+  return '\x00000000000000000000000000000000'::bytea
+    || int8send((case when quotient < 9223372036854775808 then quotient else quotient - 18446744073709551616 end)::bigint)
+    || int8send((case when amount < 9223372036854775808 then amount else amount - 18446744073709551616 end)::bigint);
 end
 $$;
 

@@ -106,6 +106,13 @@ begin
           and p.id = named
           and p.address = ledger_internal.parse_address(answer ->> 'address')
       );
+    when 'checkpoint' then
+      agrees := exists (
+        select from ledger.checkpoint_headers as h
+        where h.group_id = kept.group_id
+          and h.number = ledger_internal.parse_id(answer ->> 'number')
+          and answer @> to_jsonb(h)
+      );
     when 'remove_group' then
       agrees := exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);
     else
