@@ -625,8 +625,8 @@ declare
   checkpoint checkpoints;
   chunk      checkpoint_chunks;
   holder     checkpoint_chunks;
-  sums       numeric[] := '{}';
-  nodes      bytea[] := '{}';
+  sums       numeric[] := array[]::numeric[];
+  nodes      bytea[] := array[]::bytea[];
   leaf       leaf;
   lower_tree tree;
   upper_tree tree;
@@ -641,8 +641,8 @@ begin
   for chunk in
     select k.* from chunks_of(checkpoint) as k order by k.chunk
   loop
-    sums := array_append(sums, chunk.sum::numeric);
-    nodes := array_append(nodes, word(chunk.sum) || chunk.hash);
+    sums := sums || chunk.sum::numeric;
+    nodes := nodes || (word(chunk.sum) || chunk.hash);
     if chunk.first_id <= participant_id then
       holder := chunk;
     end if;
@@ -1736,8 +1736,8 @@ declare
   domain bytea := ledger_internal.domain_hash(checkpoint.chain_id, checkpoint.vault, checkpoint.group_id);
   feed   ledger.feeds;
   chunk  ledger.checkpoint_chunks;
-  sums   numeric[] := '{}';
-  nodes  bytea[] := '{}';
+  sums   numeric[] := array[]::numeric[];
+  nodes  bytea[] := array[]::bytea[];
   tree   ledger_internal.tree;
 begin
   select f.*
@@ -1774,8 +1774,8 @@ begin
     ) as k
     order by p.chunk
   loop
-    sums := array_append(sums, chunk.sum::numeric);
-    nodes := array_append(nodes, ledger_internal.word(chunk.sum) || chunk.hash);
+    sums := sums || chunk.sum::numeric;
+    nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
     return next chunk;
   end loop;
 

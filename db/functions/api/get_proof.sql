@@ -11,8 +11,8 @@ declare
   checkpoint checkpoints;
   chunk      checkpoint_chunks;
   holder     checkpoint_chunks;
-  sums       numeric[] := '{}';
-  nodes      bytea[] := '{}';
+  sums       numeric[] := array[]::numeric[];
+  nodes      bytea[] := array[]::bytea[];
   leaf       leaf;
   lower_tree tree;
   upper_tree tree;
@@ -27,8 +27,8 @@ begin
   for chunk in
     select k.* from chunks_of(checkpoint) as k order by k.chunk
   loop
-    sums := array_append(sums, chunk.sum::numeric);
-    nodes := array_append(nodes, word(chunk.sum) || chunk.hash);
+    sums := sums || chunk.sum::numeric;
+    nodes := nodes || (word(chunk.sum) || chunk.hash);
     if chunk.first_id <= participant_id then
       holder := chunk;
     end if;

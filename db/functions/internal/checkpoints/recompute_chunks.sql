@@ -8,8 +8,8 @@ declare
   domain bytea := ledger_internal.domain_hash(checkpoint.chain_id, checkpoint.vault, checkpoint.group_id);
   feed   ledger.feeds;
   chunk  ledger.checkpoint_chunks;
-  sums   numeric[] := '{}';
-  nodes  bytea[] := '{}';
+  sums   numeric[] := array[]::numeric[];
+  nodes  bytea[] := array[]::bytea[];
   tree   ledger_internal.tree;
 begin
   select f.*
@@ -46,8 +46,8 @@ begin
     ) as k
     order by p.chunk
   loop
-    sums := array_append(sums, chunk.sum::numeric);
-    nodes := array_append(nodes, ledger_internal.word(chunk.sum) || chunk.hash);
+    sums := sums || chunk.sum::numeric;
+    nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
     return next chunk;
   end loop;
 
