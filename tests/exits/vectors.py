@@ -141,7 +141,8 @@ def alterations(proof: dict) -> Iterator[tuple[str, dict]]:
     yield "an index beyond the last", leaf(index=count + index)
     yield "the leaf count as the index", leaf(index=count)
     yield "a negative index", leaf(index=-1)
-    yield "siblings swapped", changed(lambda copy: copy["siblings"].reverse())
+    if len(siblings) > 1:
+        yield "siblings swapped", changed(lambda copy: copy["siblings"].reverse())
     yield "a sibling too many", changed(lambda copy: copy["siblings"].append({"sum": "0", "hash": "0x" + "00" * 32}))
     yield "a sibling too few", changed(lambda copy: copy["siblings"].pop())
     yield "no sibling", changed(lambda copy: copy["siblings"].clear())

@@ -72,7 +72,9 @@ begin
       domain, made.number, made.previous, figures.deposits, figures.credited, figures.settled, figures.leaf_count,
       figures.total, figures.root
     ),
-    figures.snapshot, figures.generation;
+    figures.snapshot, figures.generation
+  -- As in write_chunks, for a group without leaves.
+  on conflict do nothing;
   select
     h.*,
     false
