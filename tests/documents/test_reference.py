@@ -126,7 +126,7 @@ def test_every_command_and_option_is_documented():
         if command == "ledger":
             assert f"`{action.option_strings[-1]}`" in page("configuration").read_text()
             continue
-        (usage,) = (usage for usage in usages if re.match(rf"{command}\b", usage))
+        (usage,) = (usage for usage in usages if re.match(rf"{command}(?![\w-])", usage))
         name = action.option_strings[-1] if action.option_strings else action.metavar
         assert re.search(rf"(?<![\w-]){re.escape(str(name))}(?![\w-])", usage), (command, name)
     # And nothing else.

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from api.postgres import embedded, migrate
+from api.proofs import verify_proof
 from tests.documents.pages import ROOT, block
 from tests.http.client import Service, serving
 from tests.running.commands import LEDGER, environment
@@ -192,6 +193,21 @@ def test_a_call_in_sql_works_as_it_is_shown(database):
         group = create(ledger, "Shown")
         assert (group, join(ledger, group, "alice"), join(ledger, group, "bob")) == (1, 1, 2)
     assert in_psql(database, block("sql-api", "sql", "ledger.transfer(")).stdout == "(alice,1,1,150)|(bob,2,1,50)|3|f\n"
+
+
+def test_a_proof_is_verified_as_it_is_shown(database):
+    with database.connect() as ledger:
+        group = create(ledger, "ETH")
+        for username in ("alice", "bob"):
+            join(ledger, group, username)
+        ledger.execute("select ledger.checkpoint(%s)", [group])
+    assert in_psql(database, block("sql-api", "sql", "verify_proof")).stdout == "t\n"
+
+
+def test_the_bytes_of_a_proof_are_those_that_its_verifier_shows():
+    shown = [line.strip() for line in block("http-api", "", "domain = H").splitlines()]
+    assert len(shown) == 5
+    assert set(shown) <= {line.strip() for line in (verify_proof.__doc__ or "").splitlines()}
 
 
 def test_a_refusal_is_answered_as_it_is_shown(database):
