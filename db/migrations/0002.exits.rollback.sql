@@ -140,6 +140,10 @@ drop function if exists ledger_internal.pack_chunk;
 drop function if exists ledger_internal.recompute_chunks;
 -- <<< db/functions/internal/checkpoints/recompute_chunks.sql
 
+-- >>> db/functions/internal/checkpoints/seal_entries.sql
+drop function if exists ledger_internal.seal_entries;
+-- <<< db/functions/internal/checkpoints/seal_entries.sql
+
 -- >>> db/functions/internal/checkpoints/unpack_chunk.sql
 drop function if exists ledger_internal.unpack_chunk;
 -- <<< db/functions/internal/checkpoints/unpack_chunk.sql

@@ -106,11 +106,13 @@ create table if not exists ledger.checkpoints (
   header     bytea not null,
   snapshot   pg_snapshot not null,
   generation integer not null,
+  seal       bytea not null,
   created_at timestamptz not null default clock_timestamp(),
   constraint checkpoints_pkey primary key (group_id, number),
   constraint checkpoints_of_a_group foreign key (group_id) references ledger.groups (id),
   constraint checkpoints_lengths check (
     octet_length(vault) = 20 and octet_length(previous) = 32 and octet_length(root) = 32 and octet_length(header) = 32
+    and octet_length(seal) = 32
   ),
   constraint checkpoints_total check (total = credited - settled)
 );
@@ -130,6 +132,7 @@ comment on column ledger.checkpoints.root is 'The root of the tree; 0 without a 
 comment on column ledger.checkpoints.header is 'SHA-256 of all these, as header_hash makes it.';
 comment on column ledger.checkpoints.snapshot is 'The transactions that it includes.';
 comment on column ledger.checkpoints.generation is 'The feed at that time: another server counts transactions differently.';
+comment on column ledger.checkpoints.seal is 'SHA-256 of the group''s entries up to it, as seal_entries makes it.';
 comment on column ledger.checkpoints.created_at is 'When it was made.';
 
 create table if not exists ledger.checkpoint_chunks (
@@ -351,15 +354,21 @@ begin
       hint    = 'Run ledger verify: the books are wrong.';
   end if;
 
+  made.deposits := figures.deposits;
+  made.credited := figures.credited;
+  made.settled := figures.settled;
+  made.leaf_count := figures.leaf_count;
+  made.total := figures.total;
+  made.root := figures.root;
+  made.header := header_hash(
+    domain, made.number, made.previous, made.deposits, made.credited, made.settled, made.leaf_count, made.total, made.root
+  );
+  made.snapshot := figures.snapshot;
+  made.generation := figures.generation;
+  made.seal := seal_entries(made, previous);
+  made.created_at := clock_timestamp();
   insert into checkpoints
-  select
-    made.group_id, made.number, made.chain_id, made.vault, made.previous,
-    figures.deposits, figures.credited, figures.settled, figures.leaf_count, figures.total, figures.root,
-    header_hash(
-      domain, made.number, made.previous, figures.deposits, figures.credited, figures.settled, figures.leaf_count,
-      figures.total, figures.root
-    ),
-    figures.snapshot, figures.generation
+  select made.*
   -- As in write_chunks, for a group without leaves.
   on conflict do nothing;
   select
@@ -1797,6 +1806,81 @@ comment on function ledger_internal.recompute_chunks is
 revoke execute on function ledger_internal.recompute_chunks from public;
 -- <<< db/functions/internal/checkpoints/recompute_chunks.sql
 
+-- >>> db/functions/internal/checkpoints/seal_entries.sql
+-- Hash a group's entries from one checkpoint to the next.
+create or replace function ledger_internal.seal_entries(
+  checkpoint ledger.checkpoints,
+  previous   ledger.checkpoints
+) returns bytea
+language plpgsql stable
+as $$
+declare
+  seal  bytea := coalesce(previous.seal, decode(repeat('00', 32), 'hex'));
+  feed  record;
+  entry bytea;
+begin
+  -- The entries of each feed, in its order: a snapshot means something among the transactions of its own only.
+  for feed in
+    select
+      f.generation,
+      f.last_restored as after,
+      lead(f.last_restored, 1, 9223372036854775807) over (order by f.generation) as upto
+    from ledger.feeds as f
+    order by f.generation
+  loop
+    continue when feed.generation < previous.generation;
+    exit when feed.generation > checkpoint.generation;
+
+    -- Planned at each call: from the previous checkpoint on is little of the record, or all of it.
+    for entry in execute
+      $query$
+        select convert_to(
+          concat_ws(
+            '|',
+            e.group_id,
+            e.id,
+            e.kind,
+            coalesce(e.from_id::text, ''),
+            coalesce(e.to_id::text, ''),
+            e.amount,
+            coalesce(e.from_amount::text, ''),
+            coalesce(e.to_amount::text, ''),
+            trunc(extract(epoch from e.created_at) * 1000000),
+            coalesce(e.reverses::text, ''),
+            coalesce(e.metadata::text, '')
+          ),
+          'UTF8'
+        )
+        from ledger.entries as e
+        where e.group_id = $1
+          and e.id > $2
+          and e.id <= $3
+          and e.xid >= $4
+          and ($5 is null or not pg_visible_in_snapshot(e.xid, $5))
+          and ($6 is null or pg_visible_in_snapshot(e.xid, $6))
+        order by e.xid, e.id
+      $query$
+    using
+      checkpoint.group_id,
+      feed.after,
+      feed.upto,
+      case when feed.generation = previous.generation then pg_snapshot_xmin(previous.snapshot) else '0' end,
+      case when feed.generation = previous.generation then previous.snapshot end,
+      case when feed.generation = checkpoint.generation then checkpoint.snapshot end
+    loop
+      seal := sha256('\x05'::bytea || seal || entry);
+    end loop;
+  end loop;
+  return seal;
+end
+$$;
+
+alter function ledger_internal.seal_entries owner to ledger_owner;
+comment on function ledger_internal.seal_entries is
+  'The seal of a checkpoint. It begins as the seal of the previous one, 32 zero bytes for the first, and for each entry that the checkpoint includes and the previous one does not, in the feed''s order, it becomes SHA-256 of 0x05 | seal 32 | entry. An entry is the text, in UTF-8, of group_id|id|kind|from_id|to_id|amount|from_amount|to_amount|created_at|reverses|metadata: created_at in microseconds since 1970, empty what is null. So the seal of a checkpoint that is kept elsewhere shows whether any entry before it was changed, removed or added.';
+revoke execute on function ledger_internal.seal_entries from public;
+-- <<< db/functions/internal/checkpoints/seal_entries.sql
+
 -- >>> db/functions/internal/checkpoints/unpack_chunk.sql
 -- Read the leaves of a chunk as they were packed.
 create or replace function ledger_internal.unpack_chunk(
@@ -2738,6 +2822,9 @@ as $$
     select format('has a total of %s, of %s credited and %s settled', c.total, c.credited, c.settled)
     where c.total <> c.credited - c.settled
     union all
+    select 'has another seal than the entries up to it make'
+    where c.seal <> ledger_internal.seal_entries(c, p)
+    union all
     select format('was made at %s', c.created_at)
     where c.created_at > b.latest
       or c.created_at = '-infinity'
@@ -2809,7 +2896,7 @@ $$;
 
 alter function ledger_internal.verify_checkpoints owner to ledger_owner;
 comment on function ledger_internal.verify_checkpoints is
-  'The discrepancies of a group''s checkpoints whose numbers are above after and, where it is given, not above upto: the chain of their headers, the leaves that are kept, and what was credited and settled in the record. For the owner.';
+  'The discrepancies of a group''s checkpoints whose numbers are above after and, where it is given, not above upto: the chain of their headers, the seals of the entries, the leaves that are kept, and what was credited and settled in the record. For the owner.';
 revoke execute on function ledger_internal.verify_checkpoints from public;
 -- <<< db/functions/internal/verify/verify_checkpoints.sql
 

@@ -16,6 +16,7 @@ KEPT = {
     "join-with-address": f"select ledger.join_group(1, 'carol', 5, address => '{ADDRESS}')",
     "exit-with-address": f"select ledger.exit_group(1, 1, address => '{ADDRESS}')",
     "settlement": "select ledger.settle_exit(1, (select id from ledger.list_entries(1, 'exit')), '0x5f')",
+    "checkpoint": "select ledger.checkpoint(1)",
 }
 
 

@@ -64,15 +64,21 @@ begin
       hint    = 'Run ledger verify: the books are wrong.';
   end if;
 
+  made.deposits := figures.deposits;
+  made.credited := figures.credited;
+  made.settled := figures.settled;
+  made.leaf_count := figures.leaf_count;
+  made.total := figures.total;
+  made.root := figures.root;
+  made.header := header_hash(
+    domain, made.number, made.previous, made.deposits, made.credited, made.settled, made.leaf_count, made.total, made.root
+  );
+  made.snapshot := figures.snapshot;
+  made.generation := figures.generation;
+  made.seal := seal_entries(made, previous);
+  made.created_at := clock_timestamp();
   insert into checkpoints
-  select
-    made.group_id, made.number, made.chain_id, made.vault, made.previous,
-    figures.deposits, figures.credited, figures.settled, figures.leaf_count, figures.total, figures.root,
-    header_hash(
-      domain, made.number, made.previous, figures.deposits, figures.credited, figures.settled, figures.leaf_count,
-      figures.total, figures.root
-    ),
-    figures.snapshot, figures.generation
+  select made.*
   -- As in write_chunks, for a group without leaves.
   on conflict do nothing;
   select

@@ -39,6 +39,9 @@ as $$
     select format('has a total of %s, of %s credited and %s settled', c.total, c.credited, c.settled)
     where c.total <> c.credited - c.settled
     union all
+    select 'has another seal than the entries up to it make'
+    where c.seal <> ledger_internal.seal_entries(c, p)
+    union all
     select format('was made at %s', c.created_at)
     where c.created_at > b.latest
       or c.created_at = '-infinity'
@@ -110,5 +113,5 @@ $$;
 
 alter function ledger_internal.verify_checkpoints owner to ledger_owner;
 comment on function ledger_internal.verify_checkpoints is
-  'The discrepancies of a group''s checkpoints whose numbers are above after and, where it is given, not above upto: the chain of their headers, the leaves that are kept, and what was credited and settled in the record. For the owner.';
+  'The discrepancies of a group''s checkpoints whose numbers are above after and, where it is given, not above upto: the chain of their headers, the seals of the entries, the leaves that are kept, and what was credited and settled in the record. For the owner.';
 revoke execute on function ledger_internal.verify_checkpoints from public;
