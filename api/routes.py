@@ -288,7 +288,7 @@ ROUTES: tuple[Route, ...] = (
     Route("read", ("GET",), f"{ONE_CHECKPOINT}/leaves", "list_leaves", (*OF_CHECKPOINT, *PAGE), LEAF, many=True,
           key="participant_id"),
     Route("read", ("GET",), f"{ONE_CHECKPOINT}/proofs/<id>", "get_proof",
-          (*OF_CHECKPOINT, path("participant_id", "id")), PROOF),
+          (*OF_PARTICIPANT, path("number")), PROOF),
 
     Route("read", ("GET",), "/api/entries", "read_feed", (CURSOR, LIMIT), ENTRY, many=True, feed=True),
 )

@@ -964,7 +964,7 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
   checkpoint checkpoints;
-  chunk      record;
+  chunk      checkpoint_chunks;
   rows       integer := greatest(coalesce(max_rows, 1000), 0);
   shown      integer;
 begin
@@ -972,17 +972,18 @@ begin
   checkpoint := find_checkpoint(group_id, number);
 
   for chunk in
-    select
-      k as chunk,
-      lead(k.first_id) over (order by k.chunk) as next_id
-    from chunks_of(checkpoint) as k
+    with chunks as materialized (
+      select k.* from chunks_of(checkpoint) as k
+    )
+    select k.*
+    from chunks as k
+    where k.chunk >= coalesce((select max(f.chunk) from chunks as f where f.first_id <= list_leaves.after), 0)
     order by k.chunk
   loop
     exit when rows = 0;
-    continue when chunk.next_id - 1 <= after;
     return query
     select l.*
-    from unpack_leaves(chunk.chunk) as l
+    from unpack_leaves(chunk) as l
     where l.participant_id > coalesce(list_leaves.after, 0)
     order by l.index
     limit rows;

@@ -79,6 +79,8 @@ LEAST = {
     **dict.fromkeys(["join_group", "rename_participant", "exit_group", "transfer", "transfer_all"], "transact"),
     **dict.fromkeys(["reverse_transfer", "settle_exit", "deposit", "bind_address"], "transact"),
     **dict.fromkeys(["list_groups", "get_group", "group_total", "list_participants", "get_participant"], "read"),
+    "checkpoint": "transact",
+    **dict.fromkeys(["list_checkpoints", "get_checkpoint", "list_leaves", "get_proof"], "read"),
     **dict.fromkeys(["list_entries", "list_participant_entries", "get_entry", "read_feed", "get_address"], "read"),
 }
 
