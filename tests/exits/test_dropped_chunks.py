@@ -119,6 +119,17 @@ def test_verify_finds_what_was_changed(admin, group, history, discrepancies, nam
     assert any(each.startswith("checkpoint: ") and finding in each for each in found), found
 
 
+def test_verify_reads_the_answer_to_a_checkpoint(admin, checkpoint, history, discrepancies):
+    checkpoint("k")
+    for zone in ("UTC", "America/St_Johns"):
+        admin.execute(f"set timezone = '{zone}'")
+        assert discrepancies() == []
+    for change in ("replace(answer::text, '\"total\":', '\"total\":1')::json", "'{}'"):
+        with admin.transaction(force_rollback=True):
+            tamper(admin, f"update ledger.idempotency_keys set answer = {change} where operation = 'checkpoint'")
+            assert any("contradicts the record" in each for each in discrepancies())
+
+
 def test_a_forged_leaf_is_not_proved(ledger, admin, group, history):
     tamper(admin, "update ledger.checkpoint_chunks set leaves = set_byte(leaves, 20, 7) where number = 3")
     refused(ledger, "XX001", "select ledger.get_proof(%s, %s)", [group, history[0]])

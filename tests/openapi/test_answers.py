@@ -80,6 +80,9 @@ def tell_story(api) -> None:
     api("GET", f"{path}/participants/2/address")
     for _ in range(2):
         api("PUT", f"{path}/participants/2/address", {"address": ADDRESS}, {"Idempotency-Key": "address"})
+    for _ in range(2):
+        api("POST", f"{path}/checkpoints", None, {"Idempotency-Key": "checkpoint"} | STRINGS)
+    api("POST", f"{path}/checkpoints", {})
     for query in ("", "?limit=1", "?order=desc&limit=2", "?kind=exit&settled=true", "?metadata=%7B%22order%22:17%7D"):
         for headers in ({}, STRINGS):
             api("GET", f"{path}/entries{query}", None, headers)
@@ -107,6 +110,14 @@ def tell_story(api) -> None:
         f"{path}/entries",
         "/api/entries?limit=2",
         "/api/entries?wait=1",
+    ]
+    reads += [
+        f"{path}/checkpoints",
+        f"{path}/checkpoints?limit=1",
+        f"{path}/checkpoints/1",
+        f"{path}/checkpoints/1/leaves",
+        f"{path}/checkpoints/1/leaves?limit=1",
+        f"{path}/checkpoints/1/proofs/2",
     ]
     for read in reads:
         for method in ("GET", "HEAD"):
@@ -163,12 +174,15 @@ def test_every_refusal_of_a_rule_and_of_a_bad_request_is_described(api):
         api("PUT", f"{path}/participants/2/address", {"address": address})
     for amount in (0, 2**256 - 1):
         api("POST", f"{path}/participants/2/deposits", {"amount": amount})
+    api("POST", f"{path}/participants", {"username": "dave", "amount": str(2**256 - 1)})
+    api("POST", f"{path}/checkpoints")
     api("GET", "/api/entries?after=9-1-1")
     for read in (
         "/api/groups/7",
         "/api/groups/x",
         f"{path}/participants/9",
         f"{path}/entries/9",
+        f"{path}/checkpoints/9",
         "/api/groups?limit=0",
     ):
         for method in ("GET", "HEAD"):
