@@ -1,4 +1,4 @@
-"""The `ledger` command: serve, migrate, seed, reset, verify, verify-proof, key, url, psql."""
+"""The `ledger` command: serve, migrate, seed, reset, verify, checkpoint, proof, key, url, psql."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ from types import FrameType
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api.admin import api_keys, seed
+from api.admin import api_keys, checkpoints, seed
 from api.admin.verify import NEW_GROUPS, Discrepancy, Step, VerifyError, verify
 from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
@@ -47,7 +47,10 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
   DATABASE_WAIT     seconds to wait at start for a database that cannot be reached (30)
 """
 
-COMMANDS = ("serve", "migrate", "seed", "reset", "verify", "verify-proof", "key", "url", "psql")
+COMMANDS = (
+    *("serve", "migrate", "seed", "reset", "verify"),
+    *("checkpoint", "proof", "verify-proof", "key", "url", "psql"),
+)
 
 LOGS = ("requests", "faults")
 READERS = ("local", "all")
@@ -115,6 +118,8 @@ def run(given: list[str]) -> int:
         "migrate": run_migrate,
         "seed": run_seed,
         "reset": run_reset,
+        "checkpoint": run_checkpoint,
+        "proof": run_proof,
         "key": run_key,
         "url": run_url,
     }
@@ -178,6 +183,19 @@ def parser() -> argparse.ArgumentParser:
     reset.add_argument("--yes", action="store_true", help="do not ask")
     check = commands.add_parser("verify", help="prove that the books are right, or say where they are not")
     check.add_argument("group", metavar="GROUP", nargs="?", type=identifier, help="its id; all of them without it")
+    commit = commands.add_parser("checkpoint", help="commit to what everybody in a group holds")
+    commit.add_argument("group", metavar="GROUP", type=identifier, help="its id")
+    commit.add_argument("--idempotency-key", metavar="KEY", help="make one checkpoint however often it is given")
+    commit.add_argument(
+        "--keep",
+        metavar="N",
+        type=identifier,
+        help="delete the leaves of all checkpoints of the group but the newest N",
+    )
+    prove = commands.add_parser("proof", help="prove what a participant held in a checkpoint")
+    prove.add_argument("group", metavar="GROUP", type=identifier, help="the id of the group")
+    prove.add_argument("participant", metavar="PARTICIPANT", type=identifier, help="the id of the participant")
+    prove.add_argument("--number", metavar="N", type=identifier, help="the checkpoint; the newest one without it")
     verify_proof.add_arguments(commands.add_parser("verify-proof", help="check a proof, without the database"))
     actions = commands.add_parser("key", help="make, list and revoke API keys").add_subparsers(
         dest="action", metavar="create|list|revoke", required=True
@@ -459,6 +477,26 @@ def progress(step: Step, seen: Counter[str]) -> str:
 
 def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def run_checkpoint(options: argparse.Namespace) -> None:
+    """Make a checkpoint. Print only the checkpoint to the standard output."""
+    with database() as login:
+        if login.embedded:
+            apply_migrations(login)
+        with sessions.connect(login.admin, "ledger checkpoint") as connection:
+            print(checkpoints.make(connection, options.group, options.idempotency_key), flush=True)
+            if options.keep is not None:
+                dropped = checkpoints.drop(connection, options.group, options.keep)
+                print(f"deleted the leaves of {counted(dropped, 'checkpoint')}", file=sys.stderr)
+
+
+def run_proof(options: argparse.Namespace) -> None:
+    with database() as login:
+        if login.embedded:
+            apply_migrations(login)
+        with sessions.connect(login.admin, "ledger proof") as connection:
+            print(checkpoints.proof(connection, options.group, options.participant, options.number))
 
 
 def run_key(options: argparse.Namespace) -> None:
