@@ -45,7 +45,6 @@ begin
 
   return (
     used = cardinality(sibling_sums)
-    and used = cardinality(sibling_hashes)
     and sum = total
     and node = root
   ) is true;
