@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -68,6 +69,45 @@ def test_refuses_the_forged_proofs_of_the_vectors(name):
 def test_refuses_an_altered_proof(name):
     with pytest.raises(InvalidProof):
         verify(ALTERED[name])
+
+
+# Of a leaf with three siblings: the check that is meant for each change, and not one that happens to fail as well.
+REASONS = {
+    "amount + 1": "lead to the root",
+    "another participant": "lead to the root",
+    "another exit": "lead to the root",
+    "another owner": "lead to the root",
+    "the neighbour's index": "lead to the root",
+    "siblings swapped": "lead to the root",
+    "forged sums that add up": "lead to the root",
+    "another root": "lead to the root",
+    "another group": "lead to the root",
+    "another chain": "lead to the root",
+    "another vault": "lead to the root",
+    "an index beyond the last": "beyond the last one",
+    "the leaf count as the index": "beyond the last one",
+    "no leaves": "beyond the last one",
+    "a negative index": "index must be",
+    "a sibling too many": "too many siblings",
+    "a sibling too few": "siblings are missing",
+    "no sibling": "siblings are missing",
+    "an inner node as the leaf": "siblings are missing",
+    "twice the leaves": "siblings are missing",
+    "a sum of 2^256 - 1": "2^256 or more",
+    "a sum that overflows": "2^256 or more",
+    "a negative sum": "sum must be",
+    "a sum of 2^256": "sum must be",
+    "total + 1": "add up to the total",
+    "a total that is not credited - settled": "credited less",
+    "another number, which the header does not show": "hash to its header",
+    "another deposits, which the header does not show": "hash to its header",
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_refuses_by_the_check_that_is_meant(name):
+    with pytest.raises(InvalidProof, match=re.escape(REASONS[name])):
+        verify(dict(alterations(PROOF))[name])
 
 
 @pytest.mark.parametrize("name", MALFORMED)
