@@ -7,13 +7,10 @@ language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
-  request  text[] := array['checkpoint'];
-  answer   json;
-  previous checkpoints;
-  made     checkpoints;
-  figures  figures;
-  domain   bytea;
-  result   checkpoint_result;
+  request text[] := array['checkpoint'];
+  answer  json;
+  added   bigint;
+  result  checkpoint_result;
 begin
   perform refuse_invalid(
     array['group_id', 'idempotency_key'],
@@ -42,52 +39,15 @@ begin
   if not found then
     perform refuse_unknown_group(group_id);
   end if;
-  select c.*
-  into previous
-  from checkpoints as c
-  where c.group_id = checkpoint.group_id
-  order by c.number desc
-  limit 1;
+  added := add_checkpoint(group_id);
 
-  made.group_id := group_id;
-  made.number := coalesce(previous.number, 0) + 1;
-  -- The group has no vault.
-  made.chain_id := 0;
-  made.vault := decode(repeat('00', 20), 'hex');
-  made.previous := coalesce(previous.header, decode(repeat('00', 32), 'hex'));
-  domain := domain_hash(made.chain_id, made.vault, group_id);
-  figures := write_chunks(group_id, made.number, domain);
-  if figures.total <> figures.credited - figures.settled then
-    raise exception using
-      errcode = 'data_corrupted',
-      message = format('the leaves of group %s add up to %s, and %s was credited, %s settled', group_id, figures.total, figures.credited, figures.settled),
-      hint    = 'Run ledger verify: the books are wrong.';
-  end if;
-
-  made.deposits := figures.deposits;
-  made.credited := figures.credited;
-  made.settled := figures.settled;
-  made.leaf_count := figures.leaf_count;
-  made.total := figures.total;
-  made.root := figures.root;
-  made.header := header_hash(
-    domain, made.number, made.previous, made.deposits, made.credited, made.settled, made.leaf_count, made.total, made.root
-  );
-  made.snapshot := figures.snapshot;
-  made.generation := figures.generation;
-  made.seal := seal_entries(made, previous);
-  made.created_at := clock_timestamp();
-  insert into checkpoints
-  select made.*
-  -- As in write_chunks, for a group without leaves.
-  on conflict do nothing;
   select
     h.*,
     false
   into result
   from checkpoint_headers as h
   where h.group_id = checkpoint.group_id
-    and h.number = made.number;
+    and h.number = added;
 
   if idempotency_key is not null then
     perform store_answer(group_id, idempotency_key, request, to_json(result));
