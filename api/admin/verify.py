@@ -27,7 +27,7 @@ class Part:
     bound: str  # ([group,] after, size) -> how many rows the next range has, and the last one's key
     verify: str  # ([group,] after, upto) -> discrepancies
     open_end: bool = False  # whether the last range has what lies above the last row as well
-    first_size: int = FIRST_SIZE  # rows of the first range
+    first_size: int | None = None  # rows of the first range, where it is not FIRST_SIZE
 
 
 GROUPS = Part(
@@ -179,7 +179,7 @@ def ranges(connection: psycopg.Connection, group: int | None, part: Part, sizes:
     of = [] if group is None else [group]
     after = part.before
     while True:
-        size = min(sizes.get(part.name, part.first_size), LARGEST_SIZE)
+        size = min(sizes.get(part.name, part.first_size or FIRST_SIZE), LARGEST_SIZE)
         rows, last = connection.execute(part.bound.encode(), [*of, after, size]).fetchone() or (0, None)
         if rows == 0 and not part.open_end:
             return

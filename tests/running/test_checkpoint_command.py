@@ -73,3 +73,15 @@ def test_says_what_is_not_there(urls, group, arguments) -> None:
     assert refused.returncode == 1
     assert refused.stdout == ""
     assert refused.stderr.startswith("ledger: the database refused: ")
+
+
+def test_verify_looks_at_checkpoints(urls, admin, group) -> None:
+    for _ in range(3):
+        done("checkpoint", str(group), **urls)
+    assert command("verify", str(group), **urls).returncode == 0
+    with admin.transaction():
+        admin.execute("set local session_replication_role = replica")
+        admin.execute("update ledger.checkpoints set root = sha256(root) where number = 3")
+    found = command("verify", str(group), **urls)
+    assert found.returncode == 1
+    assert f"group {group}: checkpoint: checkpoint 3 has other leaves than its root is of" in found.stdout
