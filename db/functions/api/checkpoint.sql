@@ -8,7 +8,6 @@ set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
   request text[] := array['checkpoint'];
-  answer  json;
   added   bigint;
   result  checkpoint_result;
 begin
@@ -24,13 +23,9 @@ begin
       hint    = 'Call ledger.checkpoint() in a transaction of its own.';
   end if;
 
-  if idempotency_key is not null then
-    answer := claim_idempotency_key(group_id, idempotency_key, request);
-    if answer is not null then
-      result := json_populate_record(result, answer);
-      result.replayed := true;
-      return result;
-    end if;
+  result := claim_idempotency_key(group_id, idempotency_key, request, result);
+  if result.replayed then
+    return result;
   end if;
 
   -- One checkpoint of the group at a time. No idempotency key is empty, so that this is the lock of none.
@@ -48,10 +43,7 @@ begin
   from checkpoint_headers as h
   where h.group_id = checkpoint.group_id
     and h.number = added;
-
-  if idempotency_key is not null then
-    perform store_answer(group_id, idempotency_key, request, to_json(result));
-  end if;
+  perform store_answer(group_id, idempotency_key, request, result);
   return result;
 end
 $$;
