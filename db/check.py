@@ -1,7 +1,8 @@
 """Run the tests that a change of one function can break: `make check f=transfer`.
 
 They are the tests of each function that reaches it, by calls or because it guards a table; where it has none of its
-own, those that name it; and what holds for every function: its form, its grants, and what plpgsql_check finds.
+own, those that name it, and else those that name one that reaches it; and what holds for every function: its form, its
+grants, and what plpgsql_check finds.
 """
 
 import difflib
@@ -15,7 +16,7 @@ import pytest
 from db import freeze
 
 ROOT = freeze.DB.parent
-TESTS = ROOT / "tests" / "functions"
+TESTS = [ROOT / "tests" / "functions", ROOT / "tests" / "exits"]
 FOR_EACH_FUNCTION = [
     ROOT / "tests" / "catalog" / f"test_{name}.py" for name in ("functions", "grants", "plpgsql_check")
 ]
@@ -61,12 +62,13 @@ def reaching(name: str, texts: dict[str, str]) -> set[str]:
 
 def tests_of(name: str, texts: dict[str, str]) -> list[Path]:
     """The files of tests that a change of a function can break."""
-    own = {path.stem.removeprefix("test_"): path for path in TESTS.rglob("test_*.py")}
-    found = {own[each] for each in reaching(name, texts) if each in own}
+    own = {path.stem.removeprefix("test_"): path for folder in TESTS for path in folder.rglob("test_*.py")}
+    reached = reaching(name, texts)
+    found = {own[each] for each in reached if each in own}
     if name not in own:
         found |= {path for stem, path in own.items() if stem not in texts and names(path, name)}
     if not found:
-        found = {path for path in (ROOT / "tests").rglob("test_*.py") if names(path, name)}
+        found = {path for path in (ROOT / "tests").rglob("test_*.py") if any(names(path, each) for each in reached)}
     return [*sorted(found), *FOR_EACH_FUNCTION]
 
 

@@ -131,11 +131,11 @@ def test_two_lines_with_one_key_make_one_transfer(stale, ids):
 
 
 def test_an_answer_that_is_not_kept_is_not_given(admin, ids):
-    store = "select ledger_internal.store_answer(%s, 'key', array['transfer'], %s)"
-    admin.execute(store, [ids["group"], "{}"])
+    store = "select ledger_internal.store_answer(%s, 'key', array['transfer'], row(%s::text))"
+    admin.execute(store, [ids["group"], "kept"])
     with pytest.raises(psycopg.errors.SerializationFailure):
-        admin.execute(store, [ids["group"], "[]"])
-    assert one(admin, "select answer::text from ledger.idempotency_keys where key = 'key'") == ("{}",)
+        admin.execute(store, [ids["group"], "another"])
+    assert one(admin, "select answer ->> 'f1' from ledger.idempotency_keys where key = 'key'") == ("kept",)
 
 
 def test_a_feed_that_has_just_begun_again_is_not_begun_twice(session, database, admin, ids):
