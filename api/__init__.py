@@ -30,7 +30,7 @@ http/               the Sanic application of a worker
   memory.py           the limit of the bytes that a worker holds for its clients
   framing.py          requests and answers as RFC 9112 frames them
   request.py          a request, which is logged and counted once it is answered
-  gauges.py           what a worker measures once a second, and at each scrape
+  gauges.py           a worker's measurements, once a second and at each scrape
   errors.py           problems for errors of the database and of Sanic
   origins.py          web pages that may use the service
   auth.py             authentication by API key
@@ -55,7 +55,7 @@ postgres/           PostgreSQL
   connection.py       one connection: opened, lost, ended
   session_settings.py the settings of a worker's sessions
   probe.py            a question with a limit of time, on a connection of its own
-  preflight.py        what is checked before a database is served from
+  preflight.py        checks of a database before the service starts on it
   sessions.py         a command's connections
   embedded.py         the PostgreSQL that runs when DATABASE_URL is unset
   migrate.py          applies migrations

@@ -40,7 +40,7 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
   LEDGER_DATA       where the embedded PostgreSQL keeps its files
   HOST, PORT        where to listen (127.0.0.1, 4000)
   WORKERS           processes that answer (1)
-  LOG               requests: a line for each; faults: for faults alone (requests)
+  LOG               requests: a line for each; faults: for errors alone (requests)
   METRICS           who may read them: local, those on this machine; all (local)
   CORS_ORIGINS      the origins whose web pages may use it, with commas between them (none)
   DRAIN             seconds of a failing health check before a stop (0)
@@ -141,10 +141,10 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=positive, default=setting("PORT", "4000"), help="port to listen on")
     serve.add_argument("--workers", type=positive, default=setting("WORKERS", "1"), help="processes that answer")
     for option, choices, meaning in (
-        ("log", LOGS, "a line for each request, or for faults alone"),
+        ("log", LOGS, "a line for each request, or for errors alone"),
         ("metrics", READERS, "who may read them: those on this machine, or all"),
     ):
-        # Not argparse's choices, which what the environment says need not be one of.
+        # Not argparse's choices: it does not check a default, and the environment's value may be none of them.
         default = setting(option.upper(), choices[0])
         serve.add_argument(
             f"--{option}", type=one_of(choices), default=default, metavar="|".join(choices), help=meaning
@@ -243,8 +243,8 @@ def database(keep: bool = False) -> Iterator[Login]:
 
 
 def check_conninfo(value: str, name: str) -> None:
-    if fault := conninfo_error(value):
-        raise Refusal(f"{value.variable if isinstance(value, Given) else name} {fault}")
+    if problem := conninfo_error(value):
+        raise Refusal(f"{value.variable if isinstance(value, Given) else name} {problem}")
 
 
 def apply_migrations(login: Login) -> list[str]:
@@ -300,15 +300,15 @@ def run_serve(options: argparse.Namespace) -> None:
         open_at_first = options.insecure or (login.embedded and is_loopback(sock))
         if not (found.keys_required or open_at_first):
             raise Refusal(
-                "whoever reaches the service could move money: there is no API key yet. Make one: "
-                "ledger key create NAME --scope admin. Or say --insecure."
+                "there is no API key yet, so every client could move money. Create one: "
+                "ledger key create NAME --scope admin. Or start with --insecure."
             )
         where = f"embedded in {embedded.default_data()}" if login.embedded else address_of(login.service)
         host = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{host}:{sock.getsockname()[1]}"
         announcement = f"Ledger answers on {address} (PostgreSQL {found.version}, {where})"
         if not found.keys_required:
-            print("ledger: whoever reaches it may do everything, until an API key is made: ledger key", file=sys.stderr)
+            print("ledger: there is no API key yet, so every client has full access: see ledger key", file=sys.stderr)
         settings = Settings(
             options.workers,
             open_at_first,

@@ -59,7 +59,7 @@ SQLSTATES: dict[str, str] = {
     "72": "busy",  # snapshot_too_old
 }
 
-# Seconds after which a client may try again what was not done.
+# Seconds after which a client may repeat a request that was not done.
 RETRY_AFTER = {"busy": "1", "unavailable": "5"}
 
 

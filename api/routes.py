@@ -71,7 +71,7 @@ PROOF = (
     Member("siblings", "siblings", NODE, is_list=True),
 )
 
-# What a value may be: see api/http/values.py.
+# The kinds of values: see api/http/values.py.
 Kind = Literal[
     "id", "text", "amount", "after", "limit", "idempotency_key", "time", "boolean", "order", "object", "json", "lines"
 ]
@@ -117,10 +117,9 @@ def participant(parameter: str, name: str) -> Argument:
 class Route:
     """One function call over HTTP.
 
-    `scope` is what the API key must be for. `many` means that the answer is a page of rows; `feed` that it always has
-    its last row's cursor. `location` is the path of what was created, `key` the column that it names and that the next
-    page begins after, `entry` the column with the entry that was written. `batch_function` makes several such calls,
-    with an array for each parameter that is not of the query. `wrapper` names a member that may hold the body's members
+    `scope` is the API key's. `many` means that the answer is a page of rows; `feed` that it always has its last row's
+    cursor. `location` is the path of the new row, `key` the column that it names and that the next page begins after,
+    `entry` the column with the entry that was written. `batch_function` makes several such calls, with an array for each parameter that is not of the query. `wrapper` names a member that may hold the body's members
     instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body may not name, each with
     the reason. `body_limit` is in bytes.
     """

@@ -79,7 +79,7 @@ def origins(value: str) -> tuple[str, ...]:
 
 
 def conninfo_error(value: str) -> str | None:
-    """What is wrong with a connection string, in words without its password; None when nothing is."""
+    """Return the error in a connection string, in words without its password, or None."""
     if not value.startswith(("postgresql://", "postgres://")):
         return "must be a connection string that begins with postgresql://"
     try:

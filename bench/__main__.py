@@ -38,7 +38,7 @@ LOAD_GOES_ON = 7  # seconds, until those are answered that wait for a connection
 
 @dataclass(frozen=True)
 class Size:
-    """How much is loaded and how long is measured."""
+    """The size of the loads and the length of the measurements."""
 
     rounds: int = 3
     seconds: int = 4  # of a measure
@@ -110,8 +110,8 @@ def kill_under_load(folder: Path) -> str:
         if not (outcome["refused"] and acknowledged <= recorded <= acknowledged + 64):
             raise BenchError(f"{acknowledged} transfers were acknowledged, {recorded} are in the record: {outcome}")
         ledger.run("verify")
-    told = f"{acknowledged:,} transfers acknowledged, {recorded:,} in the record"
-    return f"database killed under load: {told}, `ledger verify` found nothing"
+    counts = f"{acknowledged:,} transfers acknowledged, {recorded:,} in the record"
+    return f"database killed under load: {counts}, `ledger verify` found nothing"
 
 
 def say(words: str) -> None:

@@ -39,7 +39,7 @@ def posted(path: str, body: bytes, missing: int = 0) -> bytes:
 
 
 def many(item: str, size: int, before: str = "[", after: str = "]") -> bytes:
-    """A JSON list, or what it is within, of about so many bytes."""
+    """A JSON list, or an object that holds it, of about so many bytes."""
     count = (size - len(before) - len(after)) // (len(item.encode()) + 1)
     return (before + ",".join([item] * count) + after).encode()
 
@@ -129,7 +129,7 @@ class Noticed:
 
 
 def under_attack(ledger: Ledger, groups: list[Group], kind: str, seconds: float = 4, before: float = 2) -> Noticed:
-    """What a client that makes transfers on four connections notices of an attack.
+    """Measure how an attack slows a client down that makes transfers on four connections.
 
     The attack is `before` seconds old at its start. Raises BenchError.
     """

@@ -18,7 +18,7 @@ WARM_UP = 60  # seconds
 
 @dataclass(frozen=True)
 class Stored:
-    """How much is stored."""
+    """The size of the stored ledger."""
 
     participants: int = 1_000_000
     entries: int = 10_000_000
@@ -54,7 +54,7 @@ def fill_with_transfers(ledger: Ledger, group: Group, entries: int) -> None:
     """Two sessions, each between the participants of its half, so that neither waits for the other."""
     middle = (group.first + group.last) // 2
     halves = [Group(group.id, group.first, middle), Group(group.id, middle + 1, group.last)]
-    faults: list[psycopg.Error] = []
+    errors: list[psycopg.Error] = []
 
     def fill(half: Group) -> None:
         try:
@@ -63,15 +63,15 @@ def fill_with_transfers(ledger: Ledger, group: Group, entries: int) -> None:
                     call = "select from ledger.transfer_all(%s, %s::jsonb)"
                     connection.execute(call, [group.id, lines(half, LINES)])
         except psycopg.Error as error:
-            faults.append(error)
+            errors.append(error)
 
     threads = [threading.Thread(target=fill, args=[half]) for half in halves]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    if faults:
-        raise BenchError(f"transfers were refused: {faults[0]}")
+    if errors:
+        raise BenchError(f"transfers were refused: {errors[0]}")
 
 
 def fill_with_keys(ledger: Ledger, group: Group, keys: int) -> None:

@@ -50,7 +50,7 @@ class Ledger:
         return psycopg.connect(self.admin, autocommit=True)
 
     def run(self, *arguments: str) -> str:
-        """Run a command of ledger's; what it says. Raises BenchError."""
+        """Run a `ledger` command and return its output. Raises BenchError."""
         done = subprocess.run(
             [*self.program, *arguments],
             cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Requests, and those who send them.
+"""Requests, and their senders.
 
 Closed loops (each connection sends its next request when it has the answer) are wrk's where it is installed, and an
 event loop's otherwise, which takes more of the machine. Open loops (requests come at random times, whatever the answers
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 
 class BenchError(Exception):
-    """What keeps a figure from being one."""
+    """Why a figure cannot be measured."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a load: answers a second, and times to the answer in milliseconds."""
+    """The result of a load: answers a second, and times to the answer in milliseconds."""
 
     rate: float
     p50: float
@@ -114,18 +114,20 @@ def send(
         count = write(file, requests, server)
         if WRK and not rate:
             options = ["-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", "30s"]
-            told = run([WRK, *options, "-s", str(LUA), f"http://127.0.0.1:{server.port}/", "--", file.name])
+            result = run([WRK, *options, "-s", str(LUA), f"http://127.0.0.1:{server.port}/", "--", file.name])
         else:
-            told = run(loop_command(server, file.name, connections, seconds, rate))
-    if told["refused"] or told["broken"] or not told["requests"]:
-        raise BenchError(f"not every request was answered with a success: {told}")
-    if once and told["requests"] > count:
-        raise BenchError(f"{told['requests']} requests were sent of {count} that differ")
-    return Outcome(told["requests"] / told["seconds"], told["p50"], told["p99"], told["p99.9"], told.get("late", 0.0))
+            result = run(loop_command(server, file.name, connections, seconds, rate))
+    if result["refused"] or result["broken"] or not result["requests"]:
+        raise BenchError(f"not every request was answered with a success: {result}")
+    if once and result["requests"] > count:
+        raise BenchError(f"{result['requests']} requests were sent of {count} that differ")
+    return Outcome(
+        result["requests"] / result["seconds"], result["p50"], result["p99"], result["p99.9"], result.get("late", 0.0)
+    )
 
 
 def write(file: IO[bytes], requests: Iterable[bytes], server: Server) -> int:
-    """Write requests to a server as their senders read them; how many there are."""
+    """Write requests to a server as their senders read them; return their number."""
     key = "".join(f"\r\n{name}: {value}\r\n" for name, value in server.authorization.items()).encode() or b"\r\n"
     count = 0
     for request in requests:
@@ -144,8 +146,8 @@ def run(command: list[str]) -> dict[str, float]:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"{command[0]} failed: {done.stderr or done.stdout}")
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 class Connection(asyncio.Protocol):
@@ -235,12 +237,12 @@ class Sender:
         self.over = True
         elapsed = time.perf_counter() - began
         times = sorted(1000 * seconds for seconds in self.times) or [0.0]
-        told = {"requests": len(self.times), "seconds": elapsed, "refused": self.refused, "broken": self.broken}
-        told |= {
+        result = {"requests": len(self.times), "seconds": elapsed, "refused": self.refused, "broken": self.broken}
+        result |= {
             name: times[int(len(times) * share)] for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
         }
         late = sorted(1000 * seconds for seconds in self.late) or [0.0]
-        print(json.dumps(told | {"late": late[len(late) // 2]}))
+        print(json.dumps(result | {"late": late[len(late) // 2]}))
 
 
 def read(path: Path) -> list[bytes]:

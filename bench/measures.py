@@ -1,4 +1,4 @@
-"""What is measured, and the figures to reach."""
+"""The measurements, and the figures to reach."""
 
 import http.client
 import random
@@ -28,7 +28,7 @@ MEMORY_AFTER_FEW, MEMORY_AFTER_MANY = (f"memory of the worker after {count:,} tr
 
 @dataclass
 class Bench:
-    """What a run measures on."""
+    """The ledgers and the machine that a run measures."""
 
     ledger: Ledger
     baseline: Server  # the web server without a ledger
@@ -37,7 +37,7 @@ class Bench:
     joins: Group  # whose participants come and go
     seconds: int  # of a measure
     sent: int = 0  # single transfers over HTTP
-    # What the worker's memory has been, in MiB.
+    # The worker's memory so far, in MiB.
     memory: Figures = field(default_factory=dict)
 
     def transfer(
@@ -238,7 +238,7 @@ def entries_pages(groups: list[Group]) -> list[str]:
 
 
 def measure_joins(bench: Bench) -> Figures:
-    """Half of the requests are joins, half exits of those who joined before."""
+    """Half of the requests are joins, half exits of participants who joined before."""
     group, count = bench.joins.id, FAST * bench.seconds // 4
     with bench.ledger.connect() as connection:
         rows = connection.execute(

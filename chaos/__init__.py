@@ -1,9 +1,9 @@
 """make chaos: a bank's load on a ledger whose parts are killed, stopped and cut off, and then a look at its books.
 
-bank.py     clients that repeat every request until it is answered, and what they were told
-faults.py   what is done to the ledger meanwhile
+bank.py     clients that repeat every request until it is answered, and keep the answers
+faults.py   the faults that are injected
 proxy.py    the line between the two, which can be cut and slowed down
 machine.py  a disk to fill and a clock to set
 release.py  a release after this one, with one more migration
-history.py  whether what the clients were told is what the record says
+history.py  compares the clients' answers with the record
 """

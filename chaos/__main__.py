@@ -35,7 +35,7 @@ TOGETHER = "two of them at once"
 
 @dataclass(frozen=True)
 class Effect:
-    """What clients felt of a fault: the requests that they repeated, and seconds from its end until the last one."""
+    """A fault's effect on clients: the requests that they repeated, and seconds from its end until the last one."""
 
     repeated: int
     recovery: float
@@ -43,7 +43,7 @@ class Effect:
 
 @dataclass
 class Report:
-    """What came of a run."""
+    """The result of a run."""
 
     history: History
     effects: dict[str, list[Effect]]  # by kind of fault
@@ -53,23 +53,23 @@ class Report:
 
     @property
     def is_right(self) -> bool:
-        told = self.history
-        wrong = [*told.wrong, *self.verdict.lost, *self.verdict.doubled, *self.verdict.refused]
+        history = self.history
+        wrong = [*history.wrong, *self.verdict.lost, *self.verdict.doubled, *self.verdict.refused]
         slow = [effect for effects in self.effects.values() for effect in effects if effect.recovery > LONGEST_RECOVERY]
-        return not (wrong or slow or told.internal_errors or self.books)
+        return not (wrong or slow or history.internal_errors or self.books)
 
     def __str__(self) -> str:
-        told, verdict = self.history, self.verdict
+        history, verdict = self.history, self.verdict
         counts = {
-            "writes acknowledged": len(told.acknowledged),
-            "writes refused": told.refused,
-            "sums read": told.reads,
-            "requests repeated": told.retried,
+            "writes acknowledged": len(history.acknowledged),
+            "writes refused": history.refused,
+            "sums read": history.reads,
+            "requests repeated": history.retried,
             "acknowledged writes lost": len(verdict.lost),
             "writes doubled": len(verdict.doubled),
             "refused writes done": len(verdict.refused),
-            "answers that were wrong": len(told.wrong),
-            "answers of 500": told.internal_errors,
+            "answers that were wrong": len(history.wrong),
+            "answers of 500": history.internal_errors,
         }
         rows = [f"| {name:<24} | {count:>9,} |" for name, count in counts.items()]
         rows += ["", "| fault                    | times | requests repeated | recovery, median | worst  |"]
@@ -81,7 +81,7 @@ class Report:
                 f"| {median(times):>14.1f} s | {max(times):>4.1f} s |"
             )
         rows += ["", *(f"Not made: {name}, which {why}." for name, why in self.left_out.items())]
-        rows += [*told.wrong[:10], self.books or "`ledger verify` found nothing."]
+        rows += [*history.wrong[:10], self.books or "`ledger verify` found nothing."]
         return "\n".join(
             ["| what                     |     count |", "|--------------------------|----------:|", *rows]
         )
@@ -107,7 +107,7 @@ def run(folder: Path, seconds: float, stretch: float = STRETCH, faults: Sequence
         disk, clock = found.values()
         ledger = stack.enter_context(served(data, workers=WORKERS, program=clock.program if clock else LEDGER))
         with ledger.connect() as connection:
-            connection.execute("alter system set max_wal_size = '256MB'")  # or the small disk would fill by itself
+            connection.execute("alter system set max_wal_size = '256MB'")  # or the WAL would fill the small disk
             connection.execute("select pg_reload_conf()")
         proxy = Proxy(ledger.server.port)
         scene = Scene(ledger, proxy, stretch, disk, clock, code_after(folder / "after"))
@@ -127,7 +127,7 @@ def run(folder: Path, seconds: float, stretch: float = STRETCH, faults: Sequence
 
 
 async def loaded(scene: Scene, seconds: float, faults: Sequence[str]) -> tuple[History, dict[str, list[Effect]]]:
-    """What the clients of a bank were told, and what they felt of each fault."""
+    """Return the answers that a bank's clients got, and each fault's effects on them."""
     end = time.monotonic() + seconds
     effects: dict[str, list[Effect]] = defaultdict(list)
     async with scene.proxy.listening():

@@ -1,4 +1,4 @@
-"""What is done to the ledger while it serves. A fault is over when its function returns; then comes recovery."""
+"""The faults that are injected while the ledger serves. Each ends when its function returns; then comes recovery."""
 
 import asyncio
 import os
@@ -30,9 +30,9 @@ STEP = 3600  # seconds of the clock
 
 @dataclass(frozen=True)
 class Scene:
-    """What faults are done to. `stretch` is how long those last that last, in seconds.
+    """The parts that faults are injected into. `stretch` is the duration of a fault, in seconds.
 
-    The last three are what a fault needs that cannot be made everywhere.
+    A fault that cannot be made everywhere needs the last three.
     """
 
     ledger: Ledger
@@ -101,7 +101,7 @@ async def fill_pool(scene: Scene) -> None:
 
     connection = await when_possible(hold)
     await asyncio.sleep(scene.stretch)
-    with suppress(psycopg.Error):  # killed meanwhile
+    with suppress(psycopg.Error):  # its session was killed by another fault
         connection.rollback()
     connection.close()
 
@@ -171,7 +171,7 @@ FAULTS: dict[str, Fault] = {
     "migrated": migrate_forth_and_back,
     "release deployed": deploy_and_return,
 }
-# What can be done at once: a migration that another fault ends is another matter, and has tests of its own.
+# Faults that can be made at once: a migration that another fault interrupts has tests of its own.
 COMBINED = [name for name, fault in FAULTS.items() if fault not in (migrate_forth_and_back, deploy_and_return)]
 
 

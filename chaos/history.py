@@ -1,4 +1,4 @@
-"""What clients were told, and whether the record says the same."""
+"""Compare the answers that clients got with the record."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ TOO_MUCH = 2**200
 
 @dataclass(frozen=True)
 class Movement:
-    """An entry as its client knows it: what it asked for, and the id that it was told."""
+    """An entry as its client knows it: the request's values, and the id in the answer."""
 
     entry: int
     group: int
@@ -24,7 +24,7 @@ class Movement:
 
 @dataclass
 class History:
-    """Everything that was answered. `wrong` holds what should never have been."""
+    """Every answer. `wrong` holds those that should never have been given."""
 
     acknowledged: list[Movement] = field(default_factory=list)
     refused: int = 0
@@ -44,13 +44,13 @@ class Verdict:
 
 
 def judge(acknowledged: Iterable[Movement], record: Iterable[Movement]) -> Verdict:
-    """Compare what was acknowledged with the record, once every request has been answered."""
-    told = list(acknowledged)
+    """Compare the acknowledged movements with the record, once every request has been answered."""
+    answered = list(acknowledged)
     written = {movement.entry: movement for movement in record}
-    times = Counter(movement.entry for movement in told)
+    times = Counter(movement.entry for movement in answered)
     refused = [entry for entry, movement in written.items() if movement.amount == TOO_MUCH]
     return Verdict(
-        [movement.entry for movement in told if written.get(movement.entry) != movement],
+        [movement.entry for movement in answered if written.get(movement.entry) != movement],
         [entry for entry in written if times[entry] != 1 and entry not in refused],
         refused,
     )

@@ -1,4 +1,4 @@
-"""What some faults need of the machine, and may not find there: a disk to fill, and a clock to set.
+"""Two things that some faults need and not every machine has: a disk to fill, and a clock to set.
 
 python -m chaos.machine LIBRARY FILE ARGUMENT… is `ledger ARGUMENT…` whose embedded server has another clock than the
 machine: libfaketime, the LIBRARY, reads in FILE by how much. Python's own sleep does not bear it, so the workers go on
@@ -27,7 +27,7 @@ CLOCK = {
 
 
 class MissingError(Exception):
-    """What a fault needs is not there; the message says how to get it."""
+    """Something that a fault needs is missing; the message says how to get it."""
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> None:
-    """Take all that is free on the folder's disk; what was taken before stays so."""
+    """Fill the free space of the folder's disk, in addition to earlier calls."""
     with (folder / "ballast").open("ab") as ballast:
         free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
         with suppress(OSError):  # somebody else took it

@@ -8,7 +8,7 @@ PIECE = 65_536  # bytes
 
 
 class Proxy:
-    """Passes on what comes to its port. Set `delay`, in seconds, to slow every piece down."""
+    """Forwards connections to its port. Set `delay`, in seconds, to slow every piece down."""
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -34,7 +34,7 @@ class Proxy:
             writer.transport.abort()
 
     def turn_to(self, target: int) -> None:
-        """Pass on to another port from now on, what is connected included."""
+        """Forward to another port from now on, and cut the open connections."""
         self.target = target
         self.cut()
 

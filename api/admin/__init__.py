@@ -1,1 +1,1 @@
-"""What an administrator does with the command: seed, verify, API keys."""
+"""The administrator's commands: seed, verify, API keys."""

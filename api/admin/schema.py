@@ -1,4 +1,4 @@
-"""Compare the schema of a database with what the migrations make of it: db/schema.txt, which `make manifest` writes."""
+"""Compare a database's schema with that of the migrations: db/schema.txt, which `make manifest` writes."""
 
 import re
 from collections.abc import Iterable

@@ -9,7 +9,7 @@ import psycopg
 from api.admin import schema
 from api.postgres import sessions
 
-RANGE_SECONDS = 1.0  # what a range may take; of one that takes longer the next has half the rows
+RANGE_SECONDS = 1.0  # that a range may take; after a longer one, the next has half the rows
 FIRST_SIZE = 1_000  # rows
 LARGEST_SIZE = 1_000_000  # rows
 
@@ -107,7 +107,7 @@ class Step:
 
 
 def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
-    """Verify a group, or all of them and what belongs to none; yield what was done, range by range.
+    """Verify a group, or all groups and the rows of none; yield each finished range.
 
     It works half of the time and pauses for the other half. Rows that are committed during this time may be left out.
     Raises VerifyError, psycopg.Error.
@@ -144,7 +144,7 @@ def groups(connection: psycopg.Connection) -> Iterator[int]:
 
 
 def compare_schema(connection: psycopg.Connection) -> Step:
-    """Compare every object of the schema with this release's; in a database of another one look at what is in force."""
+    """Compare every object of the schema with this release's; of another, check only which rules are in force."""
     words, note = schema.differences(connection)
     if note is None:
         return Step(None, "schema", 1, None, [Discrepancy(None, None, None, "schema", detail) for detail in words])

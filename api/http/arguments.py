@@ -31,7 +31,7 @@ MAX_ERRORS = 100  # fields that are reported; a body may have a hundred thousand
 
 VISIBLE = re.compile("[!-~]{1,255}")
 
-# What a parameter of a query is when it is not given; null for the others.
+# The default of a query's parameter; null for those that are not here.
 DEFAULTS = {"after": "0", "limit": str(MAX_LIMIT), "order": "false"}
 
 Values = dict[str, str | None]
@@ -103,7 +103,7 @@ def refuse_coding(request: Request) -> None:
 
 
 def accepted(request: Request) -> dict[str, str]:
-    """The header that names what a body must be."""
+    """The header that names the media type that a body must have."""
     return {"Accept-Patch" if request.method == "PATCH" else "Accept": "application/json"}
 
 
@@ -140,9 +140,9 @@ def read_members(
         if argument.optional and (value is MISSING or value is None):
             values[argument.parameter] = None
             continue
-        faults, values[argument.parameter] = read(argument.kind, value)
-        for part, fault in faults.items():
-            errors[f"{argument.name}{part}"] = [fault]
+        reasons, values[argument.parameter] = read(argument.kind, value)
+        for part, reason in reasons.items():
+            errors[f"{argument.name}{part}"] = [reason]
     if known == len(body) and not body.repeated:
         return
     names = {argument.name for argument in route.body}
@@ -169,9 +169,9 @@ def read_query(route: Route, request: Request, values: Values, errors: Errors) -
         known[argument.name].append(argument)
     for name, given in request.get_args(keep_blank_values=True).items():
         if name == "wait" and route.feed:
-            fault = "must be given once" if len(given) > 1 else wait_error(given[0])
-            if fault:
-                errors[name] = [fault]
+            reason = "must be given once" if len(given) > 1 else wait_error(given[0])
+            if reason:
+                errors[name] = [reason]
             continue
         if name not in known:
             errors[printable(name)] = ["is not known"]
@@ -181,11 +181,11 @@ def read_query(route: Route, request: Request, values: Values, errors: Errors) -
             continue
         found: list[str] = []
         for argument in known[name]:
-            faults, spelled = read(argument.kind, given[0])
-            if not faults:
+            reasons, spelled = read(argument.kind, given[0])
+            if not reasons:
                 values[argument.parameter] = spelled
                 break
-            found += faults.values()
+            found += reasons.values()
         else:
             errors[name] = [" or ".join(found)]
 

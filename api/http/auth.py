@@ -89,7 +89,7 @@ class Authenticator:
     async def admit(self, route: Route, request: LoggedRequest, parts: Mapping[str, str]) -> float:
         """Admit a request, and note its principal in it; return the event loop's time until which it is admitted.
 
-        Raises Problem `unauthorized`, `forbidden` or `foreign_origin`, and what the call of a route raises.
+        Raises Problem `unauthorized`, `forbidden` or `foreign_origin`, and the exceptions of the route's call.
         """
         given = request.headers.getall("authorization", ())
         if not given and not await self.is_required(route):

@@ -98,7 +98,7 @@ def limit_bytes(stream: Http, most: int) -> None:
 
 
 async def read_body(route: Route, stream: Http) -> bytes | bytearray:
-    """A request's body. Raises Problem `body_too_large` for what the server then reads to its end and drops."""
+    """A request's body. Raises Problem `body_too_large`; the server then reads the rest and drops it."""
     connection = cast("Connection", stream.protocol)
     most = MAX_MARKS_OF_LISTS if route.lines else MAX_MARKS
     body: bytes | bytearray = b""
@@ -159,7 +159,7 @@ async def decode_value(route: Route, body: bytes | bytearray) -> object:
     text = body.decode("utf-8")
     start = beginning(route.lines).match(text) if route.lines else None
     if route.lines is None or start is None:
-        # A list that does not come first stands beside a member that no such body has.
+        # A list that does not come first follows a member that no such body has.
         limit_values(number_of_marks(body) if route.lines else 0, MAX_MARKS)
         return DECODER.decode(text)
     lines, end = await decode_lines(text, start.end())
@@ -177,7 +177,7 @@ async def decode_value(route: Route, body: bytes | bytearray) -> object:
 
 @cache
 def beginning(name: str) -> re.Pattern[str]:
-    """What an object begins with whose first member is a list of that name."""
+    """Return the pattern of an object's beginning whose first member is a list of that name."""
     return re.compile(rf'{WHITE_SPACE}{{{WHITE_SPACE}"{name}"{WHITE_SPACE}:{WHITE_SPACE}\[{WHITE_SPACE}')
 
 
@@ -243,5 +243,5 @@ def after_spaces(text: str, at: int) -> int:
 
 
 def may_be_cut(error: JSONDecodeError, block: str) -> bool:
-    """Whether text is no JSON because its end was cut off: a string does not end, or the fault is where it ends."""
+    """Whether text is no JSON because its end was cut off: a string does not end, or the error is where it ends."""
     return error.msg.startswith("Unterminated string") or error.pos > len(block) - len(r"\ud83e\udd84")

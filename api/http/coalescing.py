@@ -30,7 +30,7 @@ class Coalescer(Generic[K, V]):
         self.caller: asyncio.Task[None] | None = None
 
     async def ask(self, question: K) -> V:
-        """Return the answer to a question. Raises what the call raises."""
+        """Return the answer to a question. Raises the call's exceptions."""
         answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self.queued.setdefault(question, []).append(answer)
         if self.caller is None:

@@ -15,7 +15,7 @@ from api.routes import API, DESCRIPTION, DOCS, ROOT
 
 VERSION = "5.31.0"
 SWAGGER_UI = files("swagger_ui_bundle") / "vendor" / f"swagger-ui-{VERSION}"
-# The hashes of what was published. A browser takes nothing else for it (W3C, Subresource Integrity).
+# The hashes of the published files. A browser accepts no other content (W3C, Subresource Integrity).
 SCRIPT = "sha256-k7ewhiqA4nhvhbVgvnaTwjRDVP+n5+Ik+FClQ0lyTDE="
 STYLE = "sha256-nldvgyITLHaUnaR/m7U8iRNzwwPqOnYf9Uj/yd5QqYw="
 
@@ -43,7 +43,7 @@ PAGE = f"""\
 </html>
 """
 
-# What a person sees who types the service's address, and some load balancers check.
+# The page at the service's address, which some load balancers check.
 WELCOME = f"""\
 <!doctype html>
 <html lang="en">
@@ -74,7 +74,7 @@ SwaggerUIBundle({{
 
 @dataclass(frozen=True)
 class Page:
-    """What a GET of one path answers."""
+    """The answer to a GET of one path."""
 
     content: bytes
     media_type: str

@@ -63,7 +63,7 @@ class StrictHttp(Http):
         self.request_body = None  # is looked at before the first request begins
 
     async def http1_request_header(self) -> None:
-        """Read the next request up to its body. Raises SanicException for what is no request, or too large."""
+        """Read the next request up to its body. Raises SanicException for bytes that are no request, or too many."""
         try:
             end = self.recv_buffer.find(b"\r\n\r\n", 1)
             if not 0 < end < self.HEADER_MAX_SIZE or self.recv_buffer.startswith(b"\r"):

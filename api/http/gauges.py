@@ -1,4 +1,4 @@
-"""What a worker measures once a second, and at each scrape."""
+"""A worker's measurements, once a second and at each scrape."""
 
 import asyncio
 from collections.abc import Sequence

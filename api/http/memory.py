@@ -22,7 +22,7 @@ class Budget:
     """
 
     def __init__(self, limit: int, measure: Callable[[Connection], Held]) -> None:
-        """`measure` looks again what a connection holds."""
+        """`measure` returns the bytes that a connection holds now."""
         self.limit = limit
         self.measure = measure
         self.total = 0
@@ -30,7 +30,7 @@ class Budget:
         self.holders: Counter[int] = Counter()  # of what may be common, by its id
 
     def hold(self, connection: Connection, own: int, common: bytes) -> None:
-        """Note what a connection holds now."""
+        """Record the bytes that a connection holds now."""
         self.note(connection, own, common)
         if self.total > self.limit:
             self.make_room()

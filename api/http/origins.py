@@ -55,7 +55,7 @@ def without_default_port(scheme: str, authority: str) -> str:
 class Origins:
     """The pages that may use the service.
 
-    `hosts` are the names and addresses that it was told to listen on. Where none of them is that of a machine, as
+    `hosts` are the names and addresses that it was set to listen on. Where none of them names a machine, as with
     0.0.0.0, any Host is admitted. `allowed` are the origins of CORS; `*` is any, once API keys are required.
     """
 
@@ -89,7 +89,7 @@ class Origins:
             )
 
     def look_at_host(self, host: str) -> bool:
-        """Whether a Host, with or without a port, is this machine's or one that the service was told to listen on."""
+        """Whether a Host, with or without a port, is this machine's or one that the service was set to listen on."""
         match = AUTHORITY.fullmatch(host.lower())
         if match is None:
             return False

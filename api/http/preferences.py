@@ -9,7 +9,7 @@ QUOTED = r'"(?:[^"\\]|\\.)*+"'
 VALUE = rf"(?:[ \t]*+=[ \t]*+({WORD}|{QUOTED}))?+"
 # A preference and its value. Parameters follow, which none that is known here has.
 PREFERENCE = re.compile(rf"[ \t]*+({WORD}){VALUE}(?:[ \t]*+;[ \t]*+(?:{WORD}{VALUE})?+)*+[ \t]*+(?:,|\Z)", re.DOTALL)
-# What is no preference, up to the next one. A quoted string that does not end takes all the rest.
+# Text that is no preference, up to the next one. A quoted string that does not end takes all the rest.
 OTHER = re.compile(r'(?:"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[^,"])*+(?:,|\Z)', re.DOTALL)
 ESCAPED = re.compile(r"\\(.)")
 
@@ -20,7 +20,7 @@ def prefers(headers: Iterable[str], name: str, value: str) -> bool:
 
 
 def preferences(header: str) -> Iterator[tuple[str, str]]:
-    """Each preference and its value, in lower case. A value that is missing is empty; what is none is left out."""
+    """Yield each preference and its value, in lower case; a missing value is empty. Other text is left out."""
     place = 0
     while place < len(header):
         match = PREFERENCE.match(header, place)

@@ -1,4 +1,4 @@
-"""Limit what a client's connection may take of a worker: time, memory, and the number of connections.
+"""Limit a client's use of a worker: time, memory, and the number of connections.
 
 Sanic's time-outs start again at each byte, and it waits for clients that do not read an answer. Here a request's time
 runs from its first byte to its last, and an answer's from when its client falls behind until it is read. The bytes of
@@ -105,7 +105,7 @@ class Connection(HttpProtocol):
             and monotonic() - self._time > self.request_timeout
         ):
             self.http.exception = RequestTimeout("Request Timeout")
-            # What is left of it Sanic would read after the answer, with no limit of time.
+            # Sanic would read the rest of the body after the answer, with no limit of time.
             self.http.request_body = None
             self._task.cancel()
         else:

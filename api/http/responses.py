@@ -58,7 +58,7 @@ class Response(HTTPResponse):
         return len(self.body) + len(self.tail)
 
     def head(self, keep_alive: bool) -> bytes:
-        """Return what is sent before the body, which is not empty."""
+        """Return the head of an answer whose body is not empty."""
         fields = "".join([f"{name}: {value}\r\n" for name, value in self.pairs])
         connection = "keep-alive" if keep_alive else "close"
         return (

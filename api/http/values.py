@@ -20,7 +20,7 @@ MAX_ID = str(2**63 - 1)
 MAX_AMOUNT_DIGITS = 78  # of 2^256 - 1; the exact bound is a rule and lies in SQL
 MAX_LINES = 10_000  # of a multi-party transfer; the same rule lies in SQL, and keeps the rest from being decoded here
 MAX_NUMBER = 4096  # digits, and exponent, of a number in metadata, which may have as many bytes
-# Characters of metadata, its numbers written out. SQL allows 4096 bytes of what it makes of them, which is never more
+# Characters of metadata, its numbers written out. SQL allows 4096 bytes of its own text of them, which is never more
 # than a quarter of this unless a number has thousands of zeros that mean nothing.
 MAX_METADATA = 4 * 4096
 MAX_DEPTH = 256  # of metadata's lists and objects
@@ -73,8 +73,8 @@ DECODER = json.JSONDecoder(
 class UnstorableValue(ValueError):
     """A JSON value that PostgreSQL cannot store: the reason, and the part of the value that it concerns."""
 
-    def __init__(self, fault: str, part: str = "") -> None:
-        super().__init__(fault)
+    def __init__(self, reason: str, part: str = "") -> None:
+        super().__init__(reason)
         self.part = part
 
 
@@ -197,19 +197,19 @@ def text_error(value: object) -> str | None:
     return None
 
 
-def wrong(fault: str) -> Reading:
-    return {"": fault}, None
+def wrong(reason: str) -> Reading:
+    return {"": reason}, None
 
 
 def right(spelled: str) -> Reading:
     return {}, spelled
 
 
-def verbatim(fault: Callable[[object], str | None]) -> Callable[[object], Reading]:
+def verbatim(reason: Callable[[object], str | None]) -> Callable[[object], Reading]:
     """Return a reader of values that PostgreSQL takes as they are spelled."""
 
     def read_verbatim(value: object) -> Reading:
-        found = fault(value)
+        found = reason(value)
         return wrong(found) if found else right(str(value))
 
     return read_verbatim
@@ -253,8 +253,8 @@ def read_object(value: object) -> Reading:
         return wrong("must be a JSON object")
     try:
         return right(to_json(value))
-    except UnstorableValue as fault:
-        return wrong(str(fault))
+    except UnstorableValue as reason:
+        return wrong(str(reason))
 
 
 def read_json(value: object) -> Reading:
@@ -277,12 +277,12 @@ class TransferLines:
     def add(self, line: object) -> None:
         try:
             self.texts.append(line_to_json(line))
-        except UnstorableValue as fault:
-            self.errors[f"[{len(self)}]{fault.part}"] = str(fault)
+        except UnstorableValue as reason:
+            self.errors[f"[{len(self)}]{reason.part}"] = str(reason)
 
 
 def read_lines(value: object) -> Reading:
-    """The lines of a multi-party transfer. What they hold is for SQL to judge."""
+    """Read the lines of a multi-party transfer. SQL checks their content."""
     if value is MISSING or value is None:
         return wrong("must be given")
     if isinstance(value, list):
@@ -301,7 +301,7 @@ MOVEMENT = frozenset({"from", "to", "amount"})
 
 
 def line_to_json(line: object) -> str:
-    """The JSON text of a line, in which SQL finds what is wrong with it. Raises UnstorableValue."""
+    """Return a line as JSON text, in which SQL finds its errors. Raises UnstorableValue."""
     if not isinstance(line, Members):
         return "null"
     if line.repeated:
@@ -319,12 +319,12 @@ def member_to_json(name: str, value: object) -> str:
         return f"{to_json(name)}:null"  # its value does not matter
     try:
         return f'"metadata":{to_json(value)}'
-    except UnstorableValue as fault:
-        raise UnstorableValue(str(fault), ".metadata") from None
+    except UnstorableValue as reason:
+        raise UnstorableValue(str(reason), ".metadata") from None
 
 
 def scalar_to_json(name: str, value: object) -> str:
-    """An id or an amount as a JSON string; an empty one for what is neither."""
+    """Return an id or an amount as a JSON string, and an empty one for any other value."""
     if value is None:
         return "null"
     if name == "amount" and isinstance(value, str) and HEX_QUANTITY.fullmatch(value):

@@ -1,7 +1,7 @@
 """Make the OpenAPI document of the HTTP surface (OpenAPI Specification 3.1).
 
 It is made of the table of routes, the problems, and the comments in the functions' files. `make openapi` writes it to
-api/openapi.json, which is what the service serves.
+api/openapi.json, which the service serves.
 """
 
 import json
@@ -73,20 +73,20 @@ REQUEST_ID: Schema = {
 }
 
 QUERY: dict[str, str] = {
-    "after": "What comes after this id, the last one seen.",
-    "at": "As it was at a time (RFC 3339), or after the entry with this id.",
-    "before": "What comes before this id of an entry.",
+    "after": "Rows after this id, the last one seen.",
+    "at": "The state at a time (RFC 3339), or after the entry with this id.",
+    "before": "Entries before the one with this id.",
     "kind": "Entries of this kind.",
-    "limit": "How many a page holds at most.",
+    "limit": "The greatest number of rows in a page.",
     "metadata": "Entries whose metadata contain this JSON object.",
     "name": "The group with this name, if there is one.",
     "order": "By time: the oldest or the newest first.",
-    "settled": "Exits that are settled, or that wait for it.",
+    "settled": "Exits that are settled (true), or not yet (false).",
     "since": "From this time on (RFC 3339).",
     "username": "The participant present with this username, if there is one.",
     "until": "Before this time (RFC 3339).",
 }
-CURSOR = "What comes after this cursor, which `next` tells."
+CURSOR = "Entries after this cursor, which is part of `next`."
 WAIT: Schema = {
     "name": "wait",
     "in": "query",
@@ -96,35 +96,39 @@ WAIT: Schema = {
 
 HEADERS: dict[str, Schema] = {
     "X-Request-ID": {
-        "description": "The request's own, where it is 1 to 64 letters, digits, or any of `._-`; else another.",
+        "description": "The request's own, if it is 1 to 64 letters, digits, or any of `._-`; otherwise a new one.",
         "required": True,
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"},
     },
     "WWW-Authenticate": {
-        "description": "What a request must carry (RFC 6750).",
+        "description": "How a request must authenticate (RFC 6750).",
         "schema": {"type": "string", "pattern": "^Bearer "},
     },
     "Ledger-Entry": {"description": "The entry that was written.", "required": True, "schema": schemas.ID},
     "Vary": {
-        "description": "What the answer depends on.",
+        "description": "The header of the request that the answer depends on.",
         "required": True,
         "schema": {"type": "string", "const": "Prefer"},
     },
     "Preference-Applied": {
-        "description": "That amounts are strings, to those who prefer it (RFC 7240).",
+        "description": "Present when amounts are strings, as the request preferred (RFC 7240).",
         "schema": {"type": "string", "const": "amounts=string"},
     },
     "Idempotency-Replayed": {
-        "description": "That an earlier request with the same key did it.",
+        "description": "Present when an earlier request with the same idempotency key made the change.",
         "schema": {"type": "string", "const": "true"},
     },
-    "Accept": {"description": "What a body must be.", "required": True, "schema": {"type": "string", "const": JSON}},
+    "Accept": {
+        "description": "The media type that a body must have.",
+        "required": True,
+        "schema": {"type": "string", "const": JSON},
+    },
     "Accept-Encoding": {
         "description": "Present where the body has a Content-Encoding.",
         "schema": {"type": "string", "const": "identity"},
     },
     "Accept-Patch": {
-        "description": "What a body must be (RFC 5789).",
+        "description": "The media type that a body must have (RFC 5789).",
         "required": True,
         "schema": {"type": "string", "const": JSON},
     },
@@ -142,7 +146,7 @@ OWN: dict[str, tuple[str, str, str, Schema, object]] = {
     ),
     METRICS: (
         "metrics",
-        "What the service has counted, for Prometheus on this machine, or on any machine if the service is set up so.",
+        "The service's metrics, for Prometheus on this machine, or on any machine if the service is set up so.",
         "text/plain",
         {"type": "string"},
         "ledger_requests_in_flight 2.0\n",
@@ -213,7 +217,7 @@ def operation(route: Route, method: str) -> Schema:
     if route.scope == "open":
         described["security"] = []
     else:
-        described["description"] = f"{description} Needs a key of scope `{route.scope}`."
+        described["description"] = f"{description} Needs an API key of scope `{route.scope}`."
     if route.body:
         described["requestBody"] = request_body(route)
     answers: dict[str, Schema] = {str(route.status): success_answer(route)} | refusals(codes_of(route), route, method)
@@ -239,7 +243,7 @@ def parameters(route: Route) -> list[Schema]:
             {
                 "name": IDEMPOTENCY_KEY.name,
                 "in": "header",
-                "description": "Made up by the client: a request that is repeated with its key is done once.",
+                "description": "Chosen by the client: a request that is repeated with its key is done once.",
                 "schema": {**schemas.IDEMPOTENCY_KEY, "examples": [f"{route.function}-{examples.UUID}"]},
             }
         )
@@ -279,7 +283,7 @@ def success_answer(route: Route) -> Schema:
     properties: Schema = {"data": {"type": "array", "items": data} if route.many else data}
     body: Schema = {"data": example.data}
     if route.many:
-        properties["next"] = {"type": "string", "format": "uri-reference", "description": "Where it goes on."}
+        properties["next"] = {"type": "string", "format": "uri-reference", "description": "The path of the next page."}
         body["next"] = example.next
     given: Schema = {"example": {"value": body}}
     if route.has_amounts:
@@ -292,12 +296,16 @@ def success_headers(route: Route) -> Schema:
     headers: Schema = {"X-Request-ID": HEADERS["X-Request-ID"]}
     if route.location:
         place = {"type": "string", "pattern": "^" + re.sub("<[a-z_]+>", "[0-9]+", route.location) + "$"}
-        headers["Location"] = {"description": "Where it is.", "required": True, "schema": place}
+        headers["Location"] = {"description": "The path of what was created.", "required": True, "schema": place}
     if route.entry:
         headers["Ledger-Entry"] = HEADERS["Ledger-Entry"]
     if route.many:
         following = {"type": "string", "pattern": '^<[^<>]+>; rel="next"$'}
-        headers["Link"] = {"description": "Where it goes on (RFC 8288).", "required": route.feed, "schema": following}
+        headers["Link"] = {
+            "description": "The path of the next page (RFC 8288).",
+            "required": route.feed,
+            "schema": following,
+        }
     if route.has_amounts:
         headers |= {name: HEADERS[name] for name in ("Vary", "Preference-Applied")}
     if route.takes_idempotency_key:
@@ -320,7 +328,7 @@ def refusal(codes: list[str], route: Route | None, method: str) -> Schema:
     answer: Schema = {"description": words, "headers": headers}
     retry = sorted({int(RETRY_AFTER[code]) for code in codes if code in RETRY_AFTER})
     if retry:
-        seconds = {"description": "Seconds.", "required": True, "schema": {"type": "integer", "enum": retry}}
+        seconds = {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer", "enum": retry}}
         headers["Retry-After"] = seconds
     if "unsupported_media_type" in codes:
         name = "Accept-Patch" if method == "PATCH" else "Accept"

@@ -57,7 +57,7 @@ SIBLING: Json = {"sum": 50, "hash": "0xf7f09fa905fbcbe8e9799841070e2fffd886e2acf
 
 @dataclass(frozen=True)
 class Example:
-    """What a call of a function is given and answers; `id` is the last one in its path."""
+    """The request and the answer of a function's example; `id` is the last one in its path."""
 
     data: object
     body: Json | None = None

@@ -99,7 +99,7 @@ TIME: Schema = {"type": "string", "format": "date-time"}
 OBJECT: Schema = {"type": "object", "additionalProperties": True}
 COUNT: Schema = whole(0, int(MAX_ID), format="int64")
 
-# What is the same in many places.
+# Schemas that many places share.
 SHARED: dict[str, Schema] = {
     "Id": ID,
     "GivenId": given(1, int(MAX_ID), "An id below 2^63, or its digits."),
@@ -169,10 +169,10 @@ ANSWERED: dict[str, Schema] = {
     "id": ref("Id"),
     "group_id": ref("Id"),
     "kind": {"type": "string", "enum": ["join", "deposit", "transfer", "exit"]},
-    "from": {**ref("Id"), "description": "Who gave; null for a join or a deposit."},
-    "to": {**ref("Id"), "description": "Who received; null for an exit."},
-    "from_amount": {**ref("Amount"), "description": "What the giver had after it."},
-    "to_amount": {**ref("Amount"), "description": "What the recipient had after it."},
+    "from": {**ref("Id"), "description": "The sender; null for a join or a deposit."},
+    "to": {**ref("Id"), "description": "The recipient; null for an exit."},
+    "from_amount": {**ref("Amount"), "description": "The sender's balance after it."},
+    "to_amount": {**ref("Amount"), "description": "The recipient's balance after it."},
     "created_at": TIME,
     "metadata": ref("Metadata"),
     "reverses": {**ref("Id"), "description": "The entry that this one takes back."},
@@ -224,7 +224,7 @@ def properties_of(shape: Shape) -> Iterator[tuple[str, Schema]]:
             yield member.name, {"anyOf": [schema, {"type": "null"}]} if nullable else schema
 
 
-# What a parameter of a query is, by its kind; what is null for those that have no value of their own.
+# The schema of a query's parameter, by its kind or, where the kind is "text", by its name.
 QUERY: dict[str, Schema] = {
     "id": ID,
     "after": whole(0, int(MAX_ID), format="int64", default=0),
@@ -249,7 +249,7 @@ def queried(route: Route, argument: Argument) -> Schema:
     return QUERY[argument.kind]
 
 
-# What the kinds of a body's members may be.
+# The schema of a body's member, by its kind.
 GIVEN: dict[str, Schema] = {
     "id": ref("GivenId"),
     "amount": ref("GivenAmount"),
@@ -297,6 +297,6 @@ def problem(code: str) -> Schema:
     if states:
         properties["sqlstate"] = {"type": "string", "pattern": f"^(?:{'|'.join(states)})$"}
     if code == "internal_error":
-        properties["request_id"] = {"type": "string", "description": "What the log knows it by."}
+        properties["request_id"] = {"type": "string", "description": "The request's name in the log."}
     properties["errors"] = {"oneOf": [by_field, without_fields]} if has_fields else without_fields
     return members(properties, [name for name in properties if name != "sqlstate"])

@@ -24,8 +24,8 @@ Values = list[bytes | None]
 class Connection(psycopg.AsyncConnection):
     """A connection whose failed attempts are closed at once.
 
-    The error holds them in a cycle: a server that stood still would get them all back as sessions, until Python's
-    collector comes.
+    The error holds them in a cycle: until Python's collector runs, a server that hung would open a session for each
+    once it resumes.
     """
 
     @classmethod

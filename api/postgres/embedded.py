@@ -78,8 +78,8 @@ log_line_prefix = '%m [%p] user=%u app=%a '
 """
 
 # Written once, into postgresql.conf, where they can be changed. With PostgreSQL's own 128 MB a transfer writes out
-# another's dirty pages, and waits for their WAL, once the ledger is larger than that. A segment of the WAL that is made
-# anew stops every commit for 25 to 90 ms: as many as a load needed, up to 1 GB, are kept for the next one.
+# another's dirty pages, and waits for their WAL, once the ledger is larger than that. Creating a
+# segment of the WAL stops every commit for 25 to 90 ms: those that a load needed, up to 1 GB, are kept for the next.
 _TUNING = """\
 shared_buffers = {shared_buffers}MB
 max_wal_size = 4GB
@@ -149,8 +149,8 @@ def running(data: Path, version: int = 18, keep: bool = False, roles: Sequence[s
     Raises EmbeddedError.
     """
     # A user holds `lock` shared for as long as it uses the server, and the kernel lets go of it for one that is killed:
-    # so whoever gets it exclusively is the last. Both are asked for under `start.lock`, held exclusively and only while
-    # starting or stopping, so that nobody joins a server that is being stopped.
+    # so the user that gets it exclusively is the last. Both are requested under `start.lock`, held exclusively and only
+    # while starting or stopping, so that nobody joins a server that is being stopped.
     data = Path(os.path.realpath(data))
     with ExitStack() as stack:
         try:
@@ -456,7 +456,7 @@ def _initialise(server: _Server, starting: int) -> None:
     if new.exists():
         shutil.rmtree(new)
     _make_folder_of_server(server, "pgdata.new")
-    # initdb inherits start.lock: if we are killed, nobody begins anew while it still writes.
+    # initdb inherits start.lock: if we are killed, nobody starts over while it still writes.
     initdb = [
         str(server.bin / "initdb"),
         "--pgdata=pgdata.new",

@@ -30,7 +30,7 @@ KEYS_WERE_DROPPED = "public.ledger_keys_were_dropped"
 # How long another's lock is waited for while a session lives that may hold it, in seconds.
 LOCK_TIMEOUT = sessions.LOCK_TIMEOUT
 
-# How long a reset waits until nobody uses what it drops, in seconds: as a migration does.
+# How long a reset waits for locks on the objects that it drops, in seconds: as a migration does.
 DROP_TIMEOUT = 5
 
 # Where yoyo keeps its tables, unless an older run put them elsewhere.
@@ -344,7 +344,7 @@ def possible_holders(session: psycopg.Connection, own_name: str, locked_at: date
         from pg_stat_activity as a
         where a.datname = current_database()
           and a.usesysid is not null
-          -- Clocks differ. Sessions of another role hide when they began and what they are: each may be the one.
+          -- Clocks differ. Sessions of another role hide when they began and their type: each may be the one.
           and coalesce(a.backend_start at time zone 'utc' < %s + interval '1 minute', true)
           and coalesce(a.backend_type, 'client backend') = 'client backend'
           and a.application_name not in ('ledger migrate: lock', %s)

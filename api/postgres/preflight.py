@@ -1,4 +1,4 @@
-"""Check a database before it is served from."""
+"""Check a database before the service starts on it."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Checked:
 
 
 def check_at_start(conninfo: str, any_login: bool) -> Checked:
-    """Refuse to serve from a database that is out of reach, not migrated, or open wider than it must be.
+    """Refuse to serve from a database that is unreachable, not migrated, or served with more rights than needed.
 
     Raises StartError.
     """
@@ -43,13 +43,13 @@ def check_at_start(conninfo: str, any_login: bool) -> Checked:
                 if rights:
                     raise StartError(
                         f"role {connection.info.user} may do more than call the functions: it {', '.join(rights)}. "
-                        "Log in as a member of ledger_api and no more, or say --insecure."
+                        "Log in as a member of ledger_api and no more, or start with --insecure."
                     )
                 if settings := undocumented(connection, connection.info.user):
                     raise StartError(
                         f"role {connection.info.user} has settings that its sessions must not have: "
                         f"{', '.join(settings)}. Find out who made them: the login can do it itself. Then, as its "
-                        f"administrator, {'; '.join(settings.values())}. Or say --insecure."
+                        f"administrator, {'; '.join(settings.values())}. Or start with --insecure."
                     )
             (required,) = connection.execute("select k.keys_required from ledger.keys_required() as k").fetchone() or (
                 True,
@@ -196,7 +196,7 @@ def excessive_rights(connection: psycopg.Connection) -> list[str]:
         join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
         where n.nspname in ('ledger', 'ledger_internal')
           and not r.rolsuper
-          and p.prosecdef is false -- what is published runs as its owner, what is not does not
+          and p.prosecdef is false -- published functions run as their owner, internal ones as the caller
           and pg_catalog.has_function_privilege(r.oid, p.oid, 'execute')
         """,
         {},

@@ -47,7 +47,7 @@ NEUTRAL = {
     "xmloption": "content",
 }
 
-# A command may run for hours, and its session may be idle meanwhile: only a wait for a lock has a limit.
+# A command may run for hours, and its session may be idle for as long: only a wait for a lock has a limit.
 LIMITS = {
     "statement_timeout": "0",
     "transaction_timeout": "0",
@@ -56,7 +56,7 @@ LIMITS = {
     "lock_timeout": f"{LOCK_TIMEOUT:.0f}s",
 }
 
-# What a serving login may set for itself, if it is nothing or at least SHORTEST: the service keeps to it.
+# Settings that a serving login may choose, 0 or at least SHORTEST: the service respects them.
 OWN = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")
 SHORTEST = 100  # milliseconds; a shorter time-out lets no call pass
 UNITS = {"us": 0.001, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}

@@ -118,7 +118,7 @@ def upgrade(backend: DatabaseBackend, baseline: Migration) -> None:
             backend.mark_one(baseline)
     except psycopg.errors.DependentObjectsStillExist as error:
         raise UpgradeError(
-            f"{error.diag.message_detail}. Nothing was changed: drop what is yours, upgrade, and create it again."
+            f"{error.diag.message_detail}. Nothing was changed: drop your own object, upgrade, and create it again."
         ) from error
 
 

@@ -31,7 +31,7 @@ def listen(host: str, port: int) -> socket.socket:
     except UnicodeError as error:  # a label that is empty, or too long
         raise StartError(f"cannot listen on {host}: it is no name of a host") from error
     except OSError as error:
-        # Python adds words of its own to what the system says of a port in use.
+        # Python adds words of its own to the system's message about a port in use.
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise StartError(
             f"cannot listen on {host} port {port}: {reason}. LEDGER_HOST and LEDGER_PORT, or --host and --port, choose "

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
 
-# What a process with an account of its own gets of root's environment, which may hold secrets.
+# The variables of root's environment, which may hold secrets, that a process with its own account gets.
 KEPT_VARIABLES = re.compile("PATH|TZ|LANG|LC_.*|PYTHON.*|LD_.*")
 
 
@@ -35,7 +35,7 @@ def become(name: str) -> None:
     account = pwd.getpwnam(name)
     os.chdir("/")
     for descriptor in (1, 2):
-        if os.isatty(descriptor):  # as root opened it, what is typed could be read from it
+        if os.isatty(descriptor):  # root opened it: the worker could read what is typed there
             output = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NOCTTY)
             os.dup2(output, descriptor)
             os.close(output)

@@ -1,4 +1,4 @@
-"""The settings of the service, and what one worker is started with."""
+"""The settings of the service and of one worker."""
 
 import json
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a worker is started with: the shared settings, the connection string, and descriptors that it inherits.
+    """One worker's settings: the shared ones, the connection string, and descriptors that it inherits.
 
     `listener` is the listening socket; `alive` is a pipe that ends with the supervisor; the worker writes a byte to
     `ready` once it answers; `memory` holds the metrics of all processes.

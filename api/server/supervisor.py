@@ -165,6 +165,6 @@ def start(
                 return worker
         worker.kill()
         worker.wait()
-        raise StartError(f"worker {number} did not start; what it said is above")
+        raise StartError(f"worker {number} did not start; its output is above")
     finally:
         os.close(is_ready)

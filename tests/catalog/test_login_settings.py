@@ -85,7 +85,7 @@ def test_refuses_to_start_with_settings_of_the_login(database, altered, in_datab
             check_at_start(database.url(ROLE), any_login=False)
         message = str(raised.value)
         assert f"{name}=" in message
-        advice = message.partition("as its administrator, ")[2].partition(". Or say")[0]
+        advice = message.partition("as its administrator, ")[2].partition(". Or start")[0]
         assert advice.startswith("alter role ")
         # The advice is right: it is run as it is given.
         with database.connect(database.admin) as admin:

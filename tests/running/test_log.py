@@ -275,7 +275,7 @@ def test_a_closed_standard_output_is_no_other_files_name(database: Database) -> 
         # That the tests' server does without fsync, and that there is no API key.
         assert [line.split()[:2] for line in process.stderr.read().splitlines()] == [
             ["ledger:", "warning:"],
-            ["ledger:", "whoever"],
+            ["ledger:", "there"],
         ]
 
 

@@ -260,7 +260,7 @@ def test_refuses_a_database_that_is_not_migrated(template: object, empty: Databa
         ("drop function ledger.group_total", "ledger.group_total(group_id, at_time, at_entry)"),
         (
             "revoke execute on function ledger.exit_group from ledger_api",
-            "ledger.exit_group(group_id, participant_id, idempotency_key, metadata)",
+            "ledger.exit_group(group_id, participant_id, idempotency_key, metadata, address)",
         ),
         (
             """
