@@ -1,9 +1,9 @@
-# What a developer says. `make help` lists it; every target sets up what it needs.
+# The developer's commands. `make help` lists them; every target sets up what it needs.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Pins what pip installs, what it builds with included.
+# Pins the packages that pip installs and builds with.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Python keeps what it has compiled, even where an image says otherwise: a run of the tests starts hundreds of processes.
@@ -93,7 +93,7 @@ manifest: $(VENV)/installed ## Write down what schema the migrations make, for `
 openapi: $(VENV)/installed ## Write the OpenAPI document, api/openapi.json: after each change of the routes or a function's comment
 	@$(BIN)/python -m api.openapi
 
-clean: ## Remove what was installed here
+clean: ## Remove the installed tools
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/installed: pyproject.toml constraints.txt

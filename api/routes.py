@@ -119,9 +119,10 @@ class Route:
 
     `scope` is the API key's. `many` means that the answer is a page of rows; `feed` that it always has its last row's
     cursor. `location` is the path of the new row, `key` the column that it names and that the next page begins after,
-    `entry` the column with the entry that was written. `batch_function` makes several such calls, with an array for each parameter that is not of the query. `wrapper` names a member that may hold the body's members
-    instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body may not name, each with
-    the reason. `body_limit` is in bytes.
+    `entry` the column with the entry that was written. `batch_function` makes several such calls, with an array for
+    each parameter that is not of the query. `wrapper` names a member that may hold the body's members instead; `echoes`
+    a path parameter that the body may repeat; `frozen` members that the body may not name, each with the reason.
+    `body_limit` is in bytes.
     """
 
     scope: Scope

@@ -105,7 +105,7 @@ class Client:
             self.streams = None
 
     def expect(self, answer: Answer, status: int, what: str) -> bool:
-        """Whether an answer is the one that a request must have; any other is noted."""
+        """Return whether a request got the expected answer; record any other."""
         if answer.status != status:
             self.history.wrong.append(f"{what} was answered with {answer.status}")
         return answer.status == status

@@ -27,7 +27,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 
 from api.postgres import embedded, migrate
 from db import freeze
-from tests.support import Database, faults, one, until
+from tests.support import Database, discrepancies, one, until
 
 VERSION = int(os.environ.get("PG") or 18)
 MEMORY = "/dev/shm"
@@ -123,7 +123,7 @@ def database(server: Server, template: NoopExecutor, cloning: psycopg.Connection
         database = server.database("ledger_test")
         yield database
         with database.connect(embedded.ADMIN) as admin:
-            assert faults(admin) == []
+            assert discrepancies(admin) == []
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def owner(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
     try:
         if connection.info.transaction_status != psycopg.pq.TransactionStatus.INERROR:
             connection.execute("reset session authorization")
-            assert faults(connection) == []
+            assert discrepancies(connection) == []
     finally:
         # The next test finds a session without settings, plans, temporary tables, locks or a role of this one.
         connection.rollback()

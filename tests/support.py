@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-# What must hold of the books after every test; each row is a fault.
+# What must hold of the books after every test; each row is a discrepancy.
 BOOKS = """
 with sides as (
   select group_id, to_id as participant_id, amount as change, to_amount as balance, id
@@ -24,7 +24,7 @@ with sides as (
     (array_agg(balance order by id desc))[1] as last_balance
   from sides group by group_id, participant_id
 )
-select 'balance' as fault, p.group_id, p.id, p.amount, b.balance
+select 'balance' as discrepancy, p.group_id, p.id, p.amount, b.balance
 from ledger.participants as p
 left join balances as b on b.group_id = p.group_id and b.participant_id = p.id
 where p.amount is distinct from b.balance or p.amount is distinct from b.last_balance
@@ -58,7 +58,7 @@ class Database:
         return psycopg.connect(self.url(role or self.service), **({"autocommit": True} | options))
 
 
-def faults(connection: psycopg.Connection) -> list[tuple]:
+def discrepancies(connection: psycopg.Connection) -> list[tuple]:
     """What is wrong with the books; an empty list when nothing is."""
     return connection.execute(BOOKS).fetchall()
 
@@ -100,9 +100,9 @@ def statement(function: str, arguments: Sequence[object]) -> str:
 def call(connection: psycopg.Connection, function: str, *arguments: object) -> list[tuple]:
     """The rows that a published function returns, but for `replayed`, which is false without an idempotency key."""
     cursor = connection.execute(statement(function, arguments), arguments)
-    told = [column.name for column in cursor.description or []]
+    names = [column.name for column in cursor.description or []]
     rows = cursor.fetchall()
-    if told[-1] != "replayed":
+    if names[-1] != "replayed":
         return rows
     return [row[:-1] for row in rows]
 

@@ -22,8 +22,8 @@ def test_every_line_of_the_table_is_measured(monkeypatch):
     with workspace() as folder:
         rounds = bench.measure(SMALL, folder / "measured")
     assert [target.text for target in TARGETS if report.ratio(target, rounds) is None] == []
-    told = report.targets_table(TARGETS, rounds, None)
-    assert [target.text for target in TARGETS if target.text not in told] == []
+    table = report.targets_table(TARGETS, rounds, None)
+    assert [target.text for target in TARGETS if target.text not in table] == []
     assert [name for figures in rounds for name, figure in figures.items() if figure <= 0] == []
 
 

@@ -6,7 +6,7 @@ Tables, sequences, internal functions and `set role` are in test_refusals.py.
 import pytest
 from psycopg import sql
 
-from tests.support import Database, balance, call, create, faults, join, one, refused, transfer
+from tests.support import Database, balance, call, create, discrepancies, join, one, refused, transfer
 
 DENIED = "42501"
 
@@ -142,7 +142,7 @@ def test_settings_of_its_own_change_no_rule(database, attacker, group, name):
     assert one(attacker, keyed) == (True,)
     assert (balance(attacker, number, alice), balance(attacker, number, bob)) == (50, 150)
     with database.connect(database.admin) as admin:
-        assert faults(admin) == []
+        assert discrepancies(admin) == []
         assert admin.execute("select * from ledger.verify(%s)", [number]).fetchall() == []
 
 

@@ -15,7 +15,7 @@ from pytest_postgresql.executors import NoopExecutor
 
 from api.postgres import embedded
 from tests.conftest import Server, janitor
-from tests.support import faults, one
+from tests.support import discrepancies, one
 
 PARTICIPANTS = 10_000
 LINES = {"ten": 10, "ten thousand": 10_000}
@@ -82,7 +82,7 @@ def large(request: pytest.FixtureRequest, server: Server, template: NoopExecutor
         if request.param == "analyzed":
             admin.execute("analyze")
         yield admin
-        assert faults(admin) == []
+        assert discrepancies(admin) == []
 
 
 @pytest.fixture

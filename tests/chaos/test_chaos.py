@@ -33,9 +33,9 @@ def test_nothing_is_lost_or_doubled_whatever_is_killed() -> None:
     assert report.is_right, str(report)
     assert [*report.effects] == [*(name for name in FAULTS if name not in report.left_out), chaos.TOGETHER]
     assert report.left_out.keys() <= {"disk filled", "clock set"}
-    told = report.history
-    assert min(len(told.acknowledged), told.refused, told.retried, told.reads) > 0
-    assert {movement.kind for movement in told.acknowledged} == {"join", "deposit", "transfer", "exit"}
+    answers = report.history
+    assert min(len(answers.acknowledged), answers.refused, answers.retried, answers.reads) > 0
+    assert {movement.kind for movement in answers.acknowledged} == {"join", "deposit", "transfer", "exit"}
 
 
 # Answers first, and commits half a second later.

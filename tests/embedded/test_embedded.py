@@ -433,8 +433,8 @@ def test_processes_at_once_make_the_user_once() -> None:
         for process in asking:
             process.stdin.write("\n")
             process.stdin.flush()
-        told = {process.communicate(timeout=60)[0] for process in asking}
-        assert told == {f"{pwd.getpwnam(name).pw_uid}\n"}
+        printed = {process.communicate(timeout=60)[0] for process in asking}
+        assert printed == {f"{pwd.getpwnam(name).pw_uid}\n"}
     finally:
         subprocess.run(["/usr/sbin/userdel", name], check=True, capture_output=True)
 

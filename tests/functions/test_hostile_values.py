@@ -183,9 +183,9 @@ def test_what_is_looked_at_beforehand_does_not_change_the_limit(ledger):
         select octet_length(m::text), ledger_internal.metadata_is_long(m), ledger_internal.invalid_metadata(m)
         from cast(%s as jsonb) as m
         """
-        size, is_long, fault = one(ledger, query, [metadata])
+        size, is_long, reason = one(ledger, query, [metadata])
         assert not (is_long and size <= 4096)
-        assert (fault is None) == (size <= 4096)
+        assert (reason is None) == (size <= 4096)
         outcomes.add((is_long, size <= 4096))
 
     with behind(ledger):

@@ -65,7 +65,7 @@ def eventful(ledger, group, alice, bob):
     return group
 
 
-def told(record, last):
+def balances_after(record, last):
     """The balances of those present, after entries up to the last one, added up by hand."""
     balances = {}
     for _, kind, sender, recipient, _, _, amount, _ in record[:last]:
@@ -84,7 +84,7 @@ def everybody(record):
 
 def check(ledger, refuses, group, record, last, **moment):
     """Everyone's balance, and the total, must be those after the entries up to the last one."""
-    balances = told(record, last)
+    balances = balances_after(record, last)
     assert total(ledger, group, **moment) == sum(balances.values())
     for participant in everybody(record):
         if participant in balances:
@@ -229,7 +229,7 @@ def test_a_group_that_was_removed_had_a_total(ledger, refuses, eventful, alice, 
     call(ledger, "remove_group", eventful)
     history = record(eventful)
     for last, (entry, *_, time) in enumerate(history, 1):
-        balances = told(history, last)
+        balances = balances_after(history, last)
         assert total(ledger, eventful, at_entry=entry) == sum(balances.values())
         for participant, amount in balances.items():
             assert held(ledger, eventful, participant, at_entry=entry) == amount

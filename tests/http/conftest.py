@@ -10,7 +10,7 @@ from pytest_postgresql.executors import NoopExecutor
 
 from tests.conftest import Server, janitor
 from tests.http.client import Service, serving
-from tests.support import create, faults, join, one
+from tests.support import create, discrepancies, join, one
 
 
 @pytest.fixture(scope="package")
@@ -25,7 +25,7 @@ def api(server: Server, template: NoopExecutor) -> Iterator[Service]:
         with serving(database) as service:
             yield service
         with database.connect(database.admin) as admin:
-            assert faults(admin) == []
+            assert discrepancies(admin) == []
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,8 @@ def test_only_so_much_is_decoded_in_one_go(body):
 
 def test_of_a_list_that_is_too_long_the_rest_is_not_decoded():
     value = asyncio.run(decode_value(MANY, b'{"transfers": [' + b"{}," * 10_100 + b"}}}}"))
-    faults, spelled = read_lines(value["transfers"])
-    assert (faults, spelled) == ({"": "must have 1 to 10000 lines"}, None)
+    reasons, spelled = read_lines(value["transfers"])
+    assert (reasons, spelled) == ({"": "must have 1 to 10000 lines"}, None)
 
 
 @pytest.mark.parametrize(

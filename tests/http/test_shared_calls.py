@@ -263,11 +263,11 @@ async def settle() -> None:
 
 
 def run(story: Callable, route: Route = TRANSFER) -> None:
-    async def tell() -> None:
+    async def play() -> None:
         database = FakeDatabase()
         await story(CallBatches(route, database, Metrics(share(0), -1)), database)
 
-    asyncio.run(tell())
+    asyncio.run(play())
 
 
 DONE, DEFERRED, LOCKED = ([outcome, b"answer", None, b"7", b"f"] for outcome in (b"done", b"deferred", b"locked"))

@@ -10,7 +10,7 @@ from api.admin import seed, verify
 from api.postgres import migrate, sessions
 from tests.migrations.steps import NAMES, fingerprint_of, marked, put_data_in, roll_back
 from tests.migrations.test_yoyo_command import listed, yoyo
-from tests.support import Database, faults, in_background, one, until
+from tests.support import Database, discrepancies, in_background, one, until
 
 # What changes how a migration's SQL is read or run, each far from PostgreSQL's default.
 ODD = {
@@ -242,7 +242,7 @@ def test_a_reset_gives_up_on_a_ledger_in_use(empty, conninfo, monkeypatch):
             migrate.reset(conninfo)
     assert marked(conninfo) == NAMES
     with empty.connect(empty.admin) as admin:
-        assert faults(admin) == []
+        assert discrepancies(admin) == []
         assert one(admin, "select count(*) > 0 from ledger.entries") == (True,)
 
 

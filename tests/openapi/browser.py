@@ -84,9 +84,9 @@ def page(profile: Path) -> Iterator[Page]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        told = profile / "DevToolsActivePort"
-        until(lambda: told.exists() and told.read_text().count("\n"), "the browser")
-        port = told.read_text().split()[0]
+        port_file = profile / "DevToolsActivePort"
+        until(lambda: port_file.exists() and port_file.read_text().count("\n"), "the browser")
+        port = port_file.read_text().split()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as listed:
             (target,) = (target for target in json.load(listed) if target["type"] == "page")
         with connect(target["webSocketDebuggerUrl"], max_size=None, proxy=None) as connection:

@@ -11,36 +11,39 @@ from collections.abc import Iterable, Iterator, Mapping
 from api.problems import SQLSTATES
 from api.routes import LIVE, METRICS, Route, Shape
 
-# What the service tells of itself, and the media type of its answer.
+# What the service present of itself, and the media type of its answer.
 OWN = {LIVE: "application/json", METRICS: "text/plain"}
 
 
-def found_faults(document: dict, routes: Iterable[Route], problems: Mapping[str, tuple[int, str]]) -> list[str]:
+def find_differences(document: dict, routes: Iterable[Route], problems: Mapping[str, tuple[int, str]]) -> list[str]:
     """Each difference, in words; none for a description that is complete."""
     routes = list(routes)
     described = {(method, path) for path, method, _ in operations(document)}
     expected = {(method.lower(), as_template(route.path)) for route in routes for method in route.methods}
     expected |= {("get", path) for path in OWN}
-    faults = [f"operations: {sorted(described ^ expected)}"] if described != expected else []
+    differences = [f"operations: {sorted(described ^ expected)}"] if described != expected else []
     for method, path in described & expected:
         operation = document["paths"][path][method]
         if path in OWN:
-            faults += [f"{method} {path}: {fault}" for fault in faults_of_own(operation, path)]
+            differences += [f"{method} {path}: {difference}" for difference in differences_of_own(operation, path)]
             continue
         (route,) = (route for route in routes if as_template(route.path) == path and method.upper() in route.methods)
-        faults += [f"{method} {path}: {fault}" for fault in faults_of(document, operation, route, method, problems)]
+        differences += [
+            f"{method} {path}: {difference}"
+            for difference in differences_of(document, operation, route, method, problems)
+        ]
     text = document["info"]["description"]
-    faults += [f"{method} is not described" for method in ("HEAD", "OPTIONS") if method not in text]
+    differences += [f"{method} is not described" for method in ("HEAD", "OPTIONS") if method not in text]
     names = {path: [parameter["name"] for parameter in item["parameters"]] for path, item in document["paths"].items()}
-    faults += [f"{path}: takes {its}" for path, its in names.items() if its != ["X-Request-ID"]]
+    differences += [f"{path}: takes {its}" for path, its in names.items() if its != ["X-Request-ID"]]
     schemas = document["components"]["schemas"].values()
-    told = {
+    listed = {
         properties["code"]["const"]: (properties["status"]["const"], properties["title"]["const"])
         for properties in (schema.get("properties", {}) for schema in schemas)
         if "code" in properties
     }
-    if told != dict(problems):
-        faults.append(f"problems: {sorted(set(told.items()) ^ set(problems.items()))}")
+    if listed != dict(problems):
+        differences.append(f"problems: {sorted(set(listed.items()) ^ set(problems.items()))}")
     given = {
         code
         for path, method in ((path, method) for method, path in described)
@@ -48,8 +51,8 @@ def found_faults(document: dict, routes: Iterable[Route], problems: Mapping[str,
     }
     # A method that is described is never the wrong one.
     if given != set(problems) - {"method_not_allowed"}:
-        faults.append(f"problems that no operation gives, or that are none: {sorted(given ^ set(problems))}")
-    return faults
+        differences.append(f"problems that no operation gives, or that are none: {sorted(given ^ set(problems))}")
+    return differences
 
 
 def operations(document: dict) -> Iterator[tuple[str, str, dict]]:
@@ -60,7 +63,7 @@ def operations(document: dict) -> Iterator[tuple[str, str, dict]]:
                 yield path, method, operation
 
 
-def faults_of_own(operation: dict, path: str) -> Iterator[str]:
+def differences_of_own(operation: dict, path: str) -> Iterator[str]:
     if operation.get("security") != []:
         yield "asks for a key"
     answer = operation["responses"]["200"]
@@ -70,7 +73,7 @@ def faults_of_own(operation: dict, path: str) -> Iterator[str]:
         yield f"content {list(answer.get('content', {}))}"
 
 
-def faults_of(
+def differences_of(
     document: dict, operation: dict, route: Route, method: str, problems: Mapping[str, tuple[int, str]]
 ) -> Iterator[str]:
     if operation.get("security", document["security"]) != ([] if route.scope == "open" else [{"key": []}]):
@@ -95,14 +98,14 @@ def faults_of(
     if (body is not None) != bool(route.body):
         yield "the body"
     elif body:
-        yield from faults_of_body(document, body, route)
+        yield from differences_of_body(document, body, route)
 
     answer = operation["responses"].get(str(route.status))
     if answer is None:
         yield f"no answer {route.status}"
         return
     headers = set(answer.get("headers", {}))
-    told = {
+    expected = {
         "X-Request-ID": True,
         "Location": route.location,
         "Ledger-Entry": route.entry,
@@ -111,7 +114,7 @@ def faults_of(
         "Preference-Applied": route.has_amounts,
         "Idempotency-Replayed": route.takes_idempotency_key,
     }
-    if headers != {name for name, tells in told.items() if tells}:
+    if headers != {name for name, present in expected.items() if present}:
         yield f"headers {headers}"
     content = answer.get("content", {})
     if (list(content) or None) != (["application/json"] if route.answer else None):
@@ -121,7 +124,7 @@ def faults_of(
         if list(schema["properties"]) != (["data", "next"] if route.many else ["data"]):
             yield "members beside data"
         data = follow(document, schema["properties"]["data"])
-        yield from faults_of_shape(document, data["items"] if route.many else data, route.answer)
+        yield from differences_of_shape(document, data["items"] if route.many else data, route.answer)
 
     refused = {status for status in operation["responses"] if status != str(route.status)}
     given = codes(document, as_template(route.path), method)
@@ -131,7 +134,7 @@ def faults_of(
         yield f"no {missing}"
 
 
-def faults_of_body(document: dict, body: dict, route: Route) -> Iterator[str]:
+def differences_of_body(document: dict, body: dict, route: Route) -> Iterator[str]:
     if body["required"] != any(not argument.optional for argument in route.body):
         yield "whether the body is required"
     (media_type,) = body["content"]
@@ -149,7 +152,7 @@ def faults_of_body(document: dict, body: dict, route: Route) -> Iterator[str]:
             yield f"the body's required members are {each['required']}"
 
 
-def faults_of_shape(document: dict, schema: dict, shape: Shape) -> Iterator[str]:
+def differences_of_shape(document: dict, schema: dict, shape: Shape) -> Iterator[str]:
     schema = follow(document, schema)
     names = [member.name for member in shape]
     properties = schema.get("properties", {})
@@ -161,7 +164,7 @@ def faults_of_shape(document: dict, schema: dict, shape: Shape) -> Iterator[str]
     for member in shape:
         if member.members:
             one = properties[member.name]
-            yield from faults_of_shape(document, one["items"] if member.is_list else one, member.members)
+            yield from differences_of_shape(document, one["items"] if member.is_list else one, member.members)
 
 
 def required_codes(route: Route) -> set[str]:

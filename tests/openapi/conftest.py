@@ -10,7 +10,7 @@ from pytest_postgresql.executors import NoopExecutor
 from api.resources import OPENAPI
 from tests.conftest import Server, janitor
 from tests.http.client import Service, serving
-from tests.support import faults, one
+from tests.support import discrepancies, one
 
 
 @pytest.fixture(scope="package")
@@ -22,7 +22,7 @@ def api(server: Server, template: NoopExecutor) -> Iterator[Service]:
         with serving(database) as service:
             yield replace(service, secret=secret)
         with database.connect(database.admin) as admin:
-            assert faults(admin) == []
+            assert discrepancies(admin) == []
 
 
 @pytest.fixture(scope="package")

@@ -12,7 +12,7 @@ from api.problems import PROBLEMS
 from api.resources import OPENAPI
 from api.routes import AT, GROUP, IDEMPOTENCY_KEY, METADATA, ROUTES, Route, columns, text
 from tests.openapi.answers import validator
-from tests.openapi.completeness import as_template, codes, found_faults, operations, raised
+from tests.openapi.completeness import as_template, codes, find_differences, operations, raised
 
 
 def test_it_is_valid_openapi(described):
@@ -20,7 +20,7 @@ def test_it_is_valid_openapi(described):
 
 
 def test_it_is_complete(described):
-    assert found_faults(described, ROUTES, PROBLEMS) == []
+    assert find_differences(described, ROUTES, PROBLEMS) == []
 
 
 def routes_with(function: str, **changes: object) -> tuple[Route, ...]:
@@ -65,35 +65,35 @@ CHANGES = {
 
 @pytest.mark.parametrize("routes", CHANGES.values(), ids=CHANGES)
 def test_another_table_of_routes_is_not_what_it_says(described, routes):
-    assert found_faults(described, routes, PROBLEMS)
+    assert find_differences(described, routes, PROBLEMS)
 
 
 @pytest.mark.parametrize(
     "problems",
     [
         PROBLEMS | {"teapot": (418, "Teapot")},
-        {code: told for code, told in PROBLEMS.items() if code != "busy"},
+        {code: problem for code, problem in PROBLEMS.items() if code != "busy"},
         PROBLEMS | {"busy": (500, "Busy")},
         PROBLEMS | {"busy": (503, "Very busy")},
     ],
     ids=["one more", "one less", "another status", "another title"],
 )
 def test_other_problems_are_not_what_it_says(described, problems):
-    assert found_faults(described, ROUTES, problems)
+    assert find_differences(described, ROUTES, problems)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.function)
 def test_a_function_says_what_its_route_is_and_what_it_refuses(owner: psycopg.Connection, described, route):
     query = "select obj_description(%s::regproc, 'pg_proc')"
-    (told,) = owner.execute(query, [f"ledger.{route.function}"]).fetchone()
-    assert published()[route.function] == told
+    (comment_text,) = owner.execute(query, [f"ledger.{route.function}"]).fetchone()
+    assert published()[route.function] == comment_text
     path = as_template(route.path)
     for method in route.methods:
         operation = described["paths"][path][method.lower()]
         summary, description = comment(route)
         assert operation["summary"] == summary
         assert operation["description"].startswith(description)
-        assert raised(told) <= codes(described, path, method.lower())
+        assert raised(comment_text) <= codes(described, path, method.lower())
 
 
 def test_every_operation_has_a_name_of_its_own(described):
@@ -123,12 +123,12 @@ def examples(document: dict) -> list:
 def test_every_example_is_what_its_schema_says(described):
     found = examples(described)
     assert len(found) > 500
-    faults = [
+    errors = [
         (where, error.message)
         for where, schema, example in found
         for error in validator(described, schema).iter_errors(example)
     ]
-    assert faults == []
+    assert errors == []
 
 
 def test_each_code_has_an_example_of_its_own(described):

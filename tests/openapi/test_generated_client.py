@@ -23,13 +23,13 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     (folder / "openapi.json").write_bytes(OPENAPI.read_bytes())
     (folder / "settings.json").write_text(json.dumps({"post_hooks": []}))  # it would format what nobody reads
     options = ["--output-path", "ledger_client", "--meta", "none", "--config", "settings.json", "--fail-on-warning"]
-    told = subprocess.run(
+    result = subprocess.run(
         [GENERATOR, "generate", "--path", "openapi.json", *options],
         cwd=folder,
         capture_output=True,
         text=True,
     )
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     sys.path.insert(0, str(folder))
     yield "ledger_client"
     sys.path.remove(str(folder))

@@ -34,7 +34,7 @@ def run(
     sent = folder / "sent.json"
     settings = ["--config-file", FOLDER / "schemathesis.toml", "--no-color"]
     key = ["--header", f"Authorization: Bearer {secret}"]
-    told = subprocess.run(
+    result = subprocess.run(
         [SCHEMATHESIS, *settings, "run", location, "--checks", "all", "--warnings", "off", *key, *options],
         cwd=folder,
         env=os.environ
@@ -42,7 +42,7 @@ def run(
         capture_output=True,
         text=True,
     )
-    return told, {int(status): number for status, number in json.loads(sent.read_text()).items()}
+    return result, {int(status): number for status, number in json.loads(sent.read_text()).items()}
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def address(api: Service) -> str:
 
 def test_every_answer_is_described_and_none_is_a_fault(api, address, tmp_path):
     options = ["--max-examples", str(EXAMPLES)] if EXAMPLES else ["--max-examples", str(FEW), "--seed", "1"]
-    told, sent = run(tmp_path, f"{address}{DESCRIPTION}", api.secret, *options)
+    result, sent = run(tmp_path, f"{address}{DESCRIPTION}", api.secret, *options)
     print(f"{sum(sent.values())} requests, by the status of their answers: {dict(sorted(sent.items()))}")
-    assert told.returncode == 0, told.stdout
+    assert result.returncode == 0, result.stdout
     assert not any(status >= 500 for status in sent)
     assert {200, 201, 204, 400, 401, 404, 405, 415, 422} <= set(sent)
     assert sum(sent.values()) >= (20_000 if EXAMPLES >= MANY else 1_000)
@@ -87,8 +87,8 @@ def test_a_description_that_is_wrong_is_found_out(api, address, described, tmp_p
         if path in ("/api/groups", "/api/groups/{group_id}/participants")
     }
     (tmp_path / "spoiled.json").write_text(json.dumps(spoiled))
-    told, _ = run(
+    result, _ = run(
         tmp_path, tmp_path / "spoiled.json", api.secret, "--url", address, "--max-examples", "10", "--seed", "1"
     )
-    assert told.returncode == 1, told.stdout
-    assert "failures" in told.stdout
+    assert result.returncode == 1, result.stdout
+    assert "failures" in result.stdout

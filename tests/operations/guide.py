@@ -180,10 +180,10 @@ def sited(folder: Path, version: int) -> Iterator[Site]:
 
 def answer(service: Service, method: str, path: str, body: object = None) -> object:
     """The data of an answer that is no refusal."""
-    status, told = service.ask(method, path, body)
-    assert status in (200, 201), told
-    assert isinstance(told, dict)
-    return told["data"]
+    status, answered = service.ask(method, path, body)
+    assert status in (200, 201), answered
+    assert isinstance(answered, dict)
+    return answered["data"]
 
 
 @contextmanager

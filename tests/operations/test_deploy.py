@@ -13,7 +13,7 @@ from chaos import release
 from tests.migrations.steps import EXAMPLE
 from tests.operations.guide import Site, answer, block
 from tests.running.commands import serving
-from tests.support import faults, one, until
+from tests.support import discrepancies, one, until
 
 YOYO_APPLY = block("sh", "yoyo apply")
 
@@ -69,7 +69,7 @@ def test_old_code_goes_on_beside_new_code_on_the_newer_schema(site: Site, after:
             assert answer(service, "GET", "/api/groups/1/participants/1")["amount"] == 67
             assert answer(service, "GET", "/api/groups/1/total") == {"group_total": 200}
     with site.connect("db") as admin:
-        assert faults(admin) == []
+        assert discrepancies(admin) == []
 
 
 def test_the_way_back_and_forth_again(site: Site, after: Path, programs: Path) -> None:
@@ -77,7 +77,7 @@ def test_the_way_back_and_forth_again(site: Site, after: Path, programs: Path) -
     said = site.paste(block("sh", "yoyo rollback"), checkout=after)
     assert [line.split()[1] for line in said.splitlines() if line.startswith("U ")] == [EXAMPLE]
     with site.connect("db") as admin:
-        assert faults(admin) == []
+        assert discrepancies(admin) == []
         assert one(admin, "select count(*) from ledger.entries")[0] == 3
     with serving(DATABASE_URL=site.url("db", "ledger_service")) as service:
         assert answer(service, "GET", "/api/groups/1/total") == {"group_total": 200}

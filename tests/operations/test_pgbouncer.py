@@ -17,7 +17,7 @@ import pytest
 from api.postgres import embedded
 from tests.operations.guide import Site, answer, block, served
 from tests.running.commands import Service, free_port
-from tests.support import faults, one, until
+from tests.support import discrepancies, one, until
 
 PGBOUNCER = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="needs PgBouncer: apt-
 
 def prepares() -> bool:
     """Whether this PgBouncer knows of prepared statements when it pools transactions."""
-    told = subprocess.run([PGBOUNCER or "", "--version"], capture_output=True, text=True, check=True).stdout
-    version = re.search(r"(\d+)\.(\d+)", told)
+    printed = subprocess.run([PGBOUNCER or "", "--version"], capture_output=True, text=True, check=True).stdout
+    version = re.search(r"(\d+)\.(\d+)", printed)
     assert version
     return (int(version[1]), int(version[2])) >= (1, 21)
 
@@ -77,11 +77,11 @@ def test_sessions_can_be_pooled(site: Site) -> None:
                 return [status for status, _ in asked]
 
             with ThreadPoolExecutor(8) as pool:
-                statuses = Counter(status for told in pool.map(use, [service] * 16) for status in told)
+                statuses = Counter(status for answers in pool.map(use, [service] * 16) for status in answers)
             assert statuses == {200: 80}
             assert answer(service, "GET", "/api/groups/1/participants/1")["amount"] == 70 - 32
             with site.connect("db") as admin:
-                assert faults(admin) == []
+                assert discrepancies(admin) == []
                 held = "select count(*) from pg_stat_activity where usename = 'ledger_service'"
                 assert 2 * 16 < one(admin, held)[0] <= 2 * 17
 
@@ -98,9 +98,9 @@ def test_transactions_cannot_be_pooled(site: Site) -> None:
             for first, second in ((alice, bob), (alice, bob), (bob, alice)):
                 with first.transaction(), second.transaction():
                     for client in (first, second):
-                        (told,) = client.execute(mine[client], prepare=True).fetchone() or ("",)
-                        got.append(told in mine[client])
-            # Under the name that each has given its own, each is told the other's.
+                        (value,) = client.execute(mine[client], prepare=True).fetchone() or ("",)
+                        got.append(value in mine[client])
+            # Both named their statements alike, so each got the other's row.
             assert got[:2] == [True, True]
             assert not all(got)
 

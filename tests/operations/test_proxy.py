@@ -138,8 +138,8 @@ def test_requests_go_through_and_too_many_do_not(site: Site, ground: Path) -> No
         assert said.count(b"HTTP/1.1 401") + refused == 400
 
     count = block("sh", "/var/log/nginx").replace("/var/log/nginx", str(proxy.folder))
-    told = dict(line.split() for line in ended(["sh", "-c", count], cwd=ground, env=environment()).splitlines())
-    assert told == {"200": "2", "401": str(401 - refused), "429": str(refused)}
+    statuses = dict(line.split() for line in ended(["sh", "-c", count], cwd=ground, env=environment()).splitlines())
+    assert statuses == {"200": "2", "401": str(401 - refused), "429": str(refused)}
 
 
 def test_a_request_whose_answer_was_lost_is_not_sent_again(ground: Path) -> None:

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.operations.guide import Site, answer, block, served
-from tests.support import faults, one, transfer, until
+from tests.support import discrepancies, one, transfer, until
 
 
 @pytest.fixture
@@ -70,4 +70,4 @@ def test_a_replica_that_is_promoted_goes_on(replica: Site) -> None:
     with replica.connect("replica") as admin:
         assert one(admin, "select count(*) from ledger.feeds where generation > 1") == (2,)  # before and after
         transfer(admin, 1, 1, 2, 10)
-        assert faults(admin) == []
+        assert discrepancies(admin) == []

@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.types.composite import CompositeInfo, register_composite
 from psycopg.types.json import Jsonb
 
-from tests.support import Database, faults, fields, statement
+from tests.support import Database, discrepancies, fields, statement
 
 MOST_ROUNDS = 8
 BOUND = 2**256
@@ -143,9 +143,9 @@ def bad_metadata(metadata: object) -> bool:
     return metadata is not None and (not isinstance(metadata, dict) or "long" in metadata)
 
 
-def refuse_invalid(**faults: bool) -> None:
-    if any(faults.values()):
-        raise Refusal("LG001", *(field for field, faulty in faults.items() if faulty))
+def refuse_invalid(**invalid: bool) -> None:
+    if any(invalid.values()):
+        raise Refusal("LG001", *(field for field, is_invalid in invalid.items() if is_invalid))
 
 
 @dataclass
@@ -420,9 +420,9 @@ class Model:
             raise
 
         def moved(row):
-            for entry, told in zip(written, row[0], strict=True):
-                entry[9] = told.id
-                assert told[1:] == tuple(entry[2:7])
+            for entry, moved in zip(written, row[0], strict=True):
+                entry[9] = moved.id
+                assert moved[1:] == tuple(entry[2:7])
             assert [(p.id, p.amount) for p in row[1]] == sorted((of, self.participants[of].amount) for of in held)
             return row
 
@@ -548,7 +548,7 @@ class Calls(RuleBasedStateMachine):
         elif not refusal and function in READS:
             assert row == expected(row)
         elif not refusal:
-            # A settlement that was there already is told as a replay, too.
+            # A settlement that was there already is told as a replay as well.
             assert row[-1] is False or function == "settle_exit"
             assert row[:-1] == expected(row[:-1])
             self.model.remember(row)
@@ -707,7 +707,7 @@ class Calls(RuleBasedStateMachine):
             if from_id is not None:
                 held[from_id] = None if kind == "exit" else held[from_id] - amount
             present = {of: balance for of, balance in held.items() if balance is not None}
-            told = self.connection.execute(
+            found = self.connection.execute(
                 """
                 select
                   (
@@ -719,12 +719,12 @@ class Calls(RuleBasedStateMachine):
                 """,
                 {"group": group_id, "entry": entry_id, "present": list(present)},
             ).fetchone()
-            assert told == ({str(of): balance for of, balance in present.items()} or None, sum(present.values()))
+            assert found == ({str(of): balance for of, balance in present.items()} or None, sum(present.values()))
 
     def teardown(self) -> None:
         self.look_back()
         assert self.connection.execute("select * from ledger.verify()").fetchall() == []
-        assert faults(self.connection) == []
+        assert discrepancies(self.connection) == []
         self.connection.rollback()
 
 

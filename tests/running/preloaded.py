@@ -49,10 +49,10 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """As subprocess.run with `capture_output` and `text`. Raises subprocess.TimeoutExpired."""
     asking, _ = loaded()
-    (stdin, typed), (printed, stdout), (complained, stderr), (result, told) = (os.pipe() for _ in range(4))
+    (stdin, typed), (printed, stdout), (complained, stderr), (result, statuses) = (os.pipe() for _ in range(4))
     request = json.dumps([command, dict(environment), folder]).encode()
-    socket.send_fds(asking, [request], [stdin, stdout, stderr, told])
-    for descriptor in (stdin, stdout, stderr, told):
+    socket.send_fds(asking, [request], [stdin, stdout, stderr, statuses])
+    for descriptor in (stdin, stdout, stderr, statuses):
         os.close(descriptor)
     with (
         ThreadPoolExecutor(3) as threads,
@@ -94,13 +94,13 @@ def serve(requests: socket.socket) -> None:
 
 
 def watch(
-    command: list[str], environment: dict[str, str], folder: str, stdin: int, stdout: int, stderr: int, told: int
+    command: list[str], environment: dict[str, str], folder: str, stdin: int, stdout: int, stderr: int, statuses: int
 ) -> None:
     """Run a command and report on it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
-        os.close(told)
+        os.close(statuses)
         for descriptor, stream in ((stdin, 0), (stdout, 1), (stderr, 2)):
             os.dup2(descriptor, stream)
             os.close(descriptor)
@@ -110,9 +110,9 @@ def watch(
         be(command)
     for descriptor in (stdin, stdout, stderr):
         os.close(descriptor)
-    os.write(told, b"%d\n" % pid)
+    os.write(statuses, b"%d\n" % pid)
     _, status = os.waitpid(pid, 0)
-    os.write(told, b"%d\n" % os.waitstatus_to_exitcode(status))
+    os.write(statuses, b"%d\n" % os.waitstatus_to_exitcode(status))
     os._exit(0)
 
 

@@ -72,8 +72,8 @@ def test_a_request_has_a_line(database: Database) -> None:
     assert first["time"][:10] == time.strftime("%Y-%m-%d", time.gmtime(began))
     assert 0 < first["milliseconds"] < PATIENCE * 1000
     assert first["backend_pid"] > 0
-    told = {name: first[name] for name in ("request_id", "worker", "batch", "principal", "route", "method", "status")}
-    assert told == {
+    values = {name: first[name] for name in ("request_id", "worker", "batch", "principal", "route", "method", "status")}
+    assert values == {
         "request_id": "Order.17_a-b",
         "worker": 0,
         "batch": None,
@@ -94,8 +94,8 @@ def test_a_line_names_the_key_that_a_request_came_with(database: Database) -> No
         assert ask(service, "GET", "/api/groups", headers=bearer)[0] == 200
         assert ask(service, "POST", "/api/groups", {"name": "ETH"}, bearer)[0] == 403
         assert ask(service, "GET", "/api/groups", headers={"Authorization": f"Bearer {secret}0"})[0] == 401
-        told = [(line["principal"], line["code"]) for line in lines(service)]
-    assert told == [("1 büro", None), ("1 büro", "forbidden"), (None, "unauthorized")]
+        logged = [(line["principal"], line["code"]) for line in lines(service)]
+    assert logged == [("1 büro", None), ("1 büro", "forbidden"), (None, "unauthorized")]
 
 
 @pytest.mark.parametrize(
@@ -162,9 +162,9 @@ def test_no_secret_and_no_words_of_a_client_are_logged(database: Database) -> No
             raw(service, f"{head}\r\nHost: {word}\r\nConnection: close\r\n\r\n".encode())
         assert service.stop() == 0
         assert service.process.stdout is not None
-        told = service.process.stdout.read()
-        assert len(told.splitlines()) == 10
-        assert word not in told
+        logged = service.process.stdout.read()
+        assert len(logged.splitlines()) == 10
+        assert word not in logged
         assert word not in service.said()
 
 
@@ -199,10 +199,10 @@ def test_those_who_shared_a_call_tell_its_number(database: Database) -> None:
         path, body = f"/api/groups/{group}/transfer", {"from": alice, "to": bob, "amount": 1}
         assert {status for status, _ in threads.map(lambda _: service.ask("POST", path, body), range(40))} == {200}
         samples = scraped(service)
-        told = [line for line in lines(service) if line["route"].endswith("transfer")]
-    assert len(told) == 40
+        transfers = [line for line in lines(service) if line["route"].endswith("transfer")]
+    assert len(transfers) == 40
     assert (
-        len({line["batch"] for line in told})
+        len({line["batch"] for line in transfers})
         == samples["ledger_shared_call_requests_count", ("function", "transfer_batch")]
     )
 
@@ -236,9 +236,9 @@ def test_lines_of_several_workers_do_not_mix(database: Database) -> None:
             list(threads.map(send, range(12)))
         assert service.stop() == 0
         reader.join(PATIENCE)
-    told = [json.loads(line) for line in read]
-    assert sorted(line["request_id"] for line in told) == sorted(f"{c}-{n}" for c in range(12) for n in range(100))
-    assert {line["worker"] for line in told} == {0, 1}
+    logged = [json.loads(line) for line in read]
+    assert sorted(line["request_id"] for line in logged) == sorted(f"{c}-{n}" for c in range(12) for n in range(100))
+    assert {line["worker"] for line in logged} == {0, 1}
 
 
 def test_a_reader_that_reads_nothing_keeps_no_request_waiting_and_misses_nothing(database: Database) -> None:
@@ -336,9 +336,9 @@ def test_what_no_reader_takes_is_dropped_and_counted_beyond_a_bound(pipe: Pipe, 
         pipe.lines.add(line)
         pipe.lines.write()  # into a pipe that may be full
     assert pipe.lines.size <= 100_000
-    told = pipe.read_all().splitlines(keepends=True)
-    assert told == sent[: len(told)]
-    assert len(told) + sum(pipe.dropped) == 3000
+    logged = pipe.read_all().splitlines(keepends=True)
+    assert logged == sent[: len(logged)]
+    assert len(logged) + sum(pipe.dropped) == 3000
     assert sum(pipe.dropped) > 1000
     assert pipe.lines.size == 0
 
@@ -363,8 +363,8 @@ def test_another_process_that_writes_is_waited_for_without_blocking(pipe: Pipe) 
 
 
 @pytest.fixture
-def faults(pipe: Pipe) -> logging.Logger:
-    """A logger whose faults go into the pipe."""
+def error_log(pipe: Pipe) -> logging.Logger:
+    """A logger of errors that writes into the pipe."""
     ours = Log(3, False, pipe.lines.lock, pipe.dropped.append)
     ours.errors = pipe.lines
     logger = logging.Logger("ledger")
@@ -379,18 +379,18 @@ def fail(depth: int, error: Exception) -> None:
 
 
 @pytest.mark.parametrize(("depth", "words"), [(0, "it broke"), (200, "it broke"), (0, "\N{UNICORN FACE}\n" * 5000)])
-def test_a_fault_is_a_line_that_tells_its_end(faults: logging.Logger, pipe: Pipe, depth: int, words: str) -> None:
+def test_a_fault_is_a_line_that_tells_its_end(error_log: logging.Logger, pipe: Pipe, depth: int, words: str) -> None:
     try:
         try:
             fail(depth, ValueError(words))
         except ValueError as error:
             raise RuntimeError("the last word") from error
     except RuntimeError as error:
-        faults.error("a request failed %s", words, exc_info=error, extra={"request_id": "abc"})
-    told = os.read(pipe.reader, 1 << 16)
-    assert len(told) <= select.PIPE_BUF
-    assert told.count(b"\n") == 1
-    line = json.loads(told)
+        error_log.error("a request failed %s", words, exc_info=error, extra={"request_id": "abc"})
+    logged = os.read(pipe.reader, 1 << 16)
+    assert len(logged) <= select.PIPE_BUF
+    assert logged.count(b"\n") == 1
+    line = json.loads(logged)
     assert (line["level"], line["worker"], line["request_id"], line["logger"]) == ("error", 3, "abc", "ledger")
     assert line["message"].startswith("a request failed")
     if words == "it broke":
@@ -400,13 +400,13 @@ def test_a_fault_is_a_line_that_tells_its_end(faults: logging.Logger, pipe: Pipe
         assert "ValueError: it broke" in line["exception"]
 
 
-def test_a_fault_does_not_quote_a_row(faults: logging.Logger, pipe: Pipe, owner: psycopg.Connection) -> None:
+def test_a_fault_does_not_quote_a_row(error_log: logging.Logger, pipe: Pipe, owner: psycopg.Connection) -> None:
     word = "-".join(("hidden", "word"))  # a traceback shows these lines
     owner.execute("create temporary table secrets (word text, number integer not null)")
     with pytest.raises(psycopg.errors.NotNullViolation) as refused:
         owner.execute("insert into secrets values (%s)", [word])
     assert word in str(refused.value)
-    faults.error("a request failed", exc_info=refused.value)
-    told = os.read(pipe.reader, 1 << 16)
-    assert b"NotNullViolation: null value in column" in told
-    assert word not in told.decode()
+    error_log.error("a request failed", exc_info=refused.value)
+    logged = os.read(pipe.reader, 1 << 16)
+    assert b"NotNullViolation: null value in column" in logged
+    assert word not in logged.decode()

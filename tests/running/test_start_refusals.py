@@ -147,10 +147,10 @@ def test_names_the_variable_of_a_bad_connection_string_and_port() -> None:
     ],
 )
 def test_names_the_connection_parameter_that_is_unknown(url: str, named: str | None) -> None:
-    fault = conninfo_error(url)
-    assert fault
-    assert (f"does not know: {named}" in fault) == (named is not None)
-    assert "hidden" not in fault
+    error = conninfo_error(url)
+    assert error
+    assert (f"does not know: {named}" in error) == (named is not None)
+    assert "hidden" not in error
 
 
 def test_a_usage_error_is_told_in_words() -> None:

@@ -77,8 +77,8 @@ def test_a_discrepancy_is_named_and_ends_with_1(urls, ids, admin):
     corrupt(admin, ids["alice"])
     result = command("verify", **urls)
     assert result.returncode == 1
-    fault, summary = result.stdout.splitlines()
-    assert fault.startswith(f"group {ids['group']}, participant {ids['alice']}: presence time: joined at ")
+    discrepancy, summary = result.stdout.splitlines()
+    assert discrepancy.startswith(f"group {ids['group']}, participant {ids['alice']}: presence time: joined at ")
     assert summary == "1 discrepancy in 2 groups (entries: 24, participants: 4, idempotency keys: 10)"
     assert result.stderr == ""
 
@@ -207,9 +207,13 @@ def keys(admin: psycopg.Connection) -> Counter[tuple[str, int, object]]:
 def found(steps: list[verify.Step]) -> Counter[tuple[str, int, object]]:
     """What was told to be wrong: part, group, key."""
     return Counter(
-        (step.part, fault.group_id, fault.entry_id or fault.participant_id or fault.detail.split("the key ")[1][:-19])
+        (
+            step.part,
+            discrepancy.group_id,
+            discrepancy.entry_id or discrepancy.participant_id or discrepancy.detail.split("the key ")[1][:-19],
+        )
         for step in steps
-        for fault in step.discrepancies
+        for discrepancy in step.discrepancies
         if step.part != "schema"
     )
 
@@ -257,12 +261,12 @@ def test_a_range_is_a_transaction_of_its_own(database, admin, ids, monkeypatch):
 # progress
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(-1.0, 13), (3600.0, 0)])
-def test_says_how_far_it_is_from_time_to_time(seconds, told, urls, ids, monkeypatch, capsys):
+@pytest.mark.parametrize(("seconds", "expected"), [(-1.0, 13), (3600.0, 0)])
+def test_says_how_far_it_is_from_time_to_time(seconds, expected, urls, ids, monkeypatch, capsys):
     monkeypatch.setattr(cli, "PROGRESS_SECONDS", seconds)
     for name, value in urls.items():
         monkeypatch.setenv(name, value)
     assert cli.run_verify(argparse.Namespace(group=None)) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == told
+    assert len(lines) == expected
     assert all(f"group {ids['group']}: " in line or f"group {ids['removed']}: " in line for line in lines[6:])

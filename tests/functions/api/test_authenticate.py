@@ -20,11 +20,11 @@ def key(keys: psycopg.Connection) -> tuple[int, str]:
 
 
 def known(keys: psycopg.Connection, key_id: int | None, digest: bytes | None) -> list[tuple]:
-    """What the serving role, which alone asks, is told."""
+    """What the serving role, which alone asks, is answer."""
     keys.execute("set role ledger_api")
-    told = call(keys, "authenticate", key_id, digest)
+    answer = call(keys, "authenticate", key_id, digest)
     keys.execute("set role ledger_owner")
-    return told
+    return answer
 
 
 def test_knows_a_key_by_the_digest_of_its_secret(keys, key):

@@ -111,11 +111,11 @@ def test_an_entry_is_told_as_in_the_record(ledger, entries, group, alice, bob):
         0
     ]
     number(ledger, {undone: LONG_AGO + 20})
-    told = call(ledger, "read_feed")
+    feed = call(ledger, "read_feed")
     with behind(ledger):
         record = ledger.execute("select r.* from ledger.record as r").fetchall()
-    assert sorted(row[1:] for row in told) == sorted(record)
-    assert told[-1][1:6] == (group, undone, "transfer", bob, alice)
+    assert sorted(row[1:] for row in feed) == sorted(record)
+    assert feed[-1][1:6] == (group, undone, "transfer", bob, alice)
 
 
 @pytest.mark.parametrize(("max_rows", "shown"), [(None, 10), (0, 0), (-1, 0), (1, 1), (2**31 - 1, 10)])

@@ -49,8 +49,8 @@ def test_answers_with_the_new_entry_that_names_the_one_it_reverses(ledger, group
     reversal = reverses(entry, metadata={"why": "typo"})
     assert reversal.pop("replayed") is False
     assert reversal == shown(ledger, group, reversal["id"])
-    told = ("group_id", "kind", "from_id", "to_id", "amount", "from_amount", "to_amount", "reverses", "reversed_by")
-    assert [reversal[name] for name in told] == [group, "transfer", bob, alice, 30, 100, 100, entry, None]
+    members = ("group_id", "kind", "from_id", "to_id", "amount", "from_amount", "to_amount", "reverses", "reversed_by")
+    assert [reversal[name] for name in members] == [group, "transfer", bob, alice, 30, 100, 100, entry, None]
     assert reversal["metadata"] == {"why": "typo"}
 
 

@@ -145,8 +145,8 @@ def test_one_line_is_a_transfer(ledger, group, alice, bob, record, moves):
 def test_tells_those_who_took_part_by_id_and_nobody_else(ledger, group, alice, bob, poor, moves):
     carol, dave, erin = poor
     answer = moves(line(bob, erin, 5), line(erin, alice, 1), line(bob, dave, 2))
-    told = [(one["id"], one["username"], one["amount"]) for one in answer["participants"]]
-    assert told == [(alice, "alice", 101), (bob, "bob", 93), (dave, "dave", 2), (erin, "erin", 4)]
+    participants = [(one["id"], one["username"], one["amount"]) for one in answer["participants"]]
+    assert participants == [(alice, "alice", 101), (bob, "bob", 93), (dave, "dave", 2), (erin, "erin", 4)]
     assert balance(ledger, group, carol) == 0
 
 
