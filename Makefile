@@ -16,22 +16,22 @@ TO_LINT = $(filter-out %.rollback.sql,$(wildcard db/migrations/*.sql))
 SLOW := \
   tests/bench/test_bench.py::test_every_line_of_the_table_is_measured \
   tests/bench/test_bench.py::test_the_full_bench_measures_a_large_ledger_beside_a_fresh_one \
-  tests/bench/test_bench.py::test_nothing_is_lost_with_a_database_that_is_killed_under_load \
-  tests/catalog/test_batch_plans.py::test_no_plan_is_quadratic_and_the_kept_ones_serve_every_size \
-  tests/chaos/test_chaos.py::test_nothing_is_lost_or_doubled_whatever_is_killed \
+  tests/bench/test_bench.py::test_loses_nothing_when_the_database_is_killed_under_load \
+  tests/catalog/test_batch_plans.py::test_no_plan_is_quadratic_and_cached_plans_serve_every_size \
+  tests/chaos/test_chaos.py::test_loses_and_doubles_nothing_under_any_fault \
   tests/chaos/test_chaos.py::test_an_acknowledgement_before_the_commit_is_found \
-  tests/chaos/test_chaos.py::test_a_key_in_another_transaction_than_its_transfer_is_found \
-  tests/http/test_faults.py::test_a_database_that_goes_and_comes_back \
-  tests/http/test_guesses.py::test_every_request_of_a_good_key_is_answered_beside_many_that_guess \
+  tests/chaos/test_chaos.py::test_an_idempotency_key_in_another_transaction_than_its_transfer_is_found \
+  tests/http/test_faults.py::test_the_service_recovers_when_the_database_comes_back \
+  tests/http/test_guesses.py::test_every_request_with_a_valid_api_key_is_answered_beside_many_guesses \
   tests/http/test_health.py::test_is_healthy_when_the_first_of_two_hosts_does_not_answer \
   tests/http/test_health.py::test_requests_outlast_a_host_that_does_not_answer \
-  tests/http/test_health.py::test_a_server_that_stands_still_is_unhealthy_in_time_and_healthy_after_it \
-  tests/http/test_waiting_readers.py::test_thousands_wait_for_the_price_of_one \
+  tests/http/test_health.py::test_a_server_that_hangs_is_unhealthy_in_time_and_healthy_again_afterwards \
+  tests/http/test_waiting_readers.py::test_thousands_of_waiting_readers_cost_as_much_as_one \
   tests/openapi/test_generated_requests.py \
   tests/operations/test_deploy.py \
   tests/properties \
-  tests/running/test_gone_clients.py::test_a_client_that_goes_at_any_stage_leaves_no_fault_in_the_log \
-  tests/running/test_gone_clients.py::test_a_stop_beside_half_a_request_leaves_no_fault_in_the_log \
+  tests/running/test_gone_clients.py::test_a_client_that_disconnects_at_any_stage_leaves_no_error_in_the_log \
+  tests/running/test_gone_clients.py::test_a_stop_during_an_incomplete_request_leaves_no_error_in_the_log \
   tests/running/test_hostile_clients.py \
   tests/running/test_keys.py
 NOT_SLOW := $(addprefix --deselect=,$(SLOW))

@@ -36,7 +36,7 @@ def test_the_full_bench_measures_a_large_ledger_beside_a_fresh_one(monkeypatch):
     assert [target.text for target in large.TARGETS if report.ratio(target, rounds) is None] == []
 
 
-def test_nothing_is_lost_with_a_database_that_is_killed_under_load():
+def test_loses_nothing_when_the_database_is_killed_under_load():
     with workspace() as folder:
         assert "`ledger verify` found nothing" in bench.kill_under_load(folder / "killed")
 
@@ -46,12 +46,12 @@ ANOTHER = Target("another", "b", "a", 1, at_most=True)
 ROUNDS = [{"a": 4.0, "b": 1.0}, {"a": 1.0, "b": 1.0}, {"a": 9.0, "b": 3.0}, {"c": 7.0}]
 
 
-def test_a_ratio_is_the_median_of_those_of_the_rounds():
+def test_a_ratio_is_the_median_over_the_rounds():
     assert report.ratio(ONE, ROUNDS) == 3
     assert report.ratio(ONE, [{"c": 7.0}]) is None
 
 
-def test_the_tables_say_what_was_reached_and_what_was_before():
+def test_the_tables_show_the_results_and_those_of_the_earlier_run():
     before = [{"a": 2.0, "b": 2.0}]
     assert cells(report.targets_table([ONE, ANOTHER], ROUNDS, before)) == [
         ["one", "3.00", "2", "yes", "1.00"],
@@ -103,7 +103,7 @@ def server() -> Iterator[Server]:
 
 @pytest.mark.parametrize("wrk", [pytest.param(load.WRK, id="wrk if it is here"), pytest.param(None, id="event loop")])
 @pytest.mark.parametrize("rate", [0, 100], ids=["closed", "open"])
-def test_a_load_is_of_successes_alone(server, monkeypatch, wrk, rate):
+def test_a_load_with_failures_is_refused(server, monkeypatch, wrk, rate):
     monkeypatch.setattr(load, "WRK", wrk)
     outcome = send(server, [request("GET", "/")] * 3, 4, 1, rate)
     assert outcome.rate > 0
@@ -112,17 +112,17 @@ def test_a_load_is_of_successes_alone(server, monkeypatch, wrk, rate):
         send(server, [request("GET", "/"), request("GET", "/refused")], 4, 1, rate)
 
 
-def test_a_load_that_may_not_repeat_itself_says_when_it_did(server):
+def test_a_load_that_repeats_its_requests_is_refused_where_it_must_not(server):
     with pytest.raises(BenchError):
         send(server, [request("GET", "/")] * 2, 4, 1, once=True)
 
 
-def test_requests_carry_the_key(server):
+def test_requests_carry_the_api_key(server):
     with pytest.raises(BenchError):
         send(Server(server.port), [request("GET", "/")], 4, 1)
 
 
-def test_pgbench_is_told_which_participants_there_are():
+def test_pgbench_gets_the_ids_of_the_participants():
     groups = [Group(7, 101, 200), Group(8, 201, 300)]
     script = measures.calling_transfer(groups, one=False)
     assert "7 + :number" in script

@@ -25,7 +25,7 @@ def group(database: Database) -> tuple[int, int, int]:
         return group, join(ledger, group, "alice"), join(ledger, group, "bob")
 
 
-def test_can_make_nothing_anywhere(attacker):
+def test_cannot_create_any_object(attacker):
     schemas = attacker.execute(
         """
         select n.nspname from pg_namespace as n
@@ -79,20 +79,20 @@ def test_can_make_nothing_anywhere(attacker):
         "reassign owned by ledger_owner to current_user",
     ],
 )
-def test_gets_at_no_row_by_another_way(attacker, group, statement):
+def test_cannot_read_rows_through_other_means(attacker, group, statement):
     refused(attacker, DENIED, statement)
 
 
 @pytest.mark.parametrize(
     "statement", ["reset role", "set role none", "reset all", "discard all", "reset session authorization"]
 )
-def test_is_who_it_is_after_every_reset(attacker, statement):
+def test_stays_the_same_role_after_every_reset(attacker, statement):
     attacker.execute(statement)
     assert one(attacker, "select session_user, current_user") == ("ledger_service",) * 2
     refused(attacker, DENIED, "select * from ledger.entries")
 
 
-def test_sees_nothing_of_the_rows_in_statistics(database, attacker, group):
+def test_statistics_do_not_show_rows(database, attacker, group):
     with database.connect(database.admin) as admin:
         admin.execute("analyze")
         assert one(admin, "select count(*) > 0 from pg_stats where schemaname = 'ledger'") == (True,)
@@ -129,7 +129,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_settings_of_its_own_change_no_rule(database, attacker, group, name):
+def test_its_own_settings_change_no_rule(database, attacker, group, name):
     number, alice, bob = group
     attacker.execute(sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(HOSTILE[name])))
     transfer(attacker, number, alice, bob, 60)
@@ -146,7 +146,7 @@ def test_settings_of_its_own_change_no_rule(database, attacker, group, name):
         assert admin.execute("select * from ledger.verify(%s)", [number]).fetchall() == []
 
 
-def test_objects_of_its_own_in_pg_temp_stand_in_for_none_of_the_ledgers(database, group):
+def test_its_objects_in_pg_temp_do_not_replace_the_ledgers(database, group):
     """TEMP is revoked; where it is not, the functions look for their own first."""
     number, alice, bob = group
     with database.connect(database.admin) as admin:

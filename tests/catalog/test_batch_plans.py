@@ -121,7 +121,7 @@ def printed_plans(session: psycopg.Connection) -> list[dict]:
 
 
 @pytest.mark.parametrize(("before", "after"), [("ten", "ten thousand"), ("ten thousand", "ten")])
-def test_no_plan_is_quadratic_and_the_kept_ones_serve_every_size(session, before, after):
+def test_no_plan_is_quadratic_and_cached_plans_serve_every_size(session, before, after):
     plans = printed_plans(session)
     make(session, LINES[before])
     steps = [step for plan in plans for step in nodes(plan)]

@@ -66,7 +66,7 @@ def test_the_schema_ledger_has_the_interface_and_ledger_internal_the_rest(functi
     assert interface == {*FUNCTIONS, *OWNERS}
 
 
-def test_a_function_is_in_the_folder_of_those_who_may_call_it(functions):
+def test_a_function_is_in_the_folder_of_its_callers(functions):
     folders = {path.stem: path.relative_to(freeze.FUNCTIONS).parts[0] for path in freeze.FUNCTIONS.rglob("*.sql")}
     assert folders == {
         name: "api" if name in FUNCTIONS else "owner" if name in OWNERS else "internal" for name in functions
@@ -95,7 +95,7 @@ def test_every_function_that_runs_as_its_owner_pins_its_search_path(functions):
     assert pinned >= {name for name, function in functions.items() if function["definer"]}
 
 
-def test_a_temporary_table_does_not_stand_in_for_one_of_the_ledgers(ledger):
+def test_a_temporary_table_does_not_replace_one_of_the_ledgers(ledger):
     (group,) = ledger.execute("select id from ledger.create_group('ETH')").fetchone()
     ledger.execute("create temporary table groups as select 'forged' as name, %s::bigint as id", [group])
     ledger.execute("create temporary table current_groups as select 'forged' as name, %s::bigint as id", [group])

@@ -100,7 +100,7 @@ def test_only_the_three_roles_have_rights(owner):
     assert grantees == [("ledger_api",), ("ledger_owner",), ("ledger_reader",)]
 
 
-def test_nobody_can_hand_a_right_on(owner):
+def test_no_role_can_grant_its_rights_to_others(owner):
     query = f"select o.name from ({OBJECTS}) as o cross join aclexplode(o.rights) as r where r.is_grantable"
     assert owner.execute(query).fetchall() == []
 

@@ -376,7 +376,7 @@ def test_one_entry_is_looked_up(history):
         assert cost.pages <= 20, cost
 
 
-def test_verifying_keys_looks_up_their_entries_alone(history: History):
+def test_verifying_idempotency_keys_looks_up_their_entries_only(history: History):
     history.admin.execute(
         """
         insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, answer)

@@ -117,7 +117,7 @@ def test_a_commit_is_on_the_disk_whatever_the_login_set(database, altered):
     ("chosen", "kept"),
     [("remote_apply", "remote_apply"), ("local", "local"), ("remote_write", "remote_write"), ("off", "on")],
 )
-def test_the_administrators_choice_of_how_far_a_commit_goes_is_kept(database, chosen, kept):
+def test_the_administrators_synchronous_commit_is_kept(database, chosen, kept):
     with database.connect(database.admin) as admin:
         name = sql.Identifier(admin.info.dbname)
         admin.execute(sql.SQL("alter database {} set synchronous_commit = {}").format(name, sql.Literal(chosen)))
@@ -126,7 +126,7 @@ def test_the_administrators_choice_of_how_far_a_commit_goes_is_kept(database, ch
     assert any("synchronous_commit" in warning for warning in warnings) == (chosen == "off")
 
 
-def test_an_administrators_read_only_database_is_left_so(database):
+def test_an_administrators_read_only_database_stays_read_only(database):
     with database.connect(database.admin) as admin:
         name = sql.Identifier(admin.info.dbname)
         admin.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
@@ -137,7 +137,7 @@ def test_an_administrators_read_only_database_is_left_so(database):
 
 
 @pytest.mark.parametrize("value", ["0", "100", "300ms", "2min"])
-def test_time_outs_of_the_login_are_its_own_affair(database, altered, value):
+def test_the_login_may_set_its_own_time_outs(database, altered, value):
     for name in sessions.OWN:
         alter(altered, name, value)
     assert check_at_start(database.url(ROLE), any_login=False)
@@ -150,7 +150,7 @@ def test_time_outs_of_the_login_are_its_own_affair(database, altered, value):
             assert one(session, f"show {name}") == (own[name] if kept else (TIMEOUTS.get(name, "0"),))
 
 
-def test_what_only_a_superuser_can_set_is_the_administrators_choice(database, altered):
+def test_settings_that_only_a_superuser_can_change_are_kept(database, altered):
     with database.connect(database.admin) as admin:
         for name, value in (("log_min_messages", "fatal"), ("log_min_error_statement", "panic")):
             refused(altered, "42501", f"alter role {ROLE} set {name} = {value}")
@@ -170,12 +170,12 @@ def test_refuses_to_start_where_triggers_do_not_run(database, altered, any_login
         admin.execute(sql.SQL("alter database {} reset all").format(name))
 
 
-def test_warns_of_a_server_that_loses_what_it_acknowledged(database):
+def test_warns_of_a_server_that_may_lose_acknowledged_writes(database):
     # The server of the tests has it off, for speed.
     assert [warning for warning in check_at_start(database.url(ROLE), any_login=False).warnings if "fsync" in warning]
 
 
-def test_every_setting_that_a_role_may_have_can_be_taken_back(database):
+def test_every_setting_of_a_role_can_be_reset(database):
     """The built-in value of each, as SETTINGS gives it to the server, is one that the server takes."""
     with database.connect() as session:
         names = session.execute(

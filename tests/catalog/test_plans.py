@@ -125,7 +125,7 @@ where i.indrelid = 'ledger.idempotency_keys'::regclass
 
 
 @pytest.mark.parametrize("analyzed", [False, True])
-def test_a_plan_from_when_there_were_few_keys_looks_each_up_when_there_are_many(database: Database, analyzed: bool):
+def test_a_plan_made_with_few_idempotency_keys_uses_the_index_with_many(database: Database, analyzed: bool):
     """A session keeps its plans until something analyzes the table, a minute later or more."""
     lines = 50
     with database.connect(database.admin) as admin, database.connect() as session:

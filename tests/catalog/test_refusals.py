@@ -88,7 +88,7 @@ def test_a_login_can_call_no_internal_function(login, schema):
 
 
 @pytest.mark.parametrize("role", ["ledger_test_reader", "ledger_test_stranger"])
-def test_those_who_do_not_serve_can_call_no_published_function(shared, role):
+def test_logins_that_do_not_serve_can_call_no_published_function(shared, role):
     with shared.connect(role) as login:
         for name, (parameters, _, _) in FUNCTIONS.items():
             arguments = sql.SQL(", ").join(sql.SQL("null") for _ in parameters)
@@ -141,7 +141,7 @@ def with_entries(owner: psycopg.Connection) -> psycopg.Connection:
         "truncate ledger.groups cascade",
     ],
 )
-def test_what_is_kept_for_ever_refuses_its_owner_and_a_superuser(with_entries, role, statement):
+def test_the_owner_and_a_superuser_cannot_change_the_record(with_entries, role, statement):
     with_entries.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
     diag = refused(with_entries, "23001", statement)
     assert diag.message_hint
@@ -164,7 +164,7 @@ def test_what_is_kept_for_ever_refuses_its_owner_and_a_superuser(with_entries, r
         "update ledger.group_total_shards set total = 0.5",
     ],
 )
-def test_the_tables_refuse_what_no_rule_allows(with_entries, statement):
+def test_constraints_refuse_rows_that_break_a_rule(with_entries, statement):
     with_entries.execute("set role ledger_owner")
     refused(with_entries, "23514", statement)
 
@@ -194,7 +194,7 @@ def insert_entry(members: dict[str, str]) -> str:
     [{}, JOIN, DEPOSIT, EXIT, {"amount": "2::numeric ^ 256 - 1"}, {"from_amount": "0"}, {"metadata": "'{}'"}],
     ids=str,
 )
-def test_the_record_takes_an_entry_that_is_sound(owner, members):
+def test_the_record_accepts_a_sound_entry(owner, members):
     owner.execute("set role ledger_owner")
     owner.execute(insert_entry(SOUND | members))
 
@@ -230,6 +230,6 @@ def test_the_record_takes_an_entry_that_is_sound(owner, members):
     ],
     ids=str,
 )
-def test_the_record_refuses_an_entry_that_cannot_be(owner, members):
+def test_the_record_refuses_an_impossible_entry(owner, members):
     owner.execute("set role ledger_owner")
     refused(owner, "23514", insert_entry(SOUND | members))

@@ -3,7 +3,7 @@
 import re
 
 
-def test_all_that_a_person_sees_has_a_comment(owner):
+def test_every_visible_object_has_a_comment(owner):
     silent = owner.execute(
         """
         select 'schema', nspname from pg_namespace

@@ -27,7 +27,7 @@ def clients_are_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chaos, "QUIET", 1.0)
 
 
-def test_nothing_is_lost_or_doubled_whatever_is_killed() -> None:
+def test_loses_and_doubles_nothing_under_any_fault() -> None:
     with workspace() as folder:
         report = chaos.run(folder, 0, STRETCH)
     assert report.is_right, str(report)
@@ -150,7 +150,7 @@ def test_an_acknowledgement_before_the_commit_is_found(broken: None) -> None:
 
 
 @pytest.mark.parametrize("broken", [NOTES_KEYS_TOO_LATE], ids=[""], indirect=True)
-def test_a_key_in_another_transaction_than_its_transfer_is_found(broken: None) -> None:
+def test_an_idempotency_key_in_another_transaction_than_its_transfer_is_found(broken: None) -> None:
     with workspace() as folder:
         with served(folder / "data") as ledger, ledger.connect() as connection:
             connection.execute(KEYS_APART)
@@ -168,7 +168,7 @@ DONE = ("200 OK", "Idempotency-Replayed: true\r\n")
     [("503 Service Unavailable", True), ("504 Gateway Timeout", False), (None, False)],
     ids=["nothing was done", "it may have been done", "no answer"],
 )
-def test_what_was_said_not_to_be_done_was_not(first: str | None, is_wrong: bool) -> None:
+def test_a_request_that_was_refused_was_not_done(first: str | None, is_wrong: bool) -> None:
     history = History()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -207,7 +207,7 @@ def test_each_acknowledged_write_is_in_the_record_once() -> None:
 
 
 @pytest.mark.parametrize("change", [{"amount": 6}, {"sender": 3}, {"recipient": 3}, {"group": 2}, {"kind": "exit"}])
-def test_an_acknowledged_write_is_in_the_record_as_it_was_told(change: dict) -> None:
+def test_an_acknowledged_write_is_in_the_record_as_its_answer_showed_it(change: dict) -> None:
     assert judge([PAID], [replace(PAID, **change)]).lost == [2]
 
 
@@ -231,7 +231,7 @@ NOTHING = Verdict([], [], [])
     ],
     ids=["a wrong sum", "a 500", "a late recovery", "wrong books", "a loss", "a double", "a refused one"],
 )
-def test_one_thing_wrong_is_a_failure(
+def test_a_single_error_fails_the_run(
     report: chaos.Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(chaos, "run", lambda *_: report)
@@ -240,7 +240,7 @@ def test_one_thing_wrong_is_a_failure(
     assert capsys.readouterr().out == f"{report}\n"
 
 
-def test_nothing_wrong_is_a_success(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_errors_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
     report = chaos.Report(History(), {"backend killed": [chaos.Effect(1, 1.0)]}, {}, NOTHING, "")
     monkeypatch.setattr(chaos, "run", lambda *_: report)
     monkeypatch.setattr("sys.argv", ["chaos"])

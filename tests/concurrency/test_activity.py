@@ -24,7 +24,7 @@ def oldest(ledger: psycopg.Connection) -> float | None:
     return one(ledger, "select oldest_transaction from ledger.activity()")[0]
 
 
-def test_the_feed_lags_by_the_age_of_what_an_open_transaction_holds_back(ledger, session, group, alice, bob):
+def test_the_feed_lags_by_the_age_of_the_oldest_entry_held_back(ledger, session, group, alice, bob):
     until(lambda: lag(ledger) == 0, "the feed to have everything")
     other = create(ledger, "other")
     holder = session()
@@ -38,7 +38,7 @@ def test_the_feed_lags_by_the_age_of_what_an_open_transaction_holds_back(ledger,
     until(lambda: lag(ledger) == 0, "the feed to have everything")
 
 
-def test_what_was_restored_from_another_server_does_not_lag(ledger, admin, group, alice):
+def test_entries_restored_from_another_server_do_not_count_as_lag(ledger, admin, group, alice):
     with admin.transaction():
         admin.execute("set local session_replication_role = replica")
         admin.execute("update ledger.entries set xid = (xid::text::numeric + 1000000)::text::xid8")
@@ -68,6 +68,6 @@ def test_a_transaction_of_another_database_is_not_ours(seeing, ledger, database:
         elsewhere.rollback()
 
 
-def test_says_nothing_of_transactions_that_it_cannot_see(ledger, session):
+def test_reports_null_for_transactions_that_it_cannot_see(ledger, session):
     one(session(), "select 1")
     assert oldest(ledger) is None

@@ -43,7 +43,7 @@ def known(group, alice, bob):
 
 @pytest.mark.parametrize("commits", [True, False], ids=["kept", "undone"])
 @pytest.mark.parametrize("contest", CONTESTS.values(), ids=CONTESTS.keys())
-def test_one_of_two_has_an_address(session, overlap, admin, level, group, known, contest, commits):
+def test_of_two_concurrent_binds_one_gets_the_address(session, overlap, admin, level, group, known, contest, commits):
     first, second, kept, undone = contest
     outcome = overlap(session(level), known(first), session(level), known(second), commits=commits)
     assert outcome == (kept if commits else undone)
@@ -60,7 +60,7 @@ def test_a_snapshot_from_before_a_bind_does_not_bind_again(ledger, session, atte
     assert attempt(late, "bind_address", group, alice, ADDRESS) == "done"
 
 
-def test_what_waits_for_an_address_holds_no_shard(session, attempt, admin, group, alice, bob):
+def test_a_call_that_waits_for_an_address_holds_no_shard(session, attempt, admin, group, alice, bob):
     binding, joining, leaving = session(), session(), session()
     call(binding, "bind_address", group, alice, ADDRESS)
     with (
@@ -75,7 +75,7 @@ def test_what_waits_for_an_address_holds_no_shard(session, attempt, admin, group
     assert (joined, left) == (["LG010"], ["LG010"])
 
 
-def test_an_address_in_two_groups_does_not_wait(session, attempt, ledger, group, alice, neighbour):
+def test_binding_one_address_in_two_groups_does_not_wait(session, attempt, ledger, group, alice, neighbour):
     binding, other = session(), session()
     call(binding, "bind_address", group, alice, ADDRESS)
     other.execute("set lock_timeout = '1s'")

@@ -33,12 +33,12 @@ def test_a_second_checkpoint_waits_for_the_first(session, admin, group, alice, c
     assert [each for each, _ in headers(admin, group)] == list(range(1, number + 1))
 
 
-def test_at_every_level_the_numbers_have_no_gaps(session, admin, overlap, level, group, alice):
+def test_the_numbers_have_no_gaps_at_each_isolation_level(session, admin, overlap, level, group, alice):
     assert overlap(session(level), ("checkpoint", group), session(level), ("checkpoint", group)) == "done"
     assert [number for number, _ in headers(admin, group)] == [1, 2]
 
 
-def test_the_same_key_at_once_makes_one_checkpoint(session, admin, group, alice):
+def test_the_same_idempotency_key_at_once_makes_one_checkpoint(session, admin, group, alice):
     first, second = session(), session()
     (number, *_, replayed) = one(first, CHECKPOINT, [group, "k"])
     with in_background(lambda: one(second, CHECKPOINT, [group, "k"])) as outcome:
@@ -63,7 +63,7 @@ def test_no_movement_waits_for_a_checkpoint(session, ledger, group, alice, bob):
     checkpointing.commit()
 
 
-def test_a_checkpoint_waits_for_no_movement_and_leaves_out_what_is_open(session, ledger, admin, group, alice, bob):
+def test_a_checkpoint_waits_for_no_movement_and_leaves_out_open_ones(session, ledger, admin, group, alice, bob):
     moving = session()
     transfer(moving, group, alice, bob, 30)
     call(moving, "deposit", group, alice, 5)
@@ -81,7 +81,7 @@ def test_a_checkpoint_waits_for_no_movement_and_leaves_out_what_is_open(session,
     assert [a for (a,) in ledger.execute("select amount from ledger.list_leaves(%s, 1)", [group])] == [100, 100]
 
 
-def test_above_read_committed_it_is_of_the_transactions_snapshot(session, ledger, admin, group, alice, bob):
+def test_above_read_committed_it_has_the_transactions_snapshot(session, ledger, admin, group, alice, bob):
     repeatable = session(IsolationLevel.REPEATABLE_READ)
     one(repeatable, "select count(*) from ledger.list_groups()")
     transfer(ledger, group, alice, bob, 30)
@@ -91,7 +91,7 @@ def test_above_read_committed_it_is_of_the_transactions_snapshot(session, ledger
     assert admin.execute("select kind, detail from ledger.verify()").fetchall() == []
 
 
-def test_a_killed_backend_leaves_none(session, ledger, admin, group, alice):
+def test_a_killed_backend_leaves_no_checkpoint(session, ledger, admin, group, alice):
     killed = session()
     one(killed, CHECKPOINT, [group, "k"])
     assert one(admin, "select pg_terminate_backend(%s, 10000)", [killed.info.backend_pid]) == (True,)

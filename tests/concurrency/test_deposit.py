@@ -17,7 +17,7 @@ def test_two_deposits_are_both_added(ledger, session, overlap, level, group, ali
 
 @BOTH
 @pytest.mark.parametrize("first", ["deposit", "transfer"])
-def test_a_deposit_and_a_transfer_follow_each_other(ledger, session, overlap, level, group, alice, bob, first, commits):
+def test_a_deposit_and_a_transfer_are_both_made(ledger, session, overlap, level, group, alice, bob, first, commits):
     calls = {"deposit": ("deposit", group, alice, 5), "transfer": ("transfer", group, alice, bob, 100)}
     earlier = calls.pop(first)
     (later,) = calls.values()

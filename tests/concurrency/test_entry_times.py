@@ -82,7 +82,7 @@ def test_an_entry_that_waited_is_later_than_the_one_it_waited_for(session, admin
 
 
 @pytest.mark.parametrize("second", ["sends", "sends with others", "leaves"])
-def test_it_is_later_at_each_isolation_level(session, admin, waits, level, group, calls, second):
+def test_an_entry_that_waited_is_later_at_each_isolation_level(session, admin, waits, level, group, calls, second):
     waiting_at = waits(session(level), calls["sends"], session(level), calls[second])
     times = [entry[-1] for entry in admin.execute(HISTORY, [group])]
     assert [time > waiting_at for time in times[-1 - written(second) :]] == [False] + [True] * written(second)
@@ -158,7 +158,7 @@ def test_is_not_below_that_of_the_shard_when_the_clock_steps_back(ledger, admin,
     assert ahead in one(admin, participant + " limit 1", [group])
 
 
-def test_what_follows_a_future_entry_is_not_before_it(ledger, admin, group, alice, bob):
+def test_an_entry_after_a_future_one_is_not_earlier(ledger, admin, group, alice, bob):
     admin.execute("update ledger.participants set moved_at = now() + interval '1 day' where id = %s", [alice])
     entries = [transfer(ledger, group, alice, bob, 1)]
     carol = join(ledger, group, "carol")

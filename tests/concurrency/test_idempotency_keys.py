@@ -23,7 +23,7 @@ def entries(database) -> int:
         return one(admin, "select count(*) from ledger.entries where kind = 'transfer'")[0]
 
 
-def test_a_repeated_request_waits_for_the_first_and_answers_as_it_did(database, pair):
+def test_a_repeated_request_waits_for_the_first_and_gets_its_answer(database, pair):
     with database.connect(autocommit=False) as first, database.connect() as again, database.connect() as observer:
         answer = one(first, TRANSFER, pair)
         with in_background(lambda: one(again, TRANSFER, pair)) as outcome:
@@ -33,7 +33,7 @@ def test_a_repeated_request_waits_for_the_first_and_answers_as_it_did(database, 
     assert entries(database) == 1
 
 
-def test_a_repeated_request_is_the_first_where_that_was_rolled_back(database, pair):
+def test_a_repeated_request_is_done_where_the_first_was_rolled_back(database, pair):
     with database.connect(autocommit=False) as first, database.connect() as again, database.connect() as observer:
         one(first, TRANSFER, pair)
         with in_background(lambda: one(again, TRANSFER, pair)) as outcome:
@@ -85,7 +85,7 @@ def test_a_thousand_repeats_at_once_make_one_movement(database, pair):
     assert entries(database) == 1
 
 
-def test_a_killed_request_leaves_its_key_free(database, pair):
+def test_a_killed_request_leaves_its_idempotency_key_free(database, pair):
     first = database.connect(autocommit=False)
     one(first, TRANSFER, pair)
     with database.connect(database.admin) as admin:

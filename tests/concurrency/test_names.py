@@ -46,13 +46,13 @@ def known(ledger, group, alice, bob):
 
 
 @contests
-def test_the_first_of_two_takes_a_name(session, overlap, level, known, contest):
+def test_the_first_of_two_sessions_gets_the_name(session, overlap, level, known, contest):
     first, second, outcome, _ = contest
     assert overlap(session(level), known(first), session(level), known(second)) == outcome
 
 
 @contests
-def test_what_was_undone_takes_no_name(session, overlap, known, contest):
+def test_a_rolled_back_call_leaves_the_name_free(session, overlap, known, contest):
     first, second, _, outcome = contest
     assert overlap(session(), known(first), session(), known(second), commits=False) == outcome
 

@@ -30,7 +30,7 @@ def dora(ledger: psycopg.Connection, group: int) -> int:
     return join(ledger, group, "dora")
 
 
-def test_who_writes_first_and_commits_last_holds_the_others_back(ledger, session, group, alice, bob, carol, dora):
+def test_an_open_transaction_holds_back_later_entries(ledger, session, group, alice, bob, carol, dora):
     start = end(ledger)
     first, second = session(), session()
     early = transfer(first, group, alice, bob, 1)
@@ -43,7 +43,7 @@ def test_who_writes_first_and_commits_last_holds_the_others_back(ledger, session
     assert read(ledger, end(ledger)) == []
 
 
-def test_who_rolls_back_is_never_shown(ledger, session, group, alice, bob, carol, dora):
+def test_entries_that_were_rolled_back_are_never_shown(ledger, session, group, alice, bob, carol, dora):
     start = end(ledger)
     first, second = session(), session()
     transfer(first, group, alice, bob, 1)
@@ -54,7 +54,7 @@ def test_who_rolls_back_is_never_shown(ledger, session, group, alice, bob, carol
     assert read(ledger, start) == [late]
 
 
-def test_what_ended_before_an_open_transaction_began_is_shown(ledger, session, group, alice, bob, carol, dora):
+def test_entries_committed_before_an_open_transaction_are_shown(ledger, session, group, alice, bob, carol, dora):
     start = end(ledger)
     done = transfer(ledger, group, carol, dora, 1)
     transfer(session(), group, alice, bob, 1)
@@ -87,7 +87,7 @@ def test_an_entry_of_a_savepoint_counts_as_its_transactions(ledger, session, gro
     assert read(ledger, start) == [early, last, late]
 
 
-def test_who_only_reads_holds_nothing_back(ledger, session, group, alice, bob):
+def test_a_transaction_that_only_reads_holds_nothing_back(ledger, session, group, alice, bob):
     start = end(ledger)
     reader = session(psycopg.IsolationLevel.REPEATABLE_READ)
     call(reader, "read_feed")
@@ -141,7 +141,7 @@ def test_a_reader_beside_many_writers_sees_every_entry_once(database, ledger, gr
     assert read(ledger, start) == found
 
 
-def test_a_restart_waits_for_who_writes(ledger, session, admin, database, group, alice, bob):
+def test_a_restart_waits_for_transactions_that_write(ledger, session, admin, database, group, alice, bob):
     old = end(ledger)
     feed = int(old.partition("-")[0])
     first = session()
@@ -159,7 +159,7 @@ def test_a_restart_waits_for_who_writes(ledger, session, admin, database, group,
     assert read(ledger) == entries
 
 
-def test_who_began_before_a_restart_and_writes_after_it_is_shown(ledger, session, admin, group, alice, bob):
+def test_an_entry_of_a_transaction_older_than_the_restart_is_shown(ledger, session, admin, group, alice, bob):
     early = session()
     one(early, "select pg_current_xact_id()::text")
     with admin.transaction():

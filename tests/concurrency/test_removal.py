@@ -41,7 +41,7 @@ def test_a_removal_with_a_snapshot_from_before_a_join_is_refused(ledger, session
     assert state(admin, group) == (True, 1)
 
 
-def test_a_removal_that_looked_before_a_join_is_refused(ledger, session, attempt, admin, level, group):
+def test_a_removal_whose_transaction_read_before_a_join_is_refused(ledger, session, attempt, admin, level, group):
     late = session(level)
     assert call(late, "list_participants", group) == []
     join(ledger, group, "carol", 0)
@@ -95,7 +95,7 @@ def test_an_exit_does_not_wait_for_a_refused_removal(session, attempt, admin, le
     assert state(admin, group) == (True, 0)
 
 
-def test_one_of_two_removals_is_too_late(session, overlap, admin, level, group):
+def test_the_second_of_two_removals_is_refused(session, overlap, admin, level, group):
     removing = "remove_group", group
     assert overlap(session(level), removing, session(level), removing) == "LG002"
     assert state(admin, group) == (False, 0)

@@ -46,13 +46,13 @@ def test_the_second_is_made_where_the_first_was_rolled_back(
     assert balances(ledger, group, alice, bob) == [100, 100 - spent]
 
 
-def test_two_keys_at_once_make_one(session, admin, overlap, level, group, entry):
+def test_two_idempotency_keys_at_once_make_one_reversal(session, admin, overlap, level, group, entry):
     first, second = (("reverse_transfer", group, entry, key) for key in ("one", "another"))
     assert overlap(session(level), first, session(level), second) == "LG007"
     assert reversals(admin, entry) == 1
 
 
-def test_a_repeated_request_waits_for_the_first_and_answers_as_it_did(session, admin, group, entry):
+def test_a_repeated_request_waits_for_the_first_and_gets_its_answer(session, admin, group, entry):
     query = "select to_json(r) from ledger.reverse_transfer(%s, %s, 'key') as r"
     first, again = session(), session()
     (answer,) = one(first, query, [group, entry])
@@ -78,7 +78,7 @@ def test_a_snapshot_from_before_does_not_reverse_again(
 
 @pytest.mark.parametrize("leaves", ["alice", "bob"])
 @pytest.mark.parametrize(("commits", "outcome"), [(True, "LG002"), (False, "done")])
-def test_a_reversal_that_waits_for_an_exit_finds_nobody(
+def test_a_reversal_that_waits_for_an_exit_is_refused(
     ledger, session, admin, overlap, level, group, alice, bob, entry, leaves, commits, outcome
 ):
     leave = "exit_group", group, {"alice": alice, "bob": bob}[leaves]
@@ -88,7 +88,7 @@ def test_a_reversal_that_waits_for_an_exit_finds_nobody(
 
 
 @pytest.mark.parametrize("leaves", ["alice", "bob"])
-def test_an_exit_that_waits_for_a_reversal_takes_out_what_is_left(
+def test_an_exit_that_waits_for_a_reversal_takes_out_the_remaining_balance(
     ledger, session, overlap, level, group, alice, bob, entry, leaves
 ):
     leave = "exit_group", group, {"alice": alice, "bob": bob}[leaves]
@@ -124,7 +124,7 @@ def test_a_reversal_and_a_transfer_in_its_direction_both_move(
     assert balances(ledger, group, alice, bob) == [90, 110]
 
 
-def test_what_is_not_committed_is_not_reversed(session, group, alice, bob):
+def test_a_transfer_that_is_not_committed_cannot_be_reversed(session, group, alice, bob):
     sender, other = session(), session()
     entry = transfer(sender, group, alice, bob, 30)
     with pytest.raises(psycopg.DatabaseError) as raised:

@@ -18,7 +18,7 @@ def reference(ledger, group, entry):
     return one(ledger, "select reference from ledger.get_entry(%s, %s)", [group, entry])[0]
 
 
-def test_the_same_reference_waits_for_the_first_and_is_told_as_repeated(ledger, session, admin, group, entry):
+def test_the_same_reference_waits_for_the_first_and_is_a_replay(ledger, session, admin, group, entry):
     first, again = session(), session()
     (answer,) = one(first, SETTLE, [group, entry, "0xa"])
     with in_background(lambda: one(again, SETTLE, [group, entry, "0xa"])) as outcome:
@@ -33,7 +33,9 @@ def test_the_same_reference_waits_for_the_first_and_is_told_as_repeated(ledger, 
 
 
 @pytest.mark.parametrize("commits", [True, False])
-def test_the_same_reference_twice_at_once_is_noted_once(ledger, session, admin, overlap, level, group, entry, commits):
+def test_the_same_reference_twice_at_once_is_recorded_once(
+    ledger, session, admin, overlap, level, group, entry, commits
+):
     settling = "settle_exit", group, entry, "0xa"
     assert overlap(session(level), settling, session(level), settling, commits=commits) == "done"
     query = "select reference from ledger.settlements where group_id = %s and settled_at is not null"
@@ -42,7 +44,7 @@ def test_the_same_reference_twice_at_once_is_noted_once(ledger, session, admin, 
 
 
 @pytest.mark.parametrize(("commits", "outcome", "stands"), [(True, "LG008", "0xa"), (False, "done", "0xb")])
-def test_of_two_references_at_once_the_first_stands(
+def test_of_two_references_at_once_the_first_is_recorded(
     ledger, session, overlap, level, group, entry, commits, outcome, stands
 ):
     first, second = (("settle_exit", group, entry, each) for each in ("0xa", "0xb"))
@@ -73,7 +75,7 @@ def test_two_exits_of_a_group_are_settled_without_waiting(ledger, session, level
     assert [reference(ledger, group, each) for each in (entry, other)] == ["0xa", "0xb"]
 
 
-def test_a_settlement_holds_up_no_transfer_join_or_exit(ledger, session, group, alice, entry):
+def test_a_settlement_delays_no_transfer_join_or_exit(ledger, session, group, alice, entry):
     settler = session()
     call(settler, "settle_exit", group, entry, "0xa")
     ledger.execute("set lock_timeout = '1s'")
@@ -84,7 +86,7 @@ def test_a_settlement_holds_up_no_transfer_join_or_exit(ledger, session, group, 
     assert reference(ledger, group, entry) == "0xa"
 
 
-def test_an_exit_that_is_not_committed_is_not_settled(session, group, alice, bob):
+def test_an_exit_that_is_not_committed_cannot_be_settled(session, group, alice, bob):
     leaver, settler = session(), session()
     entry = call(leaver, "exit_group", group, bob)[0][1]
     with pytest.raises(psycopg.DatabaseError) as raised:

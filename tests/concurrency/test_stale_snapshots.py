@@ -130,7 +130,7 @@ def test_two_lines_with_one_key_make_one_transfer(stale, ids):
     ) == ["done", "deferred"]
 
 
-def test_an_answer_that_is_not_kept_is_not_given(admin, ids):
+def test_an_answer_that_is_not_stored_is_not_returned(admin, ids):
     store = "select ledger_internal.store_answer(%s, 'key', array['transfer'], row(%s::text))"
     admin.execute(store, [ids["group"], "kept"])
     with pytest.raises(psycopg.errors.SerializationFailure):

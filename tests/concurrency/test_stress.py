@@ -15,7 +15,7 @@ REFUSALS = {"LG002", "LG003", "LG004", "LG005", "LG010"}
 ADDRESSES = [f"0x{number:040x}" for number in range(1, 5)]
 
 
-def test_a_crowd_breaks_no_rule(database, ledger, admin, group):
+def test_concurrent_calls_break_no_rule(database, ledger, admin, group):
     people = [join(ledger, group, f"p{i}") for i in range(8)]
     create(ledger, "Flash")
     deadline = time.monotonic() + SECONDS

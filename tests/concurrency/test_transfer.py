@@ -78,7 +78,7 @@ def test_two_transfers_do_not_overdraw(ledger, session, overlap, level, group, a
     assert balances(ledger, group, alice, bob) == [left, 200 - left]
 
 
-def test_a_snapshot_from_before_does_not_overdraw(ledger, session, attempt, level, group, alice, bob):
+def test_a_snapshot_from_before_a_transfer_does_not_overdraw(ledger, session, attempt, level, group, alice, bob):
     late = session(level)
     late.execute("select")
     transfer(ledger, group, alice, bob, 60)
@@ -87,7 +87,7 @@ def test_a_snapshot_from_before_does_not_overdraw(ledger, session, attempt, leve
 
 
 @pytest.mark.parametrize(("leaves", "left"), [("alice", 130), ("bob", 70)])
-def test_an_exit_that_waits_for_a_transfer_takes_out_what_is_left(
+def test_an_exit_that_waits_for_a_transfer_takes_out_the_remaining_balance(
     ledger, session, overlap, level, group, alice, bob, leaves, left
 ):
     leaving = {"alice": alice, "bob": bob}[leaves]
@@ -98,7 +98,7 @@ def test_an_exit_that_waits_for_a_transfer_takes_out_what_is_left(
 
 @pytest.mark.parametrize("leaves", ["alice", "bob"])
 @pytest.mark.parametrize(("commits", "outcome"), [(True, "LG002"), (False, "done")])
-def test_a_transfer_that_waits_for_an_exit_finds_nobody(
+def test_a_transfer_that_waits_for_an_exit_is_refused(
     ledger, session, overlap, level, group, alice, bob, leaves, commits, outcome
 ):
     leaving = {"alice": alice, "bob": bob}[leaves]
@@ -108,7 +108,7 @@ def test_a_transfer_that_waits_for_an_exit_finds_nobody(
 
 
 @pytest.mark.parametrize("leaves", ["alice", "bob"])
-def test_a_snapshot_from_before_finds_nobody_who_left(ledger, session, attempt, level, group, alice, bob, leaves):
+def test_a_snapshot_from_before_an_exit_does_not_transfer(ledger, session, attempt, level, group, alice, bob, leaves):
     late = session(level)
     late.execute("select")
     call(ledger, "exit_group", group, {"alice": alice, "bob": bob}[leaves])

@@ -60,7 +60,7 @@ def test_locks_in_ascending_id(ledger, session, admin, attempt, scan, group, ali
     assert outcome == ["done"]
 
 
-def test_locks_nobody_who_takes_no_part(ledger, session, admin, group, alice, bob, carol):
+def test_locks_only_the_participants_of_its_lines(ledger, session, admin, group, alice, bob, carol):
     sender = session()
     call(sender, *transfers(group, (alice, carol, 1)))
     free = "select id from ledger.participants where group_id = %s for no key update skip locked"
@@ -69,7 +69,7 @@ def test_locks_nobody_who_takes_no_part(ledger, session, admin, group, alice, bo
 
 
 @pytest.mark.parametrize("upward", [True, False])
-def test_opposite_directions_both_move(ledger, session, overlap, level, group, alice, bob, carol, upward):
+def test_opposite_transfers_both_move(ledger, session, overlap, level, group, alice, bob, carol, upward):
     there = transfers(group, (alice, bob, 30), (bob, carol, 130))
     back = transfers(group, (carol, bob, 50), (bob, alice, 50))
     first, second = (there, back) if upward else (back, there)
@@ -123,7 +123,7 @@ def test_two_of_them_do_not_overdraw(ledger, session, overlap, level, group, ali
     assert balances(ledger, group, alice, bob) == left
 
 
-def test_spends_what_came_while_it_waited(ledger, session, overlap, level, group, alice, bob, carol):
+def test_spends_money_received_while_it_waited(ledger, session, overlap, level, group, alice, bob, carol):
     single = "transfer", group, alice, bob, 100
     assert overlap(session(level), single, session(level), transfers(group, (bob, carol, 200))) == "done"
     assert balances(ledger, group, alice, bob, carol) == [0, 0, 300]
@@ -131,7 +131,7 @@ def test_spends_what_came_while_it_waited(ledger, session, overlap, level, group
     assert one(ledger, query, [group]) == (300,)
 
 
-def test_a_snapshot_from_before_does_not_overdraw(ledger, session, attempt, level, group, alice, bob):
+def test_a_snapshot_from_before_a_transfer_does_not_overdraw(ledger, session, attempt, level, group, alice, bob):
     late = session(level)
     late.execute("select")
     transfer(ledger, group, alice, bob, 60)
@@ -141,7 +141,7 @@ def test_a_snapshot_from_before_does_not_overdraw(ledger, session, attempt, leve
 
 @pytest.mark.parametrize("leaves", ["alice", "bob", "carol"])
 @pytest.mark.parametrize(("commits", "outcome", "total"), [(True, "LG002", 200), (False, "done", 300)])
-def test_finds_nobody_when_it_waits_for_an_exit(
+def test_is_refused_after_waiting_for_an_exit(
     ledger, session, overlap, level, group, alice, bob, carol, leaves, commits, outcome, total
 ):
     leave = "exit_group", group, {"alice": alice, "bob": bob, "carol": carol}[leaves]
@@ -151,7 +151,7 @@ def test_finds_nobody_when_it_waits_for_an_exit(
 
 
 @pytest.mark.parametrize(("leaves", "total"), [("alice", 300), ("bob", 200), ("carol", 100)])
-def test_an_exit_that_waits_for_it_takes_out_what_is_left(
+def test_an_exit_that_waits_for_it_takes_out_the_remaining_balance(
     ledger, session, overlap, level, group, alice, bob, carol, leaves, total
 ):
     leave = "exit_group", group, {"alice": alice, "bob": bob, "carol": carol}[leaves]
@@ -161,7 +161,7 @@ def test_an_exit_that_waits_for_it_takes_out_what_is_left(
 
 
 @pytest.mark.parametrize("leaves", ["alice", "bob"])
-def test_a_snapshot_from_before_finds_nobody_who_left(ledger, session, attempt, level, group, alice, bob, leaves):
+def test_a_snapshot_from_before_an_exit_does_not_transfer(ledger, session, attempt, level, group, alice, bob, leaves):
     late = session(level)
     late.execute("select")
     call(ledger, "exit_group", group, {"alice": alice, "bob": bob}[leaves])
@@ -182,7 +182,7 @@ def test_its_time_is_taken_after_the_wait(ledger, session, admin, attempt, level
     assert one(admin, query, [waiting, bob]) == (True,)
 
 
-def test_a_repeated_request_waits_for_the_first_and_answers_as_it_did(ledger, session, admin, group, alice, bob):
+def test_a_repeated_request_waits_for_the_first_and_gets_its_answer(ledger, session, admin, group, alice, bob):
     query = "select to_json(t) from ledger.transfer_all(%s, %s, 'key') as t"
     arguments = transfers(group, (alice, bob, 30), (bob, alice, 1))[1:]
     first, again = session(), session()

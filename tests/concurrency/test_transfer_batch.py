@@ -36,7 +36,7 @@ def test_a_locked_row_is_not_waited_for(session, ledger, group, alice, bob, caro
     assert each(ledger, (group, bob, carol, 1)) == ["done"]
 
 
-def test_a_key_that_another_session_holds_is_not_waited_for(session, ledger, group, alice, bob, carol):
+def test_an_idempotency_key_that_another_session_holds_is_not_waited_for(session, ledger, group, alice, bob, carol):
     holder = session()
     call(holder, "transfer", group, alice, bob, 1, "key")
     dave = join(ledger, group, "dave")
@@ -54,7 +54,9 @@ def test_a_transfer_waits_for_a_shared_call(session, ledger, overlap, group, ali
 
 
 @pytest.mark.parametrize("commits", [True, False])
-def test_a_transfer_with_the_key_waits_for_a_shared_call(session, ledger, group, alice, bob, admin, commits):
+def test_a_transfer_with_the_idempotency_key_waits_for_a_shared_call(
+    session, ledger, group, alice, bob, admin, commits
+):
     first = session()
     assert each(first, (group, alice, bob, 1), keys=["key"]) == ["done"]
     repeat = "select replayed from ledger.transfer(%s, %s, %s, 1, 'key')"

@@ -18,7 +18,7 @@ def hasty(ledger: psycopg.Connection) -> psycopg.Connection:
     return ledger
 
 
-def test_keeps_nobody_from_writing(session, database, hasty, group, alice, bob):
+def test_blocks_no_writer(session, database, hasty, group, alice, bob):
     empty = create(hasty, "empty")
     auditor = session(role=database.admin)
     assert auditor.execute("select * from ledger.verify()").fetchall() == []

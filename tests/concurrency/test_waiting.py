@@ -51,7 +51,7 @@ def test_a_transfer_does_not_wait_for_a_removal_that_waits(session, attempt, imp
     assert outcome == ["LG004"]
 
 
-def test_a_transfer_waits_for_nothing_that_a_removal_locks(session, attempt, impatient, admin, group, alice, bob):
+def test_a_transfer_does_not_wait_for_the_locks_of_a_removal(session, attempt, impatient, admin, group, alice, bob):
     removing = session(role=admin.info.user)
     removing.execute("select from ledger.groups for update")
     removing.execute("select from ledger.group_total_shards for update")

@@ -53,7 +53,7 @@ def test_the_code_names_documents_that_exist():
     assert {name for name in named if not (DOCS / name).exists()} == set()
 
 
-def test_every_file_that_is_named_exists():
+def test_every_named_file_exists():
     """A name without a folder is in the folder of the one before it."""
     missing = []
     for path in PAGES:

@@ -55,7 +55,7 @@ def test_every_member_of_a_body_is_documented():
         assert route.wrapper is None or f'"{route.wrapper}"' in row[1]
 
 
-def test_the_pages_are_documented():
+def test_every_page_is_documented():
     text = page("http-api").read_text()
     assert all(f"`GET {path}`" in text for path in ("/", "/api", DESCRIPTION, DOCS))
     assert {f"`GET {path}`" for path in (ROUTES[0].path, LIVE, METRICS)} == {
@@ -151,7 +151,7 @@ def test_every_scope_is_documented():
     assert tuple(row[0].strip("`") for row in table("security", "Scope")) == SCOPES[1:]
 
 
-def test_limits_are_documented_as_they_are():
+def test_every_limit_is_documented():
     text = " ".join(page("http-api").read_text().split())
     kib, mib = 1 << 10, 1 << 20
     for sentence in (
@@ -184,7 +184,7 @@ def test_alerts_are_about_metrics_that_exist():
     assert named <= {metric.name for metric in (*KEPT, *ASKED)}
 
 
-def test_the_line_of_the_log_is_as_it_is_written():
+def test_the_documented_log_line_equals_a_written_one():
     shown = block("observability", "json", '"request_id"')
     example = json.loads(shown)
     log = Log(example["worker"], True, 0, lambda lines: None)
@@ -194,7 +194,7 @@ def test_the_line_of_the_log_is_as_it_is_written():
     assert line.decode()[len('{"time":"') + 24 :] == shown[len('{"time":"') + 24 :]
 
 
-def test_figures_outside_the_appendix_are_in_it():
+def test_every_figure_is_in_the_appendix():
     rows = {row[0]: row[1:] for row in table("performance", "a second, unless it says otherwise")}
     (figure,) = re.findall(r"([\d,]+) transfers a second over HTTP at 64", page("README").read_text())
     assert rows["HTTP transfer, 64 connections"][0] == figure

@@ -221,7 +221,7 @@ def test_a_refusal_is_answered_as_it_is_shown(database):
 
 
 @needs_curl
-def test_a_key_is_made_used_and_revoked_as_it_is_shown(database):
+def test_an_api_key_is_created_used_and_revoked_as_it_is_shown(database):
     with database.connect() as ledger:
         create(ledger, "Shown")
     make, use, *rest = block("security", "sh", "ledger key").splitlines(keepends=True)

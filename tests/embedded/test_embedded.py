@@ -332,7 +332,7 @@ def test_refuses_data_of_another_version(data: Path) -> None:
 # Who may use it
 
 
-def test_lets_further_roles_in_and_no_others(made: Path) -> None:
+def test_lets_the_given_roles_log_in_and_no_others(made: Path) -> None:
     odd = 'odd "role" ü'
     with embedded.running(made, roles=["one"]):
         for role in ("one", "two", odd, "three", embedded.SERVICE):
@@ -440,7 +440,7 @@ def test_processes_at_once_make_the_user_once() -> None:
 
 
 @as_root
-def test_says_how_to_make_the_user_where_it_cannot(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shows_how_to_create_the_user_where_it_cannot(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "_ACCOUNT", "_ledger_missing")
     monkeypatch.setattr(embedded.shutil, "which", lambda *_, **__: None)
     with pytest.raises(embedded.EmbeddedError, match=r"no useradd.*useradd --system"), embedded.running(data):
@@ -475,7 +475,7 @@ def test_copies_programs_that_its_user_cannot_reach(folder: Path, data: Path, mo
 
 
 @as_root
-def test_names_the_folder_that_blocks_its_user(folder: Path) -> None:
+def test_names_the_folder_that_its_user_cannot_enter(folder: Path) -> None:
     blocked = folder / "blocked"
     blocked.mkdir(mode=0o700)
     match = f"{blocked} does not let through.*LEDGER_DATA"
@@ -534,7 +534,7 @@ def test_without_root_it_runs_as_the_user(folder: Path) -> None:
 # How processes share it
 
 
-def test_the_last_user_out_stops_it(made: Path) -> None:
+def test_the_last_user_stops_it(made: Path) -> None:
     with using(made) as first, using(made) as second:
         ready(first)
         ready(second)
@@ -589,7 +589,7 @@ def test_a_stale_pid_file_does_no_harm(made: Path) -> None:
 
 
 @pytest.mark.parametrize("revived", [False, True], ids=["started", "revived"])
-def test_a_stale_pid_file_that_names_a_strangers_process_harms_none(
+def test_a_stale_pid_file_of_another_process_does_it_no_harm(
     made: Path, monkeypatch: pytest.MonkeyPatch, revived: bool
 ) -> None:
     """PostgreSQL itself goes by the number, does not start, and what to do is in the refusal."""
@@ -616,7 +616,7 @@ def test_a_stale_pid_file_that_names_a_strangers_process_harms_none(
 
 
 @pytest.mark.parametrize("text", ["", "\n", "-1\n", "0\n", "self\n", "../proc/self\n", "1 2\n", "999999999\n", "-"])
-def test_a_pid_file_may_hold_anything(made: Path, text: str) -> None:
+def test_a_damaged_pid_file_does_no_harm(made: Path, text: str) -> None:
     pid_file = made / "pgdata" / "postmaster.pid"
     pid_file.write_text(text)
     shutil.chown(pid_file, (made / "pgdata").stat().st_uid)
@@ -634,7 +634,7 @@ def test_a_restart_finds_the_data(made: Path) -> None:
         assert ask(made, "select answer from kept") == "42"
 
 
-def test_keep_leaves_it_running_and_holds_no_pipe(made: Path) -> None:
+def test_keep_leaves_the_server_running_without_our_pipes(made: Path) -> None:
     command = [sys.executable, "-c", USE, str(ROOT), str(made), "keep"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # hangs if the server holds our pipes
     assert (done.stdout, done.stderr) == ("ready\n", "")
@@ -670,7 +670,7 @@ def _own_descriptors() -> list[Path]:
     return [path for path in Path("/proc/self/fd").iterdir() if path.exists()]
 
 
-def test_says_what_the_server_said_when_it_does_not_start(made: Path) -> None:
+def test_shows_the_servers_message_when_it_does_not_start(made: Path) -> None:
     conf = made / "pgdata" / "postgresql.conf"
     good = conf.read_text()
     conf.write_text(f"{good}shared_buffers = nonsense\n")
@@ -714,7 +714,7 @@ def test_memory_settings_can_be_changed(made: Path) -> None:
         assert ask(made, "show shared_buffers") == "64MB"
 
 
-def test_the_callers_environment_does_not_matter(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignores_the_callers_environment(folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {
         "PGPORT": "6000",
         "PGDATA": "/nowhere",
@@ -771,7 +771,7 @@ def test_programs_are_found_without_importing_the_wheel() -> None:
         assert f"(PostgreSQL) {version}." in said
 
 
-def test_says_which_programs_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_the_missing_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)
     with pytest.raises(embedded.EmbeddedError, match=r"18 are missing.*pip install"):
         embedded.binaries()

@@ -84,7 +84,7 @@ def test_metadata_are_refused_before_they_are_written_out(database, people, bomb
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
-def test_a_shared_call_leaves_them_aside(database, people, bomb):
+def test_a_shared_call_defers_such_lines(database, people, bomb):
     query = """
         select array_agg(outcome order by place) from ledger.transfer_batch(
           array[{group}, {group}, {group}], array[{alice}, {bob}, {alice}], array[{bob}, {alice}, {bob}], '{{1,1,1}}',
@@ -134,7 +134,7 @@ def test_a_line_is_read_as_a_number_or_as_its_digits(ledger, name, value, read):
             assert one(ledger, query, [lines]) == (read,)
 
 
-def test_nobody_looks_at_metadata_that_are_not_there(ledger):
+def test_missing_metadata_are_not_examined(ledger):
     """A look takes several times as long as what a line takes otherwise."""
     group = create(ledger, "ETH")
     alice, bob = join(ledger, group, "alice", 100), join(ledger, group, "bob", 100)
@@ -171,7 +171,7 @@ VALUES = st.recursive(
 )
 
 
-def test_what_is_looked_at_beforehand_does_not_change_the_limit(ledger):
+def test_the_check_in_advance_does_not_change_the_limit(ledger):
     """metadata_is_long never refuses what has 4096 bytes or less."""
     outcomes = set()
 

@@ -46,7 +46,7 @@ def answer(ledger: psycopg.Connection, function: str, *arguments: object) -> tup
     return row[:-1], row[-1]
 
 
-def test_a_repeated_request_is_answered_again_and_done_once(ledger, function, same):
+def test_a_repeated_request_is_done_once_and_gets_the_same_answer(ledger, function, same):
     first = answer(ledger, function, *same, "key")
     before = rows(ledger)
     again = answer(ledger, function, *same, "key")
@@ -55,11 +55,11 @@ def test_a_repeated_request_is_answered_again_and_done_once(ledger, function, sa
     assert rows(ledger) == before
 
 
-def test_a_call_without_a_key_is_not_a_repeated_one(ledger, function, same):
+def test_a_call_without_an_idempotency_key_is_no_replay(ledger, function, same):
     assert answer(ledger, function, *same)[1] is False
 
 
-def test_another_request_under_the_key_is_refused(ledger, function, same, different, refuses):
+def test_another_request_with_the_idempotency_key_is_refused(ledger, function, same, different, refuses):
     if different is None:
         different, function_of_other = [same[0], "Other"], "rename_group"
     else:
@@ -68,24 +68,24 @@ def test_another_request_under_the_key_is_refused(ledger, function, same, differ
     refuses("LG006", ["idempotency_key"], function_of_other, *different, "key")
 
 
-def test_another_operation_under_the_key_is_refused(ledger, group, alice, bob, refuses):
+def test_another_operation_with_the_idempotency_key_is_refused(ledger, group, alice, bob, refuses):
     call(ledger, "transfer", group, alice, bob, 5, "key")
     refuses("LG006", ["idempotency_key"], "exit_group", group, alice, "key")
     refuses("LG006", ["idempotency_key"], "transfer", group, bob, alice, 5, "key")
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a\n", "é", "x" * 256, "\u007f", "a\t"])
-def test_a_key_that_is_not_visible_ascii_is_refused(function, same, key, refuses):
+def test_an_idempotency_key_that_is_not_visible_ascii_is_refused(function, same, key, refuses):
     refuses("LG001", ["idempotency_key"], function, *same, key)
 
 
 @pytest.mark.parametrize("key", ["!", "~", "x" * 255, '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "';--"])
-def test_a_visible_key_is_taken(ledger, function, same, key):
+def test_an_idempotency_key_of_visible_ascii_is_accepted(ledger, function, same, key):
     first, _ = answer(ledger, function, *same, key)
     assert answer(ledger, function, *same, key) == (first, True)
 
 
-def test_a_key_belongs_to_its_group(ledger, group, alice, bob):
+def test_an_idempotency_key_belongs_to_its_group(ledger, group, alice, bob):
     other = create(ledger, "Other")
     carol, dave = join(ledger, other, "carol", 10), join(ledger, other, "dave", 10)
     assert answer(ledger, "transfer", group, alice, bob, 5, "key")[1] is False
@@ -93,13 +93,13 @@ def test_a_key_belongs_to_its_group(ledger, group, alice, bob):
     assert answer(ledger, "create_group", "Third", "key")[1] is False
 
 
-def test_an_amount_is_the_same_however_it_is_spelled(ledger, group, alice, bob):
+def test_an_amount_is_the_same_in_every_spelling(ledger, group, alice, bob):
     first, _ = answer(ledger, "transfer", group, alice, bob, 5, "key")
     query = "select * from ledger.transfer(%s, %s, %s, 5.000, 'key')"
     assert one(ledger, query, [group, alice, bob])[:-1] == first
 
 
-def test_the_first_answer_comes_again_after_everything_has_changed(ledger, group, alice, bob):
+def test_the_first_answer_is_repeated_after_everything_has_changed(ledger, group, alice, bob):
     joined = answer(ledger, "join_group", group, "carol", 7, "join")
     carol = joined[0][1]
     moved = answer(ledger, "transfer", group, carol, alice, 5, "move")
@@ -115,17 +115,17 @@ def test_the_first_answer_comes_again_after_everything_has_changed(ledger, group
     assert answer(ledger, "remove_group", group, "remove") == (removed[0], True)
 
 
-def test_the_largest_balances_come_again_exactly(ledger, group):
+def test_the_largest_balances_are_repeated_exactly(ledger, group):
     rich = answer(ledger, "join_group", group, "rich", 2**256 - 1, "key")
     assert rich[0][3] == 2**256 - 1
     assert answer(ledger, "join_group", group, "rich", 2**256 - 1, "key") == (rich[0], True)
 
 
-def test_a_refused_request_leaves_its_key_free(ledger, group, alice, bob):
+def test_a_refused_request_leaves_its_idempotency_key_free(ledger, group, alice, bob):
     refused(ledger, "LG003", "select ledger.transfer(%s, %s, %s, 1000, 'key')", [group, alice, bob])
     assert answer(ledger, "transfer", group, alice, bob, 10, "key")[1] is False
 
 
-def test_a_bad_key_is_named_with_the_other_invalid_values(ledger, group, alice):
+def test_a_bad_idempotency_key_is_named_with_the_other_invalid_values(ledger, group, alice):
     diag = refused(ledger, "LG001", "select ledger.transfer(%s, %s, null, 0, 'a b')", [group, alice])
     assert sorted(fields(diag)) == ["amount", "idempotency_key", "to_id"]

@@ -87,7 +87,7 @@ def test_belongs_to_one_line_of_a_multi_party_transfer(ledger, group, alice, bob
     assert shown == [(1, {"order": 7}), (2, None), (3, None), (4, {})]
 
 
-def test_a_reversal_has_its_own(ledger, group, alice, bob):
+def test_a_reversal_has_its_own_metadata(ledger, group, alice, bob):
     ((_, _, entry),) = call(ledger, "transfer", group, alice, bob, 5, None, '{"order": 7}')
     call(ledger, "reverse_transfer", group, entry)
     assert [e[9] for e in call(ledger, "list_entries", group, "transfer")] == [{"order": 7}, None]
@@ -105,12 +105,12 @@ def test_refuses_more_bytes(refuses, function, values, character):
 
 
 @pytest.mark.parametrize("blanks", [1, 5000])
-def test_counts_the_bytes_of_what_is_stored(note, blanks):
+def test_counts_the_bytes_of_the_stored_text(note, blanks):
     assert note('{"a":' + " " * blanks + "1}") == ({"a": 1}, False)
 
 
 @pytest.mark.parametrize("metadata", ["[]", '[{"order": 7}]', '"order"', "7", "true", "null"])
-def test_refuses_what_is_no_object(refuses, function, values, metadata):
+def test_refuses_json_that_is_no_object(refuses, function, values, metadata):
     refuses("LG001", ["metadata"], function, *values[function], None, metadata)
 
 

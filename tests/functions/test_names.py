@@ -63,7 +63,7 @@ def test_two_spellings_are_one_name(refuses, ledger, group, alice, bob):
     refuses("LG005", ["username"], "rename_participant", group, bob, DECOMPOSED)
 
 
-def test_the_length_counts_once_it_is_composed(ledger):
+def test_the_length_is_that_of_the_composed_name(ledger):
     name = GREEK_DECOMPOSED * 255
     assert call(ledger, "create_group", name)[0][0] == GREEK * 255
     assert refused(ledger, "LG001", "select ledger.create_group(%s)", [f"{name}x"]).message_detail == (
@@ -75,7 +75,7 @@ def test_the_length_counts_once_it_is_composed(ledger):
 
 
 @pytest.mark.parametrize("name", [DECOMPOSED, GREEK_MIXED, "bo\u200bb", "\u202ebob", "\u3164", "x\u3164"])
-def test_a_name_from_before_stays_as_it_is(ledger, group, alice, bob, older, name):
+def test_an_older_name_stays_as_it_is(ledger, group, alice, bob, older, name):
     older(name, group)
     older(name, group, bob)
     call(ledger, "transfer", group, alice, bob, 1)
@@ -85,9 +85,7 @@ def test_a_name_from_before_stays_as_it_is(ledger, group, alice, bob, older, nam
 
 @pytest.mark.parametrize("asked", [COMPOSED, DECOMPOSED])
 @pytest.mark.parametrize("stored", [COMPOSED, DECOMPOSED])
-def test_a_name_from_before_is_taken_in_either_spelling(
-    refuses, ledger, group, alice, bob, neighbour, older, stored, asked
-):
+def test_an_older_name_is_taken_in_either_spelling(refuses, ledger, group, alice, bob, neighbour, older, stored, asked):
     other = create(ledger, "other")
     older(stored, group)
     older(stored, group, alice)
@@ -97,7 +95,7 @@ def test_a_name_from_before_is_taken_in_either_spelling(
     refuses("LG005", ["username"], "rename_participant", group, bob, asked)
 
 
-def test_a_name_from_before_can_be_given_its_one_spelling(ledger, group, alice, older, renames):
+def test_an_older_name_can_be_changed_to_its_composed_spelling(ledger, group, alice, older, renames):
     older(DECOMPOSED, group)
     older(DECOMPOSED, group, alice)
     assert call(ledger, "rename_group", group, DECOMPOSED) == [(COMPOSED, group)]
@@ -105,7 +103,7 @@ def test_a_name_from_before_can_be_given_its_one_spelling(ledger, group, alice, 
     assert renames() == [(group, None, DECOMPOSED, COMPOSED), (group, alice, DECOMPOSED, COMPOSED)]
 
 
-def test_what_was_taken_from_before_is_free_after_a_rename(ledger, group, alice, older):
+def test_an_older_name_is_free_after_a_rename(ledger, group, alice, older):
     older(DECOMPOSED, group, alice)
     call(ledger, "rename_participant", group, alice, "alice")
     join(ledger, group, COMPOSED)
@@ -115,7 +113,7 @@ def test_what_was_taken_from_before_is_free_after_a_rename(ledger, group, alice,
 
 
 @pytest.mark.parametrize("name", [DECOMPOSED, COMPOSED, "bo\u200bb", "\u202ebob", "\u3164"])
-def test_a_request_from_before_is_answered_as_it_was(ledger, refuses, group, bob, name):
+def test_a_request_of_an_earlier_release_gets_its_stored_answer(ledger, refuses, group, bob, name):
     """The stored request and answer are of a time when the name was taken as it is."""
     requests = {
         "create_group": (0, [name], ["create_group", name], {"name": name, "id": group}),
@@ -150,7 +148,7 @@ def test_a_request_from_before_is_answered_as_it_was(ledger, refuses, group, bob
         refuses("LG001", ["username"], "join_group", group, f"{name}{name}", 7, "join_group")
 
 
-def test_a_repeated_request_is_told_by_its_bytes(refuses, ledger, group):
+def test_a_repeated_request_must_have_the_same_bytes(refuses, ledger, group):
     first = one(ledger, "select id from ledger.join_group(%s, %s, 5, 'key')", [group, DECOMPOSED])
     query = "select id from ledger.join_group(%s, %s, 5, 'key') where replayed"
     assert one(ledger, query, [group, DECOMPOSED]) == first
@@ -176,7 +174,7 @@ def test_a_rename_is_recorded(ledger, group, alice, bob, renames):
         )
 
 
-def test_what_changes_no_name_is_not_recorded(ledger, refuses, group, alice, bob, renames):
+def test_a_rename_to_the_same_name_is_not_recorded(ledger, refuses, group, alice, bob, renames):
     call(ledger, "rename_group", group, "ETH")
     call(ledger, "rename_participant", group, bob, "bob")
     refuses("LG005", ["name"], "rename_group", group, "Neighbour")
@@ -194,7 +192,7 @@ def test_a_repeated_rename_is_recorded_once(ledger, group, bob, renames):
 # Who has it.
 
 
-def test_what_is_taken_names_its_owner(ledger, group, alice, bob, neighbour, older):
+def test_a_conflict_names_the_owner_of_the_name(ledger, group, alice, bob, neighbour, older):
     def said(query: str, *arguments: object) -> str:
         return refused(ledger, "LG005", f"select ledger.{query}", arguments).message_primary
 

@@ -94,13 +94,13 @@ def check(ledger, refuses, group, record, last, **moment):
             refuses("LG002", ["participant_id"], "get_participant", group, participant, *at)
 
 
-def test_tells_the_balances_after_each_entry(ledger, refuses, eventful, record):
+def test_shows_the_balances_after_each_entry(ledger, refuses, eventful, record):
     history = record(eventful)
     for last, (entry, *_) in enumerate(history, 1):
         check(ledger, refuses, eventful, history, last, at_entry=entry)
 
 
-def test_tells_the_balances_at_each_time(ledger, refuses, eventful, record):
+def test_shows_the_balances_at_each_time(ledger, refuses, eventful, record):
     history = record(eventful)
     times = [entry[-1] for entry in history]
     assert len(set(times)) == len(times) - 3
@@ -117,7 +117,7 @@ def test_the_present_is_the_last_moment(ledger, eventful, alice, record):
     assert total(ledger, eventful, at_time=last[-1]) == total(ledger, eventful)
 
 
-def test_a_moment_does_not_change_with_what_comes_after(ledger, group, alice, bob):
+def test_later_entries_do_not_change_a_past_moment(ledger, group, alice, bob):
     entry = transfer(ledger, group, alice, bob, 30)
     time = time_of(ledger, group, entry)
     for later in (
@@ -132,7 +132,7 @@ def test_a_moment_does_not_change_with_what_comes_after(ledger, group, alice, bo
 
 
 @pytest.mark.parametrize("at_time", [True, False])
-def test_one_who_left_was_there_before(ledger, refuses, group, alice, bob, at_time):
+def test_a_participant_who_left_was_present_before(ledger, refuses, group, alice, bob, at_time):
     def moment(entry):
         return {"at_time": time_of(ledger, group, entry)} if at_time else {"at_entry": entry}
 
@@ -145,7 +145,7 @@ def test_one_who_left_was_there_before(ledger, refuses, group, alice, bob, at_ti
     assert total(ledger, group, **moment(left)) == 99
 
 
-def test_one_who_joined_later_was_not_there(ledger, refuses, group, alice):
+def test_a_participant_who_joined_later_is_unknown_before(ledger, refuses, group, alice):
     ((_, carol, _, _, joined),) = call(ledger, "join_group", group, "carol", 5)
     time = time_of(ledger, group, joined)
     before = call(ledger, "list_entries", group)[0][1]
@@ -154,13 +154,13 @@ def test_one_who_joined_later_was_not_there(ledger, refuses, group, alice):
     assert held(ledger, group, carol, at_time=time) == held(ledger, group, carol, at_entry=joined) == 5
 
 
-def test_shows_the_username_of_now(ledger, group, alice):
+def test_shows_the_current_username(ledger, group, alice):
     entry = call(ledger, "list_entries", group)[0][1]
     call(ledger, "rename_participant", group, alice, "alicia")
     assert call(ledger, "get_participant", group, alice, None, entry) == [("alicia", alice, group, 100)]
 
 
-def test_who_joins_again_is_another_participant(ledger, refuses, group, alice):
+def test_joining_again_makes_another_participant(ledger, refuses, group, alice):
     first = call(ledger, "list_entries", group)[0][1]
     call(ledger, "exit_group", group, alice)
     again = join(ledger, group, "alice", 7)
@@ -171,7 +171,7 @@ def test_who_joins_again_is_another_participant(ledger, refuses, group, alice):
     refuses("LG002", ["participant_id"], "get_participant", group, alice, None, last)
 
 
-def test_tells_amounts_beyond_64_bits(ledger, group):
+def test_shows_amounts_above_64_bits(ledger, group):
     for number in range(2):
         whale = join(ledger, group, f"whale {number}", 2**256 - 1)
     last = call(ledger, "list_entries", group)[-1][1]
@@ -187,7 +187,7 @@ def test_tells_amounts_beyond_64_bits(ledger, group):
     ],
     ids=["of-a-participant", "of-the-shards"],
 )
-def test_history_goes_by_time_where_ids_do_not(ledger, refuses, group, alice, bob, record, ahead):
+def test_history_is_ordered_by_time_where_ids_are_not(ledger, refuses, group, alice, bob, record, ahead):
     carol, dave = join(ledger, group, "carol", 10), join(ledger, group, "dave", 20)
     with behind(ledger):
         ledger.execute(ahead, {"alice": alice, "group": group})
@@ -217,7 +217,7 @@ def test_a_group_had_nothing_before_the_first_join(ledger, group):
 
 
 @pytest.mark.parametrize("at_time", ["-infinity", "1999-01-01"])
-def test_nothing_was_there_before_the_group(refuses, group, alice, at_time):
+def test_a_time_before_the_group_shows_nothing(refuses, group, alice, at_time):
     refuses("LG002", ["group_id"], "group_total", group, at_time, None)
     refuses("LG002", ["participant_id"], "get_participant", group, alice, at_time, None)
 
@@ -240,7 +240,7 @@ def test_a_group_that_was_removed_had_a_total(ledger, refuses, eventful, alice, 
     refuses("LG002", ["group_id"], "group_total", eventful)
 
 
-def test_one_who_was_not_there_is_to_blame_in_a_removed_group_too(ledger, refuses, group, alice):
+def test_an_absent_participant_is_named_in_a_removed_group_as_well(ledger, refuses, group, alice):
     joined = call(ledger, "list_entries", group)[0][1]
     bob = join(ledger, group, "bob")
     for participant in (alice, bob):
@@ -250,7 +250,7 @@ def test_one_who_was_not_there_is_to_blame_in_a_removed_group_too(ledger, refuse
     refuses("LG002", ["participant_id"], "get_participant", group, bob, None, joined)
 
 
-def test_other_groups_have_no_part_in_it(ledger, refuses, group, alice, neighbour):
+def test_other_groups_are_not_counted(ledger, refuses, group, alice, neighbour):
     other = create(ledger, "Other")
     theirs = join(ledger, other, "alice", 7)
     entry = transfer(ledger, group, alice, join(ledger, group, "bob", 0), 1)
@@ -269,7 +269,7 @@ def test_refuses_a_time_in_the_future(refuses, group, alice, ahead):
     refuses("LG001", ["at_time"], "get_participant", group, alice, at_time, None)
 
 
-def test_a_clock_that_is_a_little_ahead_means_now(ledger, group, alice):
+def test_a_time_slightly_ahead_means_now(ledger, group, alice):
     ahead = datetime.now(UTC) + timedelta(seconds=3)
     assert one(ledger, "select ledger.group_total(%s, %s)", [group, ahead]) == (100,)
     assert one(ledger, "select amount from ledger.get_participant(%s, %s, %s)", [group, alice, ahead]) == (100,)
@@ -303,7 +303,7 @@ def test_refuses_an_unknown_group(refuses, ledger, group, alice, stranger):
         refuses("LG002", ["group_id"], "get_participant", stranger, alice, *moment)
 
 
-def test_refuses_a_participant_who_never_was(refuses, ledger, group, alice, stranger):
+def test_refuses_a_participant_who_never_existed(refuses, ledger, group, alice, stranger):
     entry = call(ledger, "list_entries", group)[0][1]
     for moment in ((time_of(ledger, group, entry), None), (None, entry)):
         refuses("LG002", ["participant_id"], "get_participant", group, stranger, *moment)

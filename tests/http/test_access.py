@@ -63,13 +63,13 @@ def group(locked: Service) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("route", KEYED, ids=names)
-def test_every_route_asks_for_a_key(locked: Service, group: tuple[int, int], route: Route) -> None:
+def test_every_route_requires_an_api_key(locked: Service, group: tuple[int, int], route: Route) -> None:
     answer = ask(locked, route, *group, {})
     problem(answer, 401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="ledger"'
 
 
-def test_health_asks_for_none(locked: Service) -> None:
+def test_health_requires_no_api_key(locked: Service) -> None:
     assert locked("GET", "/api/health").status == 200
     assert locked("GET", "/api/health", headers=bearer("nonsense")).status == 200
 
@@ -87,7 +87,7 @@ LEAST = {
 
 @pytest.mark.parametrize("scope", ["read", "transact", "admin"])
 @pytest.mark.parametrize("route", KEYED, ids=names)
-def test_a_key_is_good_for_its_scope_and_what_is_below(
+def test_an_api_key_is_valid_for_its_scope_and_lower_ones(
     locked: Service, group: tuple[int, int], route: Route, scope: str
 ) -> None:
     answer = ask(locked, route, *group, bearer(key(locked.database, scope)))
@@ -100,7 +100,7 @@ def test_a_key_is_good_for_its_scope_and_what_is_below(
 
 
 @pytest.mark.parametrize("route", KEYED, ids=names)
-def test_a_key_for_one_group_is_good_for_no_other(locked: Service, group: tuple[int, int], route: Route) -> None:
+def test_an_api_key_for_one_group_is_valid_for_no_other(locked: Service, group: tuple[int, int], route: Route) -> None:
     number, member = group
     secret = bearer(key(locked.database, "admin", number))
     with locked.database.connect(locked.database.admin) as admin:
@@ -111,7 +111,7 @@ def test_a_key_for_one_group_is_good_for_no_other(locked: Service, group: tuple[
     assert refused(own) == (route.function in ("list_groups", "create_group", "read_feed")), own.body
 
 
-def test_a_key_for_one_group_learns_no_other_groups_id(locked: Service, group: tuple[int, int]) -> None:
+def test_an_api_key_for_one_group_is_not_shown_the_id_of_another(locked: Service, group: tuple[int, int]) -> None:
     name = f"group {time.monotonic_ns()}"
     with locked.database.connect(locked.database.admin) as admin:
         other = create(admin, name)
@@ -121,7 +121,7 @@ def test_a_key_for_one_group_learns_no_other_groups_id(locked: Service, group: t
         assert problem(answer, 422, "already_taken")["detail"] == detail
 
 
-def test_a_key_for_one_group_finds_its_participants_by_username(locked: Service, group: tuple[int, int]) -> None:
+def test_an_api_key_for_one_group_finds_its_participants_by_username(locked: Service, group: tuple[int, int]) -> None:
     secret = bearer(key(locked.database, "read", group[0]))
     answer = locked("GET", f"/api/groups/{group[0]}/participants?username=nobody", headers=secret)
     assert answer.json == {"data": []}
@@ -129,7 +129,9 @@ def test_a_key_for_one_group_finds_its_participants_by_username(locked: Service,
 
 
 @pytest.mark.parametrize("spelling", ["0{}", "{}%20", "+{}", "{}.0", " {}", "{}/../{}"])
-def test_another_spelling_of_an_id_opens_no_other_group(locked: Service, group: tuple[int, int], spelling: str) -> None:
+def test_another_spelling_of_an_id_gives_no_access_to_other_groups(
+    locked: Service, group: tuple[int, int], spelling: str
+) -> None:
     with locked.database.connect(locked.database.admin) as admin:
         other = create(admin, f"group {time.monotonic_ns()}")
     secret = bearer(key(locked.database, "admin", group[0]))
@@ -156,13 +158,13 @@ FORMS = {
 
 
 @pytest.mark.parametrize("header", FORMS.values(), ids=FORMS)
-def test_refuses_what_is_no_key(locked: Service, header: str) -> None:
+def test_refuses_a_malformed_api_key(locked: Service, header: str) -> None:
     answer = locked("GET", "/api/groups", headers={"Authorization": header})
     problem(answer, 401, "unauthorized")
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="ledger", error="invalid_token"'
 
 
-def test_refuses_two_keys_at_once(locked: Service) -> None:
+def test_refuses_two_api_keys_at_once(locked: Service) -> None:
     secret = key(locked.database, "admin")
     header = f"Authorization: Bearer {secret}\r\n"
     sent = f"GET /api/groups HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header * 2}\r\n"
@@ -174,7 +176,7 @@ def test_the_scheme_may_be_spelled_in_any_case(locked: Service) -> None:
     assert locked("GET", "/api/groups", headers={"Authorization": f"bEARER  {secret}"}).status == 200
 
 
-def test_the_key_is_looked_at_before_the_body(locked: Service, group: tuple[int, int]) -> None:
+def test_the_api_key_is_checked_before_the_body(locked: Service, group: tuple[int, int]) -> None:
     answer = locked("POST", f"/api/groups/{group[0]}/transfer", "{not json", {})
     problem(answer, 401, "unauthorized")
 
@@ -195,7 +197,7 @@ def test_a_refused_transfer_moves_nothing(locked: Service, group: tuple[int, int
         )
 
 
-def test_a_revoked_key_is_refused_in_time(locked: Service) -> None:
+def test_a_revoked_api_key_is_refused_in_time(locked: Service) -> None:
     secret = key(locked.database, "read")
     assert locked("GET", "/api/groups", headers=bearer(secret)).status == 200
     revoke(locked.database, secret)
@@ -204,7 +206,7 @@ def test_a_revoked_key_is_refused_in_time(locked: Service) -> None:
     assert time.monotonic() - began < API_KEY_CACHE_SECONDS + 3  # the promise, and what a busy machine adds
 
 
-def test_a_long_poll_ends_when_its_key_is_revoked(locked: Service) -> None:
+def test_a_long_poll_ends_when_its_api_key_is_revoked(locked: Service) -> None:
     secret = key(locked.database, "read")
     answer = locked("GET", "/api/entries", headers=bearer(secret))
     while answer.data:
@@ -215,14 +217,14 @@ def test_a_long_poll_ends_when_its_key_is_revoked(locked: Service) -> None:
         problem(poll.result(), 401, "unauthorized")
 
 
-def test_a_key_is_known_while_the_database_is_asked_once_for_many(locked: Service) -> None:
+def test_many_requests_share_one_look_up_of_their_api_key(locked: Service) -> None:
     secret = bearer(key(locked.database, "read"))
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda _: locked("GET", "/api/groups", headers=secret).status, range(64)))
     assert answers == [200] * 64
 
 
-def test_a_key_is_asked_for_as_soon_as_there_is_one(database: Database) -> None:
+def test_an_api_key_is_required_as_soon_as_one_exists(database: Database) -> None:
     with serving(database) as service:
         assert service("GET", "/api/groups").status == 200
         secret = key(database, "read")

@@ -18,7 +18,7 @@ def test_binds_an_address_and_shows_it(api, group):
     assert list(api("GET", path).data) == ["username", "id", "group_id", "amount"]
 
 
-def test_another_address_and_one_that_is_taken_are_conflicts(api, group):
+def test_a_second_address_and_a_taken_one_are_conflicts(api, group):
     paths = [f"{group.path}/participants/{participant}/address" for participant in (group.alice, group.bob)]
     api("PUT", paths[0], {"address": ADDRESS})
     for path, address in ((paths[0], OTHER), (paths[1], ADDRESS)):
@@ -40,7 +40,7 @@ def test_a_join_and_an_exit_take_an_address(api, group):
     problem(api("GET", f"{path}/address"), 404, "not_found")
 
 
-def test_null_is_no_address(api, group):
+def test_null_means_no_address(api, group):
     joined = api("POST", f"{group.path}/participants", {"username": "carol", "amount": 1, "address": None})
     assert api("GET", f"{joined.headers['Location']}/address").data == {"address": None}
     assert api("DELETE", joined.headers["Location"], {"address": None}).status == 200
@@ -67,13 +67,13 @@ def test_a_binding_without_an_address_is_refused(api, group, unchanged):
         assert list(problem(api("PUT", path, body), 422, "invalid_value")["errors"]) == ["address"]
 
 
-def test_refuses_what_is_not_there(api, group, other, unchanged):
+def test_refuses_unknown_groups_and_participants(api, group, other, unchanged):
     for path in (f"{other.path}/participants/{group.alice}", f"{group.path}/participants/0"):
         problem(api("PUT", f"{path}/address", {"address": ADDRESS}), 404, "not_found")
         problem(api("GET", f"{path}/address"), 404, "not_found")
 
 
-def test_a_repeated_request_is_answered_again(api, group):
+def test_a_repeated_request_gets_the_same_answer(api, group):
     path = f"{group.path}/participants/{group.alice}/address"
     first = api("PUT", path, {"address": ADDRESS}, headers={"Idempotency-Key": "bind"})
     again = api("PUT", path, {"address": ADDRESS.lower()}, headers={"Idempotency-Key": "bind"})

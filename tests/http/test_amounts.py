@@ -50,7 +50,7 @@ def test_an_amount_may_be_a_hex_quantity(api, group, amount, spelling):
         assert [entry["amount"] for entry in api("POST", f"{group.path}/transfers", body).data["entries"]] == [amount]
 
 
-def test_a_repeated_request_may_spell_its_amount_otherwise(api, group):
+def test_a_repeated_request_may_use_another_spelling_of_its_amount(api, group):
     key = {"Idempotency-Key": "key"}
     body = {"from": group.alice, "to": group.bob, "amount": 16}
     first = api("POST", f"{group.path}/transfer", body, key)
@@ -91,7 +91,7 @@ BAD += [
 
 @pytest.mark.parametrize("amount", BAD, ids=lambda amount: amount[:20])
 @pytest.mark.usefixtures("unchanged")
-def test_what_is_no_amount_is_refused(api, group, amount):
+def test_a_value_that_is_no_amount_is_refused(api, group, amount):
     joined = api("POST", f"{group.path}/participants", f'{{"username": "carol", "amount": {amount}}}')
     assert list(problem(joined, 422, "invalid_value")["errors"]) == ["amount"]
     moved = api("POST", f"{group.path}/transfer", f'{{"from": {group.bob}, "to": {group.alice}, "amount": {amount}}}')
@@ -105,7 +105,7 @@ def test_a_transfer_is_at_least_1(api, group, amount):
     assert list(problem(api("POST", f"{group.path}/transfer", body), 422, "invalid_value")["errors"]) == ["amount"]
 
 
-def test_amounts_come_as_strings_where_that_is_preferred(api, group):
+def test_amounts_are_strings_where_the_request_prefers_them(api, group):
     prefer = {"Prefer": "amounts=string"}
     join = api("POST", f"{group.path}/participants", {"username": "carol", "amount": LARGEST}, prefer)
     carol = join.data["id"]
@@ -133,13 +133,13 @@ def test_amounts_come_as_strings_where_that_is_preferred(api, group):
 @pytest.mark.parametrize(
     "prefer", ["respond-async, amounts=string", 'amounts="string"', "AMOUNTS=String", "amounts=string; x=1"]
 )
-def test_a_preference_is_found_as_rfc_7240_spells_it(api, group, prefer):
+def test_a_preference_is_found_in_every_spelling_of_rfc_7240(api, group, prefer):
     answer = api("GET", f"{group.path}/total", headers={"Prefer": prefer})
     assert answer.data == {"group_total": "200"}
 
 
 @pytest.mark.parametrize("prefer", ["amounts=number", "amounts", "return=minimal", "xamounts=string"])
-def test_another_preference_is_not_applied(api, group, prefer):
+def test_an_unknown_preference_is_not_applied(api, group, prefer):
     answer = api("GET", f"{group.path}/total", headers={"Prefer": prefer})
     assert answer.data == {"group_total": 200}
     assert "Preference-Applied" not in answer.headers
@@ -184,7 +184,7 @@ def test_several_headers_are_one_list(api, group):
 @pytest.mark.parametrize(
     "piece", ['"', '"\\', "a;", "a ; ", "a; ;", "a=", '"\\"', "a,", " ", "\t;", 'a="\\",', "a=b;c="]
 )
-def test_a_preference_takes_no_longer_than_its_length(piece):
+def test_parsing_a_preference_takes_linear_time(piece):
     """Quadratic, such a header would take minutes, and longer than that for each that is worse."""
     length = 2_000_000
     assert not prefers([piece * (length // len(piece))], "amounts", "string")

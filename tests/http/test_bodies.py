@@ -74,7 +74,7 @@ def bodies(draw: st.DrawFn) -> str:
 
 @settings(max_examples=1000, deadline=None)
 @given(bodies())
-def test_lines_come_to_the_same_as_a_body_that_is_decoded_at_once(text):
+def test_decoding_lines_one_by_one_equals_decoding_the_whole_body(text):
     expected, found = outcome(lambda: at_once(text)), outcome(lambda: line_by_line(text))
     if isinstance(expected, Members) and "transfers" in expected.repeated:
         # Which one counts does not matter: it must be given once.
@@ -86,9 +86,9 @@ def test_lines_come_to_the_same_as_a_body_that_is_decoded_at_once(text):
 
 @settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(bodies())
-def test_they_do_so_in_whatever_pieces_they_are_decoded(monkeypatch, text):
+def test_decoding_lines_is_the_same_in_pieces_of_every_size(monkeypatch, text):
     monkeypatch.setattr(bodies_module, "MAX_LINE", 300)
-    test_lines_come_to_the_same_as_a_body_that_is_decoded_at_once.hypothesis.inner_test(text)
+    test_decoding_lines_one_by_one_equals_decoding_the_whole_body.hypothesis.inner_test(text)
 
 
 def test_a_line_may_be_as_long_as_metadata_that_are_all_escaped():
@@ -112,13 +112,13 @@ ONES = ",".join("1" * 200_000)
     ],
     ids=["behind the list", "a line", "a line amid others", "white space", "a string"],
 )
-def test_only_so_much_is_decoded_in_one_go(body):
+def test_a_value_too_long_to_decode_at_once_is_refused(body):
     with pytest.raises(Problem) as refused:
         asyncio.run(decode_value(MANY, body.encode()))
     assert refused.value.code == "body_too_large"
 
 
-def test_of_a_list_that_is_too_long_the_rest_is_not_decoded():
+def test_the_rest_of_a_list_that_is_too_long_is_not_decoded():
     value = asyncio.run(decode_value(MANY, b'{"transfers": [' + b"{}," * 10_100 + b"}}}}"))
     reasons, spelled = read_lines(value["transfers"])
     assert (reasons, spelled) == ({"": "must have 1 to 10000 lines"}, None)
@@ -141,7 +141,7 @@ def test_of_a_list_that_is_too_long_the_rest_is_not_decoded():
         ('"text"', "null"),
     ],
 )
-def test_a_line_is_spelled_so_that_sql_finds_what_is_wrong_with_it(line, spelled):
+def test_a_line_reaches_sql_with_its_errors(line, spelled):
     assert line_to_json(DECODER.decode(line)) == spelled
 
 
@@ -171,7 +171,7 @@ def test_a_body_of_too_many_values_is_refused(api, group, method, path, body):
     "numbers", ["[1e4096]", "[1e4000,1e4000,1e4000,1e4000,1e4000]", "[1e-4000,1e-4000,1e-4000,1e-4000,1e-4000]"]
 )
 @pytest.mark.usefixtures("unchanged")
-def test_metadata_is_measured_as_postgresql_writes_it_out(api, group, numbers):
+def test_the_size_of_metadata_is_that_of_postgresqls_text(api, group, numbers):
     body = f'{{"from": {group.alice}, "to": {group.bob}, "amount": 1, "metadata": {{"a": {numbers}}}}}'
     answer = api("POST", f"{group.path}/transfer", body)
     assert problem(answer, 422, "invalid_value")["errors"] == {"metadata": ["must have at most 4096 bytes"]}
@@ -197,7 +197,7 @@ def test_large_answers_arrive_whole(api, new_group):
 
 
 @pytest.mark.parametrize("length", ["2", "1000"])
-def test_a_request_behind_the_head_of_a_large_answer_is_answered(api, new_group, length):
+def test_a_request_after_the_head_of_a_large_answer_is_answered(api, new_group, length):
     """`HEAD` of an answer that is sent in slices, and of one that is not."""
     group = new_group()
     for number in range(100):

@@ -9,7 +9,7 @@ from tests.http.client import problem
 from tests.support import one
 
 
-def test_makes_a_checkpoint_and_says_where_it_is(api, group):
+def test_makes_a_checkpoint_and_returns_its_location(api, group):
     answer = api("POST", f"{group.path}/checkpoints")
     assert answer.status == 201
     made = answer.data
@@ -45,7 +45,7 @@ def test_lists_leaves_in_pages(api, group):
 
 
 @pytest.mark.parametrize("prefer", [{}, {"Prefer": "amounts=string"}])
-def test_a_proof_is_checked_as_it_is_served(api, group, admin, prefer):
+def test_a_served_proof_is_valid(api, group, admin, prefer):
     header = api("POST", f"{group.path}/checkpoints").data["header"]
     answer = api("GET", f"{group.path}/checkpoints/1/proofs/{group.bob}", headers=prefer)
     assert f"participant {group.bob} of group {group.id} holds 100" in verify(read(answer.body.decode()), header)
@@ -58,7 +58,7 @@ def test_a_proof_is_checked_as_it_is_served(api, group, admin, prefer):
     assert [type(checkpoint[name]) for name in ("number", "chain_id", "deposits", "leaf_count")] == [int] * 4
 
 
-def test_a_proof_without_siblings_has_a_list_of_none(api, group):
+def test_a_proof_without_siblings_has_an_empty_list(api, group):
     api("DELETE", f"{group.path}/participants/{group.alice}")
     entry = api("DELETE", f"{group.path}/participants/{group.bob}").headers["Ledger-Entry"]
     api("POST", f"{group.path}/entries/{int(entry) - 1}/settlement", {"reference": "0xa"})
@@ -80,7 +80,7 @@ def test_a_repeated_request_makes_one_checkpoint(api, group):
     assert len(api("GET", f"{group.path}/checkpoints").data) == 1
 
 
-def test_refuses_what_is_not_there(api, group):
+def test_refuses_unknown_groups_and_participants(api, group):
     api("POST", f"{group.path}/checkpoints")
     for path in (
         *("2", "0", "x", "2/leaves", f"2/proofs/{group.alice}"),
@@ -91,7 +91,7 @@ def test_refuses_what_is_not_there(api, group):
         problem(api(method, f"/api/groups/{2**62}/{path}"), 404, "not_found")
 
 
-def test_refuses_a_group_that_no_checkpoint_can_hold(api, group):
+def test_refuses_a_group_whose_total_is_too_large_for_a_checkpoint(api, group):
     api("POST", f"{group.path}/participants", {"username": "carol", "amount": str(2**256 - 200)})
     answer = api("POST", f"{group.path}/checkpoints")
     body = problem(answer, 409, "group_too_large")

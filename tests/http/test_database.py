@@ -28,7 +28,7 @@ def run(shared: Database, use: Callable[[pools.Database], Coroutine[None, None, 
 
 
 @pytest.mark.parametrize("reads", [False, True])
-def test_a_call_that_takes_too_long_is_given_up_and_not_cancelled(shared, monkeypatch, reads):
+def test_a_call_that_takes_too_long_is_abandoned_but_not_cancelled(shared, monkeypatch, reads):
     monkeypatch.setattr(pools, "CALL_TIMEOUT", 0.3)
     slow = f"select pg_sleep(3), '{reads}'"
 
@@ -58,7 +58,7 @@ def test_a_call_outlives_the_request_that_made_it(shared):
     run(shared, use)
 
 
-def test_a_deadlock_or_a_serialization_failure_is_tried_once_more(shared, monkeypatch):
+def test_a_call_is_repeated_once_after_a_deadlock_or_a_serialization_failure(shared, monkeypatch):
     attempts = 0
 
     async def fail(*_: object) -> None:
@@ -75,7 +75,7 @@ def test_a_deadlock_or_a_serialization_failure_is_tried_once_more(shared, monkey
     assert attempts == 2
 
 
-def test_a_server_that_vanishes_is_found_by_tcp_unless_the_connection_string_says_otherwise():
+def test_tcp_detects_a_lost_server_unless_the_connection_string_sets_another_limit():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"postgresql://127.0.0.1:{server.getsockname()[1]}/ledger?keepalives_count=5"
         connections = pools.Database(url, "ledger serve test")

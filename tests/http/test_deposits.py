@@ -6,7 +6,7 @@ from tests.http.client import problem
 from tests.support import one
 
 
-def test_deposits_and_says_which_entry(api, group, admin):
+def test_deposits_and_returns_the_entry(api, group, admin):
     path = f"{group.path}/participants/{group.alice}"
     answer = api("POST", f"{path}/deposits", {"amount": 50, "metadata": {"transaction": "0x1b"}})
     assert answer.status == 201
@@ -64,7 +64,7 @@ def test_refuses_a_bad_amount(api, group, unchanged, amount):
     assert list(problem(answer, 422, "invalid_value")["errors"]) == ["amount"]
 
 
-def test_refuses_what_is_not_there(api, group, other, unchanged):
+def test_refuses_unknown_groups_and_participants(api, group, other, unchanged):
     for path in (
         f"{other.path}/participants/{group.alice}",
         f"{group.path}/participants/0",
@@ -73,7 +73,7 @@ def test_refuses_what_is_not_there(api, group, other, unchanged):
         problem(api("POST", f"{path}/deposits", {"amount": 50}), 404, "not_found")
 
 
-def test_refuses_one_who_left(api, group):
+def test_refuses_a_participant_who_left(api, group):
     path = f"{group.path}/participants/{group.alice}"
     api("DELETE", path)
     assert problem(api("POST", f"{path}/deposits", {"amount": 50}), 404, "not_found")["sqlstate"] == "LG002"

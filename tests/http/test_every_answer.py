@@ -14,7 +14,7 @@ from tests.http.test_framing import exchange
 IMF_FIXDATE = r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT"
 
 
-def test_nobody_stores_an_answer_of_the_api(api, group):
+def test_no_cache_stores_an_answer_of_the_api(api, group):
     asked = [
         *((method, path, None, None) for method in ("GET", "HEAD") for path in ("/api/groups", group.path)),
         *((method, path, None, None) for method in ("GET", "HEAD") for path in ("/api/health", LIVE, METRICS)),
@@ -48,20 +48,20 @@ def test_nobody_stores_an_answer_of_the_api(api, group):
         assert abs(parsedate_to_datetime(date) - datetime.now(UTC)) < timedelta(minutes=10)
 
 
-def test_the_answer_to_no_request_has_a_date_and_is_not_stored(api):
+def test_the_answer_to_a_malformed_request_has_a_date_and_is_not_stored(api):
     head = api.raw(b"nonsense\r\n\r\n").partition(b"\r\n\r\n")[0].lower()
     assert b"\r\ndate: " in head
     assert b"\r\ncache-control: no-store" in head
 
 
-def test_the_date_goes_on(monkeypatch):
+def test_the_date_advances(monkeypatch):
     clock = Clock()
     for second, written in ((0.9, "Thu, 01 Jan 1970 00:00:00 GMT"), (1795789805.0, "Fri, 27 Nov 2026 14:30:05 GMT")):
         monkeypatch.setattr("api.http.date.time", lambda second=second: second)
         assert clock.now() == clock.now() == written
 
 
-def test_pages_keep_what_they_say_of_storing(api):
+def test_pages_keep_their_own_cache_control(api):
     for path, said in (
         (DOCS, "no-cache"),
         (DESCRIPTION, "no-cache"),
@@ -75,7 +75,7 @@ def test_pages_keep_what_they_say_of_storing(api):
 
 
 @pytest.mark.parametrize("path", ["/", "/api", "/api/"])
-def test_the_beginning_leads_to_the_api(api, path):
+def test_the_root_page_links_to_the_api(api, path):
     answer, head = api("GET", path), api("HEAD", path)
     assert (answer.status, head.status, head.body) == (200, 200, b"")
     assert head.headers["Content-Length"] == str(len(answer.body))
@@ -91,6 +91,6 @@ def test_the_beginning_leads_to_the_api(api, path):
     assert api("POST", path).status == 405
 
 
-def test_a_check_of_the_beginning_by_http_1_0_is_answered(api):
+def test_a_health_check_of_the_root_page_by_http_1_0_is_answered(api):
     (answer,) = exchange(api, b"GET / HTTP/1.0\r\n\r\n")
     assert (answer.status, answer.closes) == (200, True)

@@ -57,7 +57,7 @@ def balance(api: Service, group) -> int:
     return api("GET", f"{group.path}/participants/{group.bob}").data["amount"]
 
 
-def test_a_lock_that_is_not_had_in_time_is_busy_and_nothing_is_done(api, group, locked, move):
+def test_a_lock_that_takes_too_long_is_busy_and_nothing_is_done(api, group, locked, move):
     answer = move().result()
     body = problem(answer, 503, "busy")
     assert body["sqlstate"] == "55P03"
@@ -86,14 +86,14 @@ def test_a_read_is_repeated_on_another_connection(api, group, admin, background)
     assert reading.result() == 100
 
 
-def test_connections_closed_while_idle_are_no_request_s_concern(api, group, admin):
+def test_connections_closed_while_idle_fail_no_request(api, group, admin):
     admin.execute(f"select pg_terminate_backend(pid, 10000) from ({SESSIONS}) as s")
     for _ in range(20):
         assert api("POST", f"{group.path}/transfer", {"from": group.bob, "to": group.alice, "amount": 1}).status == 200
     assert balance(api, group) == 80
 
 
-def test_a_deadlock_is_tried_again(api, group, locked, admin, move):
+def test_a_call_is_repeated_after_a_deadlock(api, group, locked, admin, move):
     moving = move()
     until(lambda: waiting(admin))
     # The transfer holds alice and waits for bob, whom we hold: asking for alice closes the ring. We get her only when
@@ -115,7 +115,7 @@ def test_the_health_check_answers_while_the_pool_is_full(api, group, locked, mov
     assert balance(api, group) == 0
 
 
-def test_a_full_pool_is_busy_and_what_it_refused_is_not_done(api, group, locked, move):
+def test_a_full_pool_is_busy_and_refused_requests_are_not_done(api, group, locked, move):
     # Eight at a time wait a second for the row; those that wait five seconds for a connection are refused.
     refusals = [problem(future.result(), 503, "busy") for future in [move() for _ in range(64)]]
     assert {refusal.get("sqlstate") for refusal in refusals} == {"55P03", None}
@@ -158,7 +158,7 @@ def test_the_health_check_answers_in_time_whatever_the_database_does(api, admin)
         os.kill(health, signal.SIGCONT)
 
 
-def test_a_migration_under_a_running_service_is_not_noticed(api, group, admin):
+def test_a_migration_under_a_running_service_fails_no_request(api, group, admin):
     text = (migrate.RESOURCES / "db" / "functions" / "api" / "get_participant.sql").read_text()
     path = f"{group.path}/participants/{group.bob}"
     assert {api("GET", path).status for _ in range(20)} == {200}
@@ -171,7 +171,7 @@ def test_a_migration_under_a_running_service_is_not_noticed(api, group, admin):
         assert {api("GET", path).status for _ in range(20)} == {200}
 
 
-def test_a_client_that_goes_away_leaves_nothing_behind(api, group, locked, admin):
+def test_a_client_that_disconnects_leaves_no_session_behind(api, group, locked, admin):
     body = b'{"from": %d, "to": %d, "amount": 50}' % (group.bob, group.alice)
     head = (
         b"POST %s/transfer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -185,7 +185,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(api, group, locked, admin
     assert api("POST", f"{group.path}/transfer", {"from": group.bob, "to": group.alice, "amount": 1}).status == 200
 
 
-def test_a_database_that_goes_and_comes_back(background):
+def test_the_service_recovers_when_the_database_comes_back(background):
     with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
         data = Path(folder)
         with embedded.running(data, VERSION):

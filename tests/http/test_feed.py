@@ -19,7 +19,7 @@ def end_of(api) -> str:
         following = answer.json["next"]
 
 
-def test_tells_each_entry_once_and_goes_on_where_it_ended(api, new_group):
+def test_shows_each_entry_once_and_resumes_at_the_cursor(api, new_group):
     following = end_of(api)
     groups = [new_group(), new_group()]
     seen = []
@@ -42,7 +42,7 @@ def test_tells_each_entry_once_and_goes_on_where_it_ended(api, new_group):
     assert api("GET", following).json["next"] == following
 
 
-def test_an_entry_has_the_shape_it_has_elsewhere(api, group):
+def test_an_entry_has_the_same_shape_as_in_other_answers(api, group):
     (entry,) = api("GET", "/api/entries?limit=1").data
     assert api("GET", f"/api/groups/{entry['group_id']}/entries/{entry['id']}").data == entry
 
@@ -74,12 +74,12 @@ def test_a_cursor_of_another_feed_is_refused(api, cursor):
     assert (refusal["sqlstate"], list(refusal["errors"])) == ("LG009", ["after"])
 
 
-def test_only_the_feed_can_be_waited_for(api, group):
+def test_only_the_feed_takes_wait(api, group):
     for path in ("/api/groups", f"{group.path}/entries"):
         assert list(problem(api("GET", f"{path}?wait=1"), 422, "invalid_value")["errors"]) == ["wait"]
 
 
-def test_a_reader_waits_for_what_comes(api, new_group):
+def test_a_reader_waits_for_the_next_entry(api, new_group):
     following = end_of(api)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(api, "GET", f"{following}&wait=30")
@@ -88,7 +88,7 @@ def test_a_reader_waits_for_what_comes(api, new_group):
     assert answer.data[0]["group_id"] == group.id
 
 
-def test_a_reader_who_waits_in_vain_gets_an_empty_page(api):
+def test_a_wait_without_entries_ends_with_an_empty_page(api):
     following = end_of(api)
     began = time.monotonic()
     answer = api("GET", f"{following}&wait=1")

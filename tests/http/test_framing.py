@@ -201,7 +201,7 @@ def exchange(api, sent: bytes, quiet: float | None = None) -> list[Answered]:
 
 
 @pytest.mark.parametrize("sent", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_not_framed_as_it_must_be_is_refused_and_nothing_is_done(api, unchanged, sent):
+def test_a_malformed_framing_is_refused_and_nothing_is_done(api, unchanged, sent):
     (answer,) = exchange(api, sent + SECOND + LAST)
     assert (answer.status, answer.closes) == (400, True)
     assert json.loads(answer.body)["code"] == "bad_request"
@@ -210,7 +210,7 @@ def test_what_is_not_framed_as_it_must_be_is_refused_and_nothing_is_done(api, un
 @pytest.mark.parametrize(
     "sent", [b"\x16\x03\x01", b"GET / HTTP/1.1\nHost: x\n\n", b"\x00", b"GET /\r\nHost: x\r\nX\x00"]
 )
-def test_what_can_become_no_request_is_refused_at_once(api, sent):
+def test_bytes_that_cannot_become_a_request_are_refused_at_once(api, sent):
     """The client leaves its side open, as one does that waits for an answer."""
     with socket.create_connection(("127.0.0.1", api.port), timeout=20) as client:
         client.sendall(sent)
@@ -250,7 +250,7 @@ WELL_FORMED = {
 
 
 @pytest.mark.parametrize("form", WELL_FORMED)
-def test_what_is_well_formed_is_done_and_so_is_what_follows(api, form):
+def test_a_well_formed_request_is_done_and_so_is_the_next(api, form):
     name = f"{next(NUMBERS):05}"
     sent = WELL_FORMED[form].replace(b"first", name.encode())
     *_, first, second, _ = exchange(api, sent + SECOND.replace(b"second", f"{name}b".encode()) + LAST)
@@ -349,7 +349,7 @@ def announced(sent: bytes) -> list[bytes]:
     return found
 
 
-def test_requests_made_up_at_random_do_no_more_than_another_parser_finds_in_them(api):
+def test_random_requests_do_only_what_another_parser_finds_in_them(api):
     """Each has names of its own, so that what was done shows who announced it."""
     source = random.Random(20)
     valid = [*WELL_FORMED.values(), post(LENGTH, line=b"POST /api/nothing HTTP/1.1"), post(CHUNKED, body=b"0\r\n\r\n")]

@@ -31,7 +31,7 @@ def new_key(database: Database, number: int = 0) -> str:
         return one(admin, "select secret from ledger.create_api_key(%s, 'read', null)", [f"key {number}"])[0]
 
 
-def test_every_request_of_a_good_key_is_answered_beside_many_that_guess(
+def test_every_request_with_a_valid_api_key_is_answered_beside_many_guesses(
     database: Database, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A good key is due to be looked at again at each request.
@@ -135,7 +135,7 @@ def due(guard: Authenticator, secret: str) -> None:
     guard.remembered[secret] = (guard.remembered[secret][0], 0.0)
 
 
-def test_a_key_that_was_good_does_not_wait_for_guesses() -> None:
+def test_a_known_api_key_does_not_wait_for_guesses() -> None:
     async def story(guard: Authenticator, database: FakeDatabase) -> None:
         await make_known(guard, database, secret_of(0))
         guesses = [admit(guard, secret_of(number)) for number in range(1, 4)]
@@ -168,7 +168,7 @@ def test_guesses_share_calls_and_none_is_refused_for_their_number() -> None:
     run(story)
 
 
-def test_those_who_come_with_one_key_at_the_same_time_ask_once() -> None:
+def test_concurrent_requests_with_one_api_key_share_one_look_up() -> None:
     async def story(guard: Authenticator, database: FakeDatabase) -> None:
         asking = [admit(guard, secret_of(0)) for _ in range(100)]
         await settle()
@@ -179,7 +179,7 @@ def test_those_who_come_with_one_key_at_the_same_time_ask_once() -> None:
     run(story)
 
 
-def test_clients_that_have_gone_are_not_asked_for() -> None:
+def test_requests_of_disconnected_clients_are_not_looked_up() -> None:
     async def story(guard: Authenticator, database: FakeDatabase) -> None:
         first = admit(guard, secret_of(0))
         await settle()
@@ -195,7 +195,7 @@ def test_clients_that_have_gone_are_not_asked_for() -> None:
 
 
 @pytest.mark.parametrize("error", [ConnectionLost(), psycopg.OperationalError(), psycopg.errors.QueryCanceled()])
-def test_a_look_that_failed_forgets_no_key_and_admits_nobody(error: Exception) -> None:
+def test_a_failed_look_up_forgets_no_api_key_and_admits_no_client(error: Exception) -> None:
     async def story(guard: Authenticator, database: FakeDatabase) -> None:
         await make_known(guard, database, secret_of(0))
         asking = admit(guard, secret_of(0))
@@ -213,7 +213,7 @@ def test_a_look_that_failed_forgets_no_key_and_admits_nobody(error: Exception) -
     run(story)
 
 
-def test_only_an_answer_forgets_a_key() -> None:
+def test_only_an_answer_of_the_database_forgets_an_api_key() -> None:
     async def story(guard: Authenticator, database: FakeDatabase) -> None:
         await make_known(guard, database, secret_of(0))
         for known in (True, False):
@@ -228,7 +228,7 @@ def test_only_an_answer_forgets_a_key() -> None:
     run(story)
 
 
-def test_while_the_database_is_away_nobody_waits_for_one_failure_after_another() -> None:
+def test_while_the_database_is_away_a_request_waits_for_one_failure_at_most() -> None:
     async def story(guard: Authenticator, database: FakeDatabase) -> None:
         first = admit(guard, secret_of(0))
         await settle()
@@ -242,7 +242,7 @@ def test_while_the_database_is_away_nobody_waits_for_one_failure_after_another()
     run(story)
 
 
-def test_spellings_of_one_key_are_one_and_the_oldest_of_too_many_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spellings_of_one_api_key_count_once_and_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "MAX_REMEMBERED", 3)
 
     async def story(guard: Authenticator, database: FakeDatabase) -> None:
@@ -263,7 +263,7 @@ def test_spellings_of_one_key_are_one_and_the_oldest_of_too_many_is_forgotten(mo
     run(story)
 
 
-def test_requests_without_a_key_ask_once_whether_one_is_needed() -> None:
+def test_requests_without_an_api_key_share_one_look_up() -> None:
     async def story(guard: Authenticator, database: FakeDatabase) -> None:
         asking = [admit(guard, None) for _ in range(2000)]
         await settle()
@@ -274,7 +274,7 @@ def test_requests_without_a_key_ask_once_whether_one_is_needed() -> None:
     run(story, open_at_first=True)
 
 
-def test_each_of_many_keys_is_answered_for_itself(database: Database) -> None:
+def test_each_of_many_api_keys_gets_its_own_answer(database: Database) -> None:
     """On a real server: names, scopes and groups do not get mixed up among the keys of one call."""
 
     async def story(secrets: list[str]) -> list[Principal | None]:

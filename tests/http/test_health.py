@@ -145,7 +145,7 @@ def test_no_session_is_ended_because_it_is_idle(database: Database) -> None:
             assert service("GET", "/api/health").status == 200
 
 
-def test_a_server_that_stands_still_is_unhealthy_in_time_and_healthy_after_it(
+def test_a_server_that_hangs_is_unhealthy_in_time_and_healthy_again_afterwards(
     database: Database, server: Server
 ) -> None:
     with serving(database) as service, database.connect(database.admin) as admin:

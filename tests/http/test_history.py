@@ -32,7 +32,7 @@ def ids(answer) -> list[int]:
     return [entry["id"] for entry in answer.data]
 
 
-def test_an_entry_tells_both_sides_and_their_balances(api, group, transfer):
+def test_an_entry_shows_both_sides_and_their_balances(api, group, transfer):
     moved = transfer(30, metadata={"order": 17})
     entry = api("GET", f"{group.path}/entries/{moved}").data
     assert list(entry) == ENTRY
@@ -52,7 +52,7 @@ def test_an_entry_tells_both_sides_and_their_balances(api, group, transfer):
     assert api("GET", f"{group.path}/participants/{group.bob}/entries?order=desc&limit=1").data == [entry]
 
 
-def test_an_entry_of_another_group_or_of_none_is_not_found(api, group, other, transfer):
+def test_an_unknown_entry_or_one_of_another_group_is_not_found(api, group, other, transfer):
     for path in (f"{other.path}/entries/{transfer()}", f"{group.path}/entries/{2**62}", f"{group.path}/entries/abc"):
         problem(api("GET", path), 404, "not_found")
     problem(api("GET", f"/api/groups/{2**62}/entries"), 404, "not_found")
@@ -86,7 +86,7 @@ def test_a_page_lies_between_after_and_before(api, group, transfer):
     assert ids(api("GET", page.json["next"])) == [second]
 
 
-def test_the_filters_of_the_group_choose(api, group, transfer):
+def test_the_filters_of_a_groups_entries_select(api, group, transfer):
     moved = transfer(1, metadata={"order": {"number": 17, "lines": [1, 2]}})
     left = int(api("DELETE", f"{group.path}/participants/{group.alice}").headers["Ledger-Entry"])
     path = f"{group.path}/entries"
@@ -184,7 +184,7 @@ def test_another_minute_has_no_leap_second(api, group, second):
     assert list(problem(answer, 422, "invalid_value")["errors"]) == ["since"]
 
 
-def test_the_past_is_told_by_entry_and_by_time(api, group, transfer):
+def test_the_past_is_shown_by_entry_and_by_time(api, group, transfer):
     first, second = transfer(30), transfer(20)
     time = quote(api("GET", f"{group.path}/entries/{first}").data["created_at"])
     api("DELETE", f"{group.path}/participants/{group.bob}")
@@ -213,7 +213,7 @@ def test_the_past_is_told_by_entry_and_by_time(api, group, transfer):
         (str(2**62), 404, "not_found"),
     ],
 )
-def test_a_moment_that_is_none_is_refused(api, group, path, at, status, code):
+def test_an_invalid_moment_is_refused(api, group, path, at, status, code):
     refusal = problem(api("GET", f"{group.path}{path.format(bob=group.bob)}?at={at}"), status, code)
     if status == 422:
         assert list(refusal["errors"]) == ["at"]
@@ -229,7 +229,7 @@ def test_a_moment_that_is_none_is_refused(api, group, path, at, status, code):
         '{"": {"": ""}}',
     ],
 )
-def test_metadata_come_back_as_they_were(api, group, metadata):
+def test_metadata_are_returned_unchanged(api, group, metadata):
     body = f'{{"from": {group.bob}, "to": {group.alice}, "amount": 1, "metadata": {metadata}}}'
     entry = api("POST", f"{group.path}/transfer", body).headers["Ledger-Entry"]
     shown = json.loads(api("GET", f"{group.path}/entries/{entry}").body, parse_int=str, parse_float=str)["data"]
@@ -274,7 +274,7 @@ def test_joins_and_exits_take_metadata_too(api, group):
     ],
 )
 @pytest.mark.usefixtures("unchanged")
-def test_metadata_that_cannot_be_kept_are_refused(api, group, metadata):
+def test_metadata_that_cannot_be_stored_are_refused(api, group, metadata):
     body = f'{{"from": {group.bob}, "to": {group.alice}, "amount": 1, "metadata": {metadata}}}'
     answer = api("POST", f"{group.path}/transfer", body)
     assert list(problem(answer, 422, "invalid_value")["errors"]) == ["metadata"]
@@ -289,7 +289,7 @@ def test_metadata_that_are_nested_too_deeply_are_refused(api, group, depth, stat
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_an_exit_refuses_a_body_that_is_no_metadata(api, group):
+def test_an_exit_refuses_an_invalid_body(api, group):
     path = f"{group.path}/participants/{group.bob}"
     assert list(problem(api("DELETE", path, {"amount": 5}), 422, "invalid_value")["errors"]) == ["amount"]
     problem(api("DELETE", path, "[]"), 400, "invalid_json")
@@ -346,7 +346,7 @@ def test_a_settlement_needs_a_reference(api, group, body):
     assert list(problem(answer, 422, "invalid_value")["errors"]) == ["reference"]
 
 
-def test_amounts_may_be_asked_for_as_strings(api, group, transfer):
+def test_amounts_may_be_requested_as_strings(api, group, transfer):
     transfer(30)
     answer = api("GET", f"{group.path}/entries?order=desc&limit=1", headers={"Prefer": "amounts=string"})
     assert [answer.data[0][name] for name in ("amount", "from_amount", "to_amount")] == ["30", "70", "130"]

@@ -12,7 +12,7 @@ def line(group, amount: object = 1, **members: object) -> dict:
     return {"from": group.bob, "to": group.alice, "amount": amount} | members
 
 
-def test_tells_the_entries_and_who_took_part(api, group):
+def test_returns_the_entries_and_the_participants(api, group):
     body = {"transfers": [line(group, 100), {"from": group.alice, "to": group.bob, "amount": "200"}]}
     answer = api("POST", f"{group.path}/transfers", body)
     assert answer.status == 200
@@ -28,7 +28,7 @@ def test_tells_the_entries_and_who_took_part(api, group):
     assert api("GET", f"{group.path}/entries/{second['id']}").data["amount"] == 200
 
 
-def test_amounts_may_be_asked_for_as_strings(api, group):
+def test_amounts_may_be_requested_as_strings(api, group):
     answer = api("POST", f"{group.path}/transfers", {"transfers": [line(group)]}, {"Prefer": "amounts=string"})
     assert [entry["to_amount"] for entry in answer.data["entries"]] == ["101"]
     assert [participant["amount"] for participant in answer.data["participants"]] == ["101", "99"]
@@ -41,7 +41,7 @@ def test_lines_keep_their_metadata(api, group):
     assert shown == [None, {"order": 1.5}, None]
 
 
-def test_ten_thousand_lines_are_one_step(api, group):
+def test_10000_lines_are_made_at_once(api, group):
     lines = [
         line(group, 100),
         *({"from": group.alice, "to": group.bob, "amount": 1, "metadata": {"n": "x" * 1000}} for _ in range(9_999)),
@@ -87,7 +87,7 @@ def test_ten_thousand_lines_are_one_step(api, group):
     ],
 )
 @pytest.mark.usefixtures("unchanged")
-def test_what_is_wrong_with_a_line_is_named_with_it(api, group, body, fields):
+def test_an_invalid_value_is_named_with_its_line(api, group, body, fields):
     answer = api("POST", f"{group.path}/transfers", body.replace("LINE", json.dumps(line(group))))
     assert list(problem(answer, 422, "invalid_value")["errors"]) == fields
 
@@ -115,7 +115,7 @@ def test_a_body_may_have_16_mib_and_no_more(api, group):
         assert api("POST", f"{group.path}/transfers", body).status == status
 
 
-def test_others_are_answered_while_a_large_body_is_read(api, group):
+def test_other_requests_are_answered_while_a_large_body_is_read(api, group):
     body = json.dumps({"transfers": [line(group, metadata={"n": "x" * 1000})] * 9_000})
     with ThreadPoolExecutor(1) as pool:
         large = pool.submit(api, "POST", f"{group.path}/transfers", body)

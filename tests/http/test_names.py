@@ -25,7 +25,7 @@ def test_a_group_is_found_by_name(api, group):
 
 
 @pytest.mark.parametrize("query", ["username=a&username=b", "username=%00", "name=bob"])
-def test_a_username_is_given_once_and_is_text(api, group, query):
+def test_the_username_of_a_query_is_text_and_not_repeated(api, group, query):
     answer = api("GET", f"{group.path}/participants?{query}")
     assert query.partition("=")[0] in problem(answer, 422, "invalid_value")["errors"]
 
@@ -51,7 +51,7 @@ def test_a_name_that_looks_like_another_is_refused(api, group, name):
         assert [*problem(api(method, path, body), 422, "invalid_value")["errors"]] == [field]
 
 
-def test_what_is_taken_names_its_owner(api, group):
+def test_a_conflict_names_the_owner_of_the_name(api, group):
     answer = api("POST", f"{group.path}/participants", {"username": "bob", "amount": 1})
     assert problem(answer, 422, "already_taken")["detail"] == f'username "bob" is taken by participant {group.bob}'
     answer = api("PATCH", f"{group.path}/participants/{group.alice}", {"username": "bob"})

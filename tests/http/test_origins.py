@@ -96,19 +96,19 @@ def test_a_foreign_page_is_refused(api, unchanged, group, headers):
     ],
     ids=str,
 )
-def test_its_own_pages_and_a_typed_address_are_admitted(api, headers):
+def test_its_own_pages_and_requests_without_an_origin_are_admitted(api, headers):
     headers = {name: given(api, value) for name, value in headers.items()}
     for path in ("/api/groups", METRICS):
         assert api("GET", path, None, headers).status == 200
 
 
-def test_what_is_the_same_for_everybody_is_open(api):
+def test_public_pages_are_open_to_every_origin(api):
     for path in ("/api/health", LIVE, DOCS, DESCRIPTION):
         headers = {"Host": "evil.example", "Origin": "null", "Sec-Fetch-Site": "cross-site"}
         assert api("GET", path, None, headers).status == 200
 
 
-def test_once_keys_are_required_hosts_and_origins_are_left_alone_but_for_the_metrics(database: Database):
+def test_once_api_keys_are_required_hosts_and_origins_are_checked_for_metrics_only(database: Database):
     foreign = {"Host": "ledger.example", "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
     with database.connect(database.admin) as admin:
         (secret,) = one(admin, "select secret from ledger.create_api_key('shop', 'read')")
@@ -118,7 +118,7 @@ def test_once_keys_are_required_hosts_and_origins_are_left_alone_but_for_the_met
         assert service.ask("GET", METRICS, None, **foreign)[0] == 403
 
 
-def test_the_host_that_it_was_told_to_listen_on_is_admitted():
+def test_the_host_that_it_listens_on_is_admitted():
     for hosts, host, admitted in (
         (("ledger.internal", "10.0.0.1"), "Ledger.Internal.:4000", True),
         (("ledger.internal", "10.0.0.1"), "10.0.0.1", True),
@@ -157,7 +157,7 @@ def elsewhere() -> Iterator[int]:
 
 @needs_a_browser
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
-def test_a_page_from_elsewhere_cannot_reverse_a_transfer(api, group, admin, elsewhere, tmp_path, name):
+def test_a_foreign_page_cannot_reverse_a_transfer(api, group, admin, elsewhere, tmp_path, name):
     moved = api("POST", f"{group.path}/transfer", {"from": group.bob, "to": group.alice, "amount": 5})
     address = f"http://127.0.0.1:{api.port}{group.path}/entries/{moved.headers['Ledger-Entry']}/reversal"
     with browser.page(tmp_path / "profile") as page:
@@ -199,7 +199,7 @@ def tokens(value: str) -> set[str]:
 
 
 @pytest.mark.parametrize("origin", [APP, OTHER])
-def test_a_page_of_an_allowed_origin_may_ask_and_read(shared, origin):
+def test_a_page_of_an_allowed_origin_may_send_requests_and_read_answers(shared, origin):
     headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
     answers = {
         201: shared("POST", "/api/groups", {"name": f"group of {origin}"}, headers),
@@ -244,13 +244,13 @@ def test_a_preflight_is_answered(shared):
     assert "Access-Control-Allow-Methods" not in shared("OPTIONS", "/api/groups/1", None, {"Origin": APP}).headers
 
 
-def test_nothing_is_said_of_cors_without_origins(api):
+def test_there_are_no_cors_headers_without_origins(api):
     answer = api("OPTIONS", "/api/groups", None, {"Origin": APP, "Access-Control-Request-Method": "POST"})
     assert "Vary" not in answer.headers
     assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
 
 
-def test_any_origin_may_ask_once_keys_are_required(database: Database):
+def test_any_origin_may_send_requests_once_api_keys_are_required(database: Database):
     with serving(DATABASE_URL=database.url(database.service), CORS_ORIGINS="*") as service:
         headers = {"Origin": APP}
         assert asked(service, "GET", "/api/groups", None, headers).status == 403
@@ -282,7 +282,7 @@ def test_a_browser_lets_a_page_of_an_allowed_origin_read(database: Database, els
     "value", ["app.example", "https://app.example/", "https://app.example/x", "null", "https://*.example", "ftp://x",
               "https://", "https://a:b", "https://a:99999", "https://me@app.example", "https://a https://b", "https://ä"]
 )  # fmt: skip
-def test_a_bad_origin_is_refused_at_the_start_and_named(value, api):
+def test_the_start_refuses_a_bad_origin_by_name(value, api):
     url = api.database.url(api.database.service)
     said = refusal("serve", "--insecure", status=2, DATABASE_URL=url, CORS_ORIGINS=f"{APP},{value}", PORT="1")
     assert "CORS_ORIGINS" in said

@@ -36,7 +36,7 @@ def test_the_last_full_page_has_no_next(api, crowd):
     assert "Link" not in answer.headers
 
 
-def test_after_the_last_is_an_empty_page(api, crowd):
+def test_the_page_after_the_last_is_empty(api, crowd):
     path, ids = crowd
     assert api("GET", f"{path}?after={ids[-1]}").body == b'{"data":[]}'
     assert api("GET", f"{path}?after={2**63 - 1}").body == b'{"data":[]}'
@@ -56,7 +56,7 @@ def test_a_limit_outside_1_to_1000_is_refused(api, limit):
 
 
 @pytest.mark.parametrize("after", ["-1", "abc", "", "1.0", str(2**63), "9" * 5000])
-def test_an_after_that_is_no_id_is_refused(api, after):
+def test_an_invalid_after_is_refused(api, after):
     answer = api("GET", f"/api/groups?after={after}")
     assert list(problem(answer, 422, "invalid_value")["errors"]) == ["after"]
 

@@ -60,7 +60,7 @@ IDS = ["0", "-1", "abc", str(2**63), "1" + "0" * 30, "9" * 10_000, "1.0", "%31",
 
 
 @pytest.mark.parametrize("number", IDS, ids=lambda number: number[:20])
-def test_an_id_in_the_path_that_is_none_is_not_found(api, group, number):
+def test_a_malformed_id_in_the_path_is_not_found(api, group, number):
     number = quote(number, safe="%")
     for method, path, body in (
         ("GET", f"/api/groups/{number}", None),
@@ -79,7 +79,7 @@ def test_an_id_in_the_path_that_is_none_is_not_found(api, group, number):
 
 @pytest.mark.parametrize("number", ["0", "-1", '"abc"', str(2**63), "1" + "0" * 30, "1.0", "true", "null", "[]", '""'])
 @pytest.mark.parametrize("field", ["from", "to"])
-def test_an_id_in_the_body_that_is_none_is_invalid(api, group, field, number):
+def test_a_malformed_id_in_the_body_is_invalid(api, group, field, number):
     body = {"from": str(group.bob), "to": str(group.alice)} | {field: number}
     sent = f'{{"from": {body["from"]}, "to": {body["to"]}, "amount": 1}}'
     assert list(problem(api("POST", f"{group.path}/transfer", sent), 422, "invalid_value")["errors"]) == [field]
@@ -120,7 +120,7 @@ def test_a_group_with_participants_is_not_removed(api, group):
     assert problem(api("DELETE", group.path), 409, "group_not_empty")["sqlstate"] == "LG004"
 
 
-def test_all_bad_fields_are_told_at_once(api, group):
+def test_all_invalid_values_are_reported_at_once(api, group):
     body = problem(api("POST", f"{group.path}/transfer", '{"from": 0, "amount": 1.5, "x": 1}'), 422, "invalid_value")
     assert list(body["errors"]) == ["from", "to", "amount", "x"]
     body = problem(api("POST", f"{group.path}/participants", {"username": " ", "amount": 2**256}), 422, "invalid_value")
@@ -131,7 +131,7 @@ def test_all_bad_fields_are_told_at_once(api, group):
     assert list(body["errors"]) == ["to", "amount"]
 
 
-def test_bad_values_come_before_what_is_not_found_and_that_before_the_rest(api, group):
+def test_invalid_values_are_reported_before_unknown_rows_and_those_before_the_rest(api, group):
     move = {"from": 2**62, "to": 2**62, "amount": 0}
     problem(api("POST", "/api/groups/abc/transfer", move), 422, "invalid_value")
     problem(api("POST", "/api/groups/abc/transfer", move | {"to": 1, "amount": 1}), 404, "not_found")
@@ -158,7 +158,7 @@ def test_bad_values_come_before_what_is_not_found_and_that_before_the_rest(api, 
         ("PUT", '{"username": "x", "group_id": null}', "group_id"),
     ],
 )
-def test_members_that_do_not_belong_are_refused(api, group, method, body, field):
+def test_unknown_members_are_refused(api, group, method, body, field):
     answer = api(method, f"{group.path}/participants/{group.alice}", body)
     assert list(problem(answer, 422, "invalid_value")["errors"]) == [field]
 
@@ -190,7 +190,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_what_is_no_json_object_is_refused(api, body):
+def test_a_body_that_is_no_json_object_is_refused(api, body):
     problem(api("POST", "/api/groups", body), 400, "invalid_json")
 
 
@@ -247,7 +247,7 @@ def test_ten_thousand_headers_are_refused(api):
 @pytest.mark.parametrize(
     "line", [b"nonsense", b"GET /", b"GET / HTTP/9.9", b"\x00\x01\x02", b"GET /api/groups\xff HTTP/1.1"]
 )
-def test_what_is_no_http_is_refused(api, line):
+def test_bytes_that_are_no_http_are_refused(api, line):
     answer = api.raw(line + b"\r\nHost: localhost\r\n\r\n")
     assert b" 400 " in answer.split(b"\r\n")[0]
     assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["code"] == "bad_request"
@@ -275,7 +275,7 @@ def test_an_unknown_route_is_not_found(api, group):
         problem(api("GET", path), 404, "not_found")
 
 
-def test_a_wrong_method_is_told_the_right_ones(api, group):
+def test_the_answer_to_a_wrong_method_lists_the_allowed_ones(api, group):
     for method, path, allowed in (
         ("POST", group.path, "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
         ("DELETE", "/api/groups", "GET, HEAD, POST, OPTIONS"),
@@ -296,7 +296,7 @@ def test_an_unknown_or_repeated_query_parameter_is_refused(api, group):
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip", "x"])
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-def test_a_body_in_another_coding_is_refused(api, group, method, coding):
+def test_a_body_with_a_content_encoding_is_refused(api, group, method, coding):
     path = group.path if method == "PATCH" else "/api/groups"
     body = gzip.compress(b'{"name": "compressed"}') if coding == "gzip" else b'{"name": "not compressed"}'
     answer = api(method, path, body, {"Content-Encoding": coding})
@@ -304,7 +304,7 @@ def test_a_body_in_another_coding_is_refused(api, group, method, coding):
     assert answer.headers["Accept-Encoding"] == "identity"
 
 
-def test_identity_is_no_coding(api):
+def test_the_content_encoding_identity_is_accepted(api):
     problem(api("POST", "/api/groups", "{}", {"Content-Encoding": "Identity"}), 422, "invalid_value")
 
 
@@ -313,7 +313,7 @@ def test_a_byte_order_mark_is_named(api):
     assert "byte order mark" in problem(answer, 400, "invalid_json")["detail"]
 
 
-def test_another_name_of_an_idempotency_key_is_refused_with_a_hint(api, group):
+def test_another_header_for_an_idempotency_key_is_refused_with_a_hint(api, group):
     for method, path, body in (
         ("POST", "/api/groups", {"name": "keyed"}),
         ("POST", f"{group.path}/transfer", {"from": group.bob, "to": group.alice, "amount": 1}),

@@ -35,7 +35,7 @@ def test_every_change_can_be_repeated(api, group):
     retried(api, "DELETE", group.path, key="6")
 
 
-def test_a_replay_may_come_as_strings(api, group):
+def test_a_replay_may_have_amounts_as_strings(api, group):
     body = {"from": group.bob, "to": group.alice, "amount": 5}
     key = {"Idempotency-Key": "key"}
     api("POST", f"{group.path}/transfer", body, key)
@@ -44,7 +44,7 @@ def test_a_replay_may_come_as_strings(api, group):
     assert again.headers["Idempotency-Replayed"] == "true"
 
 
-def test_another_request_under_the_key_is_refused(api, group):
+def test_another_request_with_the_idempotency_key_is_refused(api, group):
     body = {"from": group.bob, "to": group.alice, "amount": 5}
     key = {"Idempotency-Key": "key"}
     assert api("POST", f"{group.path}/transfer", body, key).status == 200
@@ -55,7 +55,7 @@ def test_another_request_under_the_key_is_refused(api, group):
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, "\u00e9", "a\tb"])
-def test_a_bad_key_is_refused_with_the_other_invalid_values(api, group, key):
+def test_a_bad_idempotency_key_is_refused_with_the_other_invalid_values(api, group, key):
     body = {"from": group.bob, "to": 0, "amount": 5}
     answer = api("POST", f"{group.path}/transfer", body, {"Idempotency-Key": key})
     assert list(problem(answer, 422, "invalid_value")["errors"]) == ["to", "Idempotency-Key"]
@@ -63,7 +63,7 @@ def test_a_bad_key_is_refused_with_the_other_invalid_values(api, group, key):
     assert list(problem(answer, 422, "invalid_value")["errors"]) == ["Idempotency-Key"]
 
 
-def test_a_read_takes_no_notice_of_a_key(api, group):
+def test_a_read_ignores_an_idempotency_key(api, group):
     for _ in range(2):
         answer = api("GET", group.path, headers={"Idempotency-Key": "a b"})
         assert answer.status == 200
@@ -84,7 +84,7 @@ def test_repeats_at_once_through_two_services_move_money_once(api, group):
     assert api("GET", f"{group.path}/participants/{group.bob}").data["amount"] == 95
 
 
-def test_an_unknown_outcome_is_found_out_by_the_key(api, group, admin):
+def test_repeating_the_idempotency_key_resolves_an_unknown_outcome(api, group, admin):
     body = {"from": group.bob, "to": group.alice, "amount": 5}
     key = {"Idempotency-Key": "key"}
     waiting = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -99,7 +99,7 @@ def test_an_unknown_outcome_is_found_out_by_the_key(api, group, admin):
     assert api("GET", f"{group.path}/participants/{group.bob}").data["amount"] == 95
 
 
-def test_a_client_that_is_cut_off_and_repeats_until_answered_moves_what_it_intended(api, group):
+def test_a_client_that_repeats_until_answered_moves_the_intended_amount(api, group):
     chance = random.Random(1)
     head = (
         b"POST %s/transfer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -6,7 +6,7 @@ from api.routes import ROUTES
 from tests.support import one
 
 
-def test_the_story_of_a_group(api):
+def test_a_group_from_its_creation_to_its_removal(api):
     group = api("POST", "/api/groups", {"name": "ETH"}).data["id"]
     path = f"/api/groups/{group}"
     alice, bob = (
@@ -28,7 +28,7 @@ def test_health_answers(api):
     assert (answer.status, answer.body) == (200, b'{"data":{"status":"ok"}}')
 
 
-def test_creates_a_group_and_says_where(api):
+def test_creates_a_group_and_returns_its_location(api):
     answer = api("POST", "/api/groups", '{"name": "Ethereum ☃ 🚀"}')
     group = answer.data["id"]
     assert answer.status == 201
@@ -63,7 +63,7 @@ def test_renames_a_group(api, group, method, body):
     assert api("GET", group.path).data["name"] == name
 
 
-def test_joins_and_says_where_and_which_entry(api, group, admin):
+def test_joins_and_returns_the_location_and_the_entry(api, group, admin):
     answer = api("POST", f"{group.path}/participants", {"username": "carol", "amount": 7})
     carol = answer.data["id"]
     assert answer.status == 201
@@ -82,7 +82,7 @@ def test_lists_the_participants_present(api, group):
 
 
 @pytest.mark.parametrize("body", ["null", " null\r\n", b""])
-def test_null_is_no_body_where_none_is_needed(api, group, body):
+def test_null_counts_as_no_body_where_none_is_needed(api, group, body):
     moved = api("POST", f"{group.path}/transfer", {"from": group.bob, "to": group.alice, "amount": 5})
     path = f"{group.path}/entries/{moved.headers['Ledger-Entry']}/reversal"
     assert api("POST", path, body).status == 201
@@ -92,7 +92,7 @@ def test_null_is_no_body_where_none_is_needed(api, group, body):
     assert api("DELETE", group.path, body).status == 204
 
 
-def test_an_empty_list_is_a_list(api, group):
+def test_a_list_without_rows_is_an_empty_array(api, group):
     for participant in (group.alice, group.bob):
         api("DELETE", f"{group.path}/participants/{participant}")
     assert api("GET", f"{group.path}/participants").body == b'{"data":[]}'
@@ -107,7 +107,7 @@ def test_renames_a_participant(api, group, method, body):
     assert answer.data == {"username": "alicia", "id": group.alice, "group_id": group.id, "amount": 100}
 
 
-def test_a_group_id_may_stand_in_a_participants_body(api, group):
+def test_a_participants_body_may_repeat_the_group_id(api, group):
     path = f"{group.path}/participants"
     assert api("POST", path, {"username": "carol", "amount": 1, "group_id": group.id}).status == 201
     assert api("POST", path, {"username": "dave", "amount": 1, "group_id": str(group.id)}).status == 201
@@ -144,14 +144,14 @@ def test_removes_an_empty_group_without_a_body(api, group):
     assert api("POST", "/api/groups", {"name": group.name}).status == 201
 
 
-def test_a_get_has_a_head(api, group):
+def test_every_get_has_a_head(api, group):
     for path in ("/api/groups", group.path, f"{group.path}/total", "/api/health"):
         get, head = api("GET", path), api("HEAD", path)
         assert (head.status, head.body) == (200, b"")
         assert head.headers["Content-Length"] == str(len(get.body))
 
 
-def test_options_tells_the_methods(api, group):
+def test_options_lists_the_methods(api, group):
     answer = api("OPTIONS", group.path)
     assert (answer.status, answer.headers["Allow"]) == (204, "GET, HEAD, PUT, PATCH, DELETE, OPTIONS")
 

@@ -51,7 +51,7 @@ def transfer(group, amount: object = 1, key: str | None = None, **members: objec
     return "POST", f"{group.path}/transfer", body, {"Idempotency-Key": key} if key else {}
 
 
-def test_each_has_its_own_outcome(api, group, other, together, admin):
+def test_each_request_has_its_own_outcome(api, group, other, together, admin):
     carol = api("POST", f"{group.path}/participants", {"username": "carol", "amount": 0}).data["id"]
     dave = api("POST", f"{group.path}/participants", {"username": "dave", "amount": 0}).data["id"]
     whale = api("POST", f"{group.path}/participants", {"username": "whale", "amount": 2**256 - 1}).data["id"]
@@ -94,7 +94,7 @@ def test_each_has_its_own_outcome(api, group, other, together, admin):
     assert one(admin, "select count(distinct xid) from ledger.entries where id = any (%s)", [made]) == (1,)
 
 
-def test_a_locked_row_delays_only_those_who_need_it(api, group, other):
+def test_a_locked_row_delays_only_requests_that_need_it(api, group, other):
     with api.database.connect(api.database.admin, autocommit=False) as holder, ThreadPoolExecutor(8) as pool:
         holder.execute("select from ledger.participants where id = %s for update", [group.bob])
         stuck = [pool.submit(api, *transfer(group)) for _ in range(4)]
@@ -116,7 +116,7 @@ def test_a_row_that_is_locked_for_a_moment_is_waited_for(api, group):
         assert waiting.result().status == 200
 
 
-def test_a_lost_connection_is_an_unknown_outcome_for_those_in_flight_and_the_next_call_works(api, group, other, admin):
+def test_a_lost_connection_is_an_unknown_outcome_and_the_next_call_works(api, group, other, admin):
     waiting = "select pid from pg_stat_activity where wait_event_type = 'Lock' and query ~ 'transfer_batch'"
     with ThreadPoolExecutor(1) as pool, api.database.connect(api.database.admin) as observer, admin.transaction():
         admin.execute("lock table ledger.participants in access exclusive mode")
@@ -165,7 +165,7 @@ def test_requests_in_flight_are_answered_before_the_service_stops(database):
         ["²", "٣", "🦄", "'", "%s", ""],
     ],
 )
-def test_an_array_holds_what_it_was_given(admin, values):
+def test_an_array_returns_its_values_unchanged(admin, values):
     assert one(admin, "select %s::text[]", [array(values)]) == (values,)
 
 
@@ -173,7 +173,7 @@ def test_an_array_of_nulls_is_null():
     assert array([None, None]) is None
 
 
-def test_keys_that_look_like_something_else_are_keys(api, group, other, together):
+def test_idempotency_keys_with_array_syntax_are_kept(api, group, other, together):
     keys = ["null", "NULL", '"', "\\", "{}", "a,b", "12"]
     answers = together(transfer(other), *(transfer(group, key=key) for key in keys))
     entries = [answer.headers["Ledger-Entry"] for answer in answers]
@@ -186,7 +186,7 @@ def test_keys_that_look_like_something_else_are_keys(api, group, other, together
 # Reads
 
 
-def test_reads_that_come_together_are_each_answered(api, group, other, admin):
+def test_reads_that_share_a_call_are_each_answered(api, group, other, admin):
     paths = [f"{group.path}/participants/{group.bob}", f"{other.path}/participants/{other.alice}"]
     unknown = [f"{group.path}/participants/{2**62}", f"{group.path}/participants/{other.alice}"]
     past = f"{group.path}/participants/{group.bob}?at=2000-01-01T00:00:00Z"
@@ -210,7 +210,7 @@ def test_reads_that_come_together_are_each_answered(api, group, other, admin):
     problem(in_the_past.result(), 404, "not_found")
 
 
-def test_a_read_of_the_past_goes_by_itself():
+def test_a_read_of_the_past_shares_no_call():
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         assert await request(batches, at_entry="1") is None
         assert await request(batches, at_time="2026-01-01T00:00:00Z") is None
@@ -219,7 +219,7 @@ def test_a_read_of_the_past_goes_by_itself():
     run(story, READ)
 
 
-def test_reads_whose_connection_was_lost_are_made_again_each_by_itself():
+def test_reads_are_repeated_one_by_one_after_a_lost_connection():
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         requests = [request(batches) for _ in range(3)]
         await settle()
@@ -273,7 +273,7 @@ def run(story: Callable, route: Route = TRANSFER) -> None:
 DONE, DEFERRED, LOCKED = ([outcome, b"answer", None, b"7", b"f"] for outcome in (b"done", b"deferred", b"locked"))
 
 
-def test_a_lone_request_goes_at_once_and_the_next_call_takes_all_that_came_meanwhile():
+def test_a_single_request_is_sent_at_once_and_the_next_call_takes_all_that_queued():
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         first = request(batches)
         await settle()
@@ -291,7 +291,7 @@ def test_a_lone_request_goes_at_once_and_the_next_call_takes_all_that_came_meanw
     run(story)
 
 
-def test_a_call_takes_no_more_than_its_share_and_a_full_queue_refuses(monkeypatch):
+def test_a_call_takes_a_limited_number_and_a_full_queue_refuses(monkeypatch):
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         requests = [request(batches) for _ in range(8)]
         await settle()
@@ -309,7 +309,7 @@ def test_a_call_takes_no_more_than_its_share_and_a_full_queue_refuses(monkeypatc
         run(story)
 
 
-def test_who_goes_away_before_the_call_asks_for_nothing():
+def test_a_client_that_disconnects_before_the_call_is_left_out():
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         first = request(batches)
         await settle()
@@ -325,7 +325,7 @@ def test_who_goes_away_before_the_call_asks_for_nothing():
     run(story)
 
 
-def test_who_goes_away_during_the_call_takes_nobody_along():
+def test_a_client_that_disconnects_during_the_call_affects_no_other():
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         gone, stays = request(batches), request(batches)
         await settle()
@@ -337,7 +337,7 @@ def test_who_goes_away_during_the_call_takes_nobody_along():
     run(story)
 
 
-def test_a_locked_row_is_tried_again_before_what_came_later_and_then_called_alone():
+def test_a_deferred_request_is_tried_before_later_ones_and_then_called_alone():
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         locked, free = request(batches), request(batches)
         await settle()
@@ -358,7 +358,7 @@ def test_a_locked_row_is_tried_again_before_what_came_later_and_then_called_alon
     "error",
     [ConnectionLost(), psycopg.errors.QueryCanceled(), psycopg.OperationalError("away"), ValueError("a bug of ours")],
 )
-def test_all_hear_of_a_call_that_failed_and_the_next_one_works(error):
+def test_a_failed_call_fails_all_its_requests_and_the_next_one_works(error):
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         requests = [request(batches) for _ in range(3)]
         await settle()
@@ -374,7 +374,7 @@ def test_all_hear_of_a_call_that_failed_and_the_next_one_works(error):
     run(story)
 
 
-def test_nobody_waits_for_ever_for_an_answer_that_is_too_short():
+def test_an_answer_with_too_few_rows_fails_its_requests():
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         requests = [request(batches) for _ in range(3)]
         await settle()
@@ -390,7 +390,7 @@ def test_nobody_waits_for_ever_for_an_answer_that_is_too_short():
     "error",
     [psycopg.errors.InternalError_(), psycopg.errors.DeadlockDetected(), psycopg.errors.SerializationFailure()],
 )
-def test_after_a_fault_that_another_call_may_pass_or_explain_each_is_made_by_itself(error):
+def test_requests_are_called_one_by_one_after_an_error_that_may_concern_only_some(error):
     async def story(batches: CallBatches, database: FakeDatabase) -> None:
         requests = [request(batches) for _ in range(3)]
         await settle()

@@ -91,7 +91,9 @@ READS = {
 
 
 @pytest.mark.parametrize("state", [*UNAVAILABLE, *BUSY])
-def test_what_was_not_done_may_be_tried_again_later(service: Service, admin: psycopg.Connection, state: str) -> None:
+def test_an_error_that_undid_the_call_may_be_repeated_later(
+    service: Service, admin: psycopg.Connection, state: str
+) -> None:
     fail_with(admin, state)
     code = "busy" if state in BUSY else "unavailable"
     for request in (*WRITES.values(), *READS.values()):
@@ -103,7 +105,7 @@ def test_what_was_not_done_may_be_tried_again_later(service: Service, admin: psy
 
 @pytest.mark.parametrize("state", UNKNOWN)
 @pytest.mark.parametrize("request_", WRITES.values(), ids=WRITES)
-def test_a_write_that_a_server_lost_is_an_unknown_outcome_and_not_repeated(
+def test_a_write_on_a_lost_connection_is_an_unknown_outcome_and_not_repeated(
     service: Service, admin: psycopg.Connection, state: str, request_: tuple
 ) -> None:
     fail_with(admin, state)
@@ -115,7 +117,7 @@ def test_a_write_that_a_server_lost_is_an_unknown_outcome_and_not_repeated(
 
 @pytest.mark.parametrize("state", UNKNOWN)
 @pytest.mark.parametrize(("request_", "most"), [*zip(READS.values(), (2, 3, 2), strict=True)], ids=READS)
-def test_a_read_that_a_server_lost_is_repeated(
+def test_a_read_on_a_lost_connection_is_repeated(
     service: Service, admin: psycopg.Connection, state: str, request_: tuple, most: int
 ) -> None:
     fail_with(admin, state)
@@ -126,9 +128,7 @@ def test_a_read_that_a_server_lost_is_repeated(
 
 
 @pytest.mark.parametrize("state", INTERNAL)
-def test_what_no_later_attempt_mends_is_an_internal_error(
-    service: Service, admin: psycopg.Connection, state: str
-) -> None:
+def test_a_permanent_error_is_an_internal_error(service: Service, admin: psycopg.Connection, state: str) -> None:
     fail_with(admin, state)
     for request in (*WRITES.values(), *READS.values()):
         answer = service(*request)

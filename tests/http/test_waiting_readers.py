@@ -47,7 +47,7 @@ def calls_of_read_feed(admin: psycopg.Connection) -> int:
     return one(admin, idle)[0]
 
 
-def test_thousands_wait_for_the_price_of_one(database: Database) -> None:
+def test_thousands_of_waiting_readers_cost_as_much_as_one(database: Database) -> None:
     """A list is read beside them, a look an interval is all that the database sees, and each gets what comes."""
     with database.connect(database.admin) as admin:
         name = sql.Identifier(admin.info.dbname)
@@ -176,7 +176,7 @@ async def once(condition: Callable[[], bool]) -> None:
     raise AssertionError("waited in vain")
 
 
-def test_a_look_is_one_statement_whatever_waits(run: Callable[[Story], None]) -> None:
+def test_a_look_is_one_statement_for_any_number_of_readers(run: Callable[[Story], None]) -> None:
     async def story(of: Feed, database: FakeDatabase) -> None:
         readers = [asyncio.create_task(follow(of, None, 3)) for _ in range(2000)]
         await all_wait(of, 2000)
@@ -208,7 +208,7 @@ def test_each_reader_gets_each_entry_once_and_in_order(run: Callable[[Story], No
     run(story)
 
 
-def test_a_reader_with_nothing_new_is_left_alone(run: Callable[[Story], None]) -> None:
+def test_a_reader_without_new_entries_keeps_waiting(run: Callable[[Story], None]) -> None:
     async def story(of: Feed, database: FakeDatabase) -> None:
         behind, ahead = (asyncio.create_task(of.wait_for_more(cursor, 60)) for cursor in ("1-1-3", "1-1-9"))
         await all_wait(of, 2)
@@ -235,7 +235,7 @@ def test_many_cursors_are_looked_at_in_parts(run: Callable[[Story], None]) -> No
     run(story)
 
 
-def test_a_wait_ends_in_time_and_leaves_nothing(run: Callable[[Story], None]) -> None:
+def test_a_wait_ends_in_time_and_leaves_no_waiter(run: Callable[[Story], None]) -> None:
     async def story(of: Feed, database: FakeDatabase) -> None:
         assert not await of.wait_for_more(None, 0.02)
         gone = asyncio.create_task(of.wait_for_more(None, 60))
@@ -248,7 +248,7 @@ def test_a_wait_ends_in_time_and_leaves_nothing(run: Callable[[Story], None]) ->
 
 
 @pytest.mark.parametrize("error", [ConnectionLost(), psycopg.OperationalError(), psycopg.errors.QueryCanceled()])
-def test_readers_hear_that_the_database_is_away(run: Callable[[Story], None], error: Exception) -> None:
+def test_waiting_readers_get_an_error_when_the_database_is_away(run: Callable[[Story], None], error: Exception) -> None:
     async def story(of: Feed, database: FakeDatabase) -> None:
         readers = [asyncio.create_task(follow(of, None, 1)) for _ in range(500)]
         await all_wait(of, 500)
@@ -261,7 +261,7 @@ def test_readers_hear_that_the_database_is_away(run: Callable[[Story], None], er
     run(story)
 
 
-def test_a_stop_sends_all_home_at_once(run: Callable[[Story], None]) -> None:
+def test_a_stop_ends_all_waits_at_once(run: Callable[[Story], None]) -> None:
     async def story(of: Feed, database: FakeDatabase) -> None:
         readers = [asyncio.create_task(of.wait_for_more(None, 60)) for _ in range(500)]
         await all_wait(of, 500)

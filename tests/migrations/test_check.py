@@ -20,7 +20,7 @@ TEXTS = check.functions()
         ("forbid_mutation", {"revoke_api_key", "transfer"}),  # a trigger
     ],
 )
-def test_finds_what_reaches_a_function(name, reaching):
+def test_finds_the_functions_that_call_a_function(name, reaching):
     assert reaching <= check.reaching(name, TEXTS)
 
 
@@ -38,7 +38,7 @@ def test_every_function_is_tested_by_something(name):
     assert all(path.is_file() for path in tests)
 
 
-def test_a_name_that_is_no_function_is_refused():
+def test_an_unknown_function_is_refused():
     command = [sys.executable, "-m", "db.check", "tranfser"]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=60)
     assert done.returncode == 1

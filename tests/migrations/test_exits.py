@@ -35,7 +35,7 @@ def filled(conninfo: str) -> str:
 
 
 @pytest.mark.parametrize("statement", KEPT.values(), ids=KEPT.keys())
-def test_is_refused_and_changes_nothing(filled, statement):
+def test_is_refused_with_rows_to_lose_and_changes_nothing(filled, statement):
     with psycopg.connect(filled, autocommit=True) as database:
         database.execute(statement)
     before = fingerprint_of(filled), contents(filled)
@@ -45,7 +45,7 @@ def test_is_refused_and_changes_nothing(filled, statement):
     assert (fingerprint_of(filled), contents(filled)) == before
 
 
-def test_without_them_nothing_is_lost_and_the_ledger_goes_on(filled):
+def test_without_such_rows_nothing_is_lost_and_the_ledger_works(filled):
     values = contents(filled)
     for table in ("participants", "settlements", "group_total_history"):
         for row in values[table]:

@@ -210,7 +210,7 @@ def test_two_in_a_row_build_on_each_other(folder, database: Database):
     assert f"-- depends: {scripts[0].stem}\n" in scripts[1].read_text()
 
 
-def test_only_what_changed_is_in_it(folder):
+def test_it_holds_only_the_changed_functions(folder):
     change_body(folder)
     script, rollback = frozen(folder)
     for file in (script, rollback):
@@ -232,7 +232,7 @@ def test_nothing_is_written_when_nothing_changed(folder):
 @pytest.mark.parametrize(
     "why", ["", "Upper", "two words", "under_score", "-a", "a-", "a--b", "../a", "a.b", "größe", "a\n"]
 )
-def test_refuses_a_name_that_is_no_words_joined_by_hyphens(folder, why):
+def test_refuses_a_name_other_than_words_joined_by_hyphens(folder, why):
     change_body(folder)
     with pytest.raises(freeze.FreezeError):
         frozen(folder, why)
@@ -327,7 +327,7 @@ def test_functions_join_a_migration_that_is_written_by_hand(folder, database: Da
     assert BY_HAND in script.read_text()
 
 
-def test_a_migration_of_which_nothing_is_left_is_removed(folder):
+def test_an_empty_migration_is_removed(folder):
     before = sorted(folder.rglob("*"))
     add_and_freeze(folder)
     (folder / "functions" / "api" / "greet.sql").unlink()
@@ -338,7 +338,7 @@ def test_a_migration_of_which_nothing_is_left_is_removed(folder):
         frozen(folder)
 
 
-def test_a_new_one_can_be_begun_before_a_release(folder):
+def test_a_new_migration_can_be_begun_before_a_release(folder):
     first, _ = add_and_freeze(folder)
     text = first.read_text()
     add_parameter(folder)
@@ -348,7 +348,7 @@ def test_a_new_one_can_be_begun_before_a_release(folder):
     assert f"-- depends: {first.stem}\n" in second.read_text()
 
 
-def test_tests_call_a_function_as_its_file_says(tmp_path):
+def test_tests_call_a_function_as_its_file_defines_it(tmp_path):
     """A rule that is broken in its file, and nowhere else, fails its tests."""
     for part in ("api", "bench", "db", "seeds", "tests", "pyproject.toml"):
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, tmp_path / part)
@@ -384,7 +384,7 @@ def test_the_command_prints_what_it_wrote(folder):
     assert all(path.is_file() for path in paths)
 
 
-def test_the_command_says_that_an_unreleased_migration_was_rewritten(folder):
+def test_the_command_reports_that_an_unreleased_migration_was_rewritten(folder):
     change_body(folder)
     written = command(folder, "say-fine").stdout
     edit(folder, "health", "select 'fine'", "select 'well'")
@@ -398,7 +398,7 @@ def test_the_command_says_that_an_unreleased_migration_was_rewritten(folder):
 
 
 @pytest.mark.parametrize("arguments", [[], ["a", "b"], ["Bad Name"], ["nothing-changed"]])
-def test_the_command_says_what_is_wrong(folder, arguments):
+def test_the_command_reports_errors(folder, arguments):
     done = command(folder, *arguments)
     assert done.returncode in (1, 2)
     assert done.stderr

@@ -43,7 +43,7 @@ def test_refuses_an_owner_who_may_log_in(template, empty, conninfo):
 
 
 @pytest.mark.parametrize("right", ["execute on functions", "select on tables", "usage on sequences"])
-def test_refuses_default_privileges_on_what_it_makes(template, empty, conninfo, right):
+def test_refuses_default_privileges_on_its_objects(template, empty, conninfo, right):
     with empty.connect(empty.admin) as admin:
         admin.execute(f"alter default privileges for role ledger_owner grant {right} to ledger_test_stranger")
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="default privileges"):
@@ -63,7 +63,7 @@ def test_refuses_a_database_that_is_not_in_utf_8(server, template):
             admin.execute("drop database ledger_latin with (force)")
 
 
-def test_refuses_tables_that_somebody_else_laid_for_yoyo(template, empty, conninfo):
+def test_refuses_yoyo_tables_of_another_owner(template, empty, conninfo):
     with empty.connect(empty.admin) as admin:
         admin.execute("grant create on schema public to ledger_test_stranger")
     with empty.connect("ledger_test_stranger") as stranger:
@@ -74,7 +74,7 @@ def test_refuses_tables_that_somebody_else_laid_for_yoyo(template, empty, connin
     assert untouched(conninfo)
 
 
-def test_tells_who_holds_the_lock_when_it_waits_in_vain(empty, conninfo, monkeypatch):
+def test_names_the_session_that_holds_the_lock_after_a_time_out(empty, conninfo, monkeypatch):
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT", 0.2)
     with empty.connect(empty.admin, application_name="somebody") as holder:
         holder.execute("select pg_advisory_lock(%s)", [migrate.LOCK_KEY])
@@ -114,7 +114,7 @@ def test_sql_is_ascii_so_that_any_client_can_send_it():
     ],
     ids=["a table of the site", "a function of the site", "a row of no group"],
 )
-def test_what_the_baseline_did_not_make_is_not_dropped(template, conninfo, statement):
+def test_objects_that_the_baseline_did_not_create_are_not_dropped(template, conninfo, statement):
     migrate.migrate(conninfo)
     with psycopg.connect(conninfo) as database:
         database.execute(statement)

@@ -77,7 +77,7 @@ def test_works_before_the_first_migration_and_twice(conninfo):
     assert marked(conninfo) == NAMES
 
 
-def test_a_run_that_was_killed_after_the_drop_keeps_the_keys_required(conninfo):
+def test_api_keys_stay_required_after_a_run_killed_after_the_drop(conninfo):
     migrate.migrate(conninfo)
     put_data_in(conninfo)
     run = python(DIE_BEFORE_MIGRATING, conninfo)
@@ -89,7 +89,7 @@ def test_a_run_that_was_killed_after_the_drop_keeps_the_keys_required(conninfo):
             assert admin.execute("select ledger.keys_required(), count(*) from ledger.api_keys").fetchone() == (True, 1)
 
 
-def test_never_requires_keys_where_there_were_none(conninfo):
+def test_requires_no_api_keys_where_there_were_none(conninfo):
     migrate.migrate(conninfo)
     migrate.reset(conninfo)
     with psycopg.connect(conninfo) as admin:

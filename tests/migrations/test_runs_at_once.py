@@ -113,7 +113,7 @@ def test_processes_at_once_apply_each_migration_once(conninfo, names, complete):
     assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, names, 0)
 
 
-def test_ends_well_beside_a_run_of_yoyo(conninfo, complete):
+def test_succeeds_beside_a_run_of_yoyo(conninfo, complete):
     database = conninfo.replace("postgresql://", "postgresql+psycopg://")
     command = [Path(sys.executable).parent / "yoyo", "apply", "-d", database]
     yoyo = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -135,7 +135,7 @@ def test_clears_the_lock_of_a_run_that_was_killed(conninfo, age, caplog):
     assert "killed" in caplog.text
 
 
-def test_respects_the_lock_of_a_run_that_lives(conninfo, monkeypatch):
+def test_respects_the_lock_of_a_live_run(conninfo, monkeypatch):
     monkeypatch.setattr(migrate, "LOCK_TIMEOUT", 0.1)
     with psycopg.connect(conninfo, autocommit=True) as yoyo:
         put_lock_row(conninfo, "0 seconds")
@@ -146,7 +146,7 @@ def test_respects_the_lock_of_a_run_that_lives(conninfo, monkeypatch):
     assert migrate.migrate(conninfo) == NAMES
 
 
-def test_waits_for_a_run_that_lives(conninfo, monkeypatch):
+def test_waits_for_a_live_run(conninfo, monkeypatch):
     asked = []
     possible_holders = migrate.possible_holders
 
@@ -202,7 +202,7 @@ def test_a_migration_that_fails_changes_nothing_and_is_not_marked(hasty, conninf
     assert (fingerprint_of(conninfo), marked(conninfo)) == (complete, names)
 
 
-def test_a_run_killed_inside_a_migration_is_taken_up_again(server, conninfo, names, complete):
+def test_a_run_killed_inside_a_migration_is_resumed(server, conninfo, names, complete):
     apply_before(conninfo, names[1])
     with service(conninfo, HOLDING[names[1]]):
         run = python(MIGRATE, conninfo, str(migrate.MIGRATIONS))
@@ -213,7 +213,7 @@ def test_a_run_killed_inside_a_migration_is_taken_up_again(server, conninfo, nam
     assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, names, 0)
 
 
-def test_waits_for_what_a_killed_run_still_does_in_the_server(server, conninfo, names, complete):
+def test_waits_for_the_statement_of_a_killed_run(server, conninfo, names, complete):
     with service(conninfo, HOLDING[names[0]]) as session, ThreadPoolExecutor() as pool:
         run = python(MIGRATE, conninfo, str(migrate.MIGRATIONS))
         wait_until_one_is_blocked(server)
@@ -228,7 +228,7 @@ def test_waits_for_what_a_killed_run_still_does_in_the_server(server, conninfo, 
 
 
 @pytest.mark.parametrize("name", HOLDING)
-def test_a_run_killed_between_a_migration_and_its_mark_is_taken_up_again(conninfo, names, complete, name):
+def test_a_run_killed_between_a_migration_and_its_mark_is_resumed(conninfo, names, complete, name):
     run = python(DIE_BEFORE_THE_MARK, conninfo, str(migrate.MIGRATIONS), str(names.index(name) + 1))
     run.communicate(timeout=60)
     assert run.returncode == -signal.SIGKILL
@@ -238,7 +238,7 @@ def test_a_run_killed_between_a_migration_and_its_mark_is_taken_up_again(conninf
     assert (fingerprint_of(conninfo), marked(conninfo), locks(conninfo)) == (complete, names, 0)
 
 
-def test_a_killed_run_of_yoyo_is_taken_up_again(server, conninfo, complete):
+def test_a_killed_run_of_yoyo_is_resumed(server, conninfo, complete):
     database = conninfo.replace("postgresql://", "postgresql+psycopg://")
     with service(conninfo, HOLDING[NAMES[0]]):
         yoyo = subprocess.Popen(

@@ -193,7 +193,7 @@ def conninfo(template, empty: Database) -> str:
     return empty.url(embedded.ADMIN)
 
 
-def test_the_manifest_is_what_the_migrations_make(owner):
+def test_the_manifest_equals_the_migrated_schema(owner):
     assert schema.describe(schema.shipped(), schema.catalog(owner)) == [], "db/schema.txt is stale: run `make manifest`"
     assert "".join(f"{line}\n" for line in schema.lines(schema.shipped())) == schema.MANIFEST.read_text()
 
@@ -209,7 +209,7 @@ def test_each_difference_is_named(owner, change):
         assert line == beginning or line.startswith(f"{beginning}: ") or line.startswith(beginning + "; ")
 
 
-def test_what_belongs_to_the_site_is_no_difference(owner):
+def test_roles_and_settings_of_the_site_are_no_difference(owner):
     owner.execute("set local search_path = ledger, public")
     owner.execute("set local quote_all_identifiers = on")
     owner.execute("alter table ledger.entries set (autovacuum_enabled = off, fillfactor = 90)")
@@ -223,7 +223,7 @@ def test_what_belongs_to_the_site_is_no_difference(owner):
     assert schema.describe(schema.shipped(), schema.catalog(owner)) == []
 
 
-def test_whoever_migrates_makes_the_same(template, empty):
+def test_every_migrating_role_makes_the_same_schema(template, empty):
     roles = "ledger_owner, ledger_api, ledger_reader"
     with psycopg.connect(empty.url(embedded.ADMIN), autocommit=True) as admin:
         database = sql.Identifier(admin.info.dbname)
@@ -266,7 +266,7 @@ def test_nothing_is_compared_while_a_migration_is_under_way(conninfo, monkeypatc
         assert one(connection, "select count(*) from pg_locks where locktype = 'advisory'") == (0,)
 
 
-def test_who_may_not_read_what_was_applied_compares_nothing(conninfo):
+def test_compares_nothing_where_the_role_may_not_read_the_marks(conninfo):
     migrate.migrate(conninfo)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("set role ledger_test_stranger")

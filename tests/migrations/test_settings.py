@@ -164,7 +164,7 @@ def test_two_sets_that_contradict_each_other_are_refused(empty, conninfo):
     assert marked(conninfo) == NAMES
 
 
-def test_a_set_in_a_schema_of_the_administrators_choice_is_used_further(empty, conninfo):
+def test_a_set_in_a_schema_of_the_administrators_choice_stays_in_use(empty, conninfo):
     with empty.connect(empty.admin) as admin:
         admin.execute("create schema operations")
     make_second_set(conninfo, "operations", [])
@@ -195,7 +195,7 @@ def test_yoyos_own_command_does_not_follow_search_path(empty, conninfo):
 
 
 @pytest.mark.parametrize("command", [migrate.migrate, migrate.reset])
-def test_a_database_that_takes_no_writes_is_refused_at_once(empty, conninfo, command, monkeypatch):
+def test_a_read_only_database_is_refused_at_once(empty, conninfo, command, monkeypatch):
     migrate.migrate(conninfo)
     alter(empty, "default_transaction_read_only", "on")
     monkeypatch.setattr(migrate, "lock_row", None)  # comes later
@@ -203,7 +203,7 @@ def test_a_database_that_takes_no_writes_is_refused_at_once(empty, conninfo, com
         command(conninfo)
 
 
-def test_yoyos_lock_that_cannot_be_written_says_why(empty, conninfo):
+def test_the_error_shows_why_yoyos_lock_cannot_be_written(empty, conninfo):
     migrate.migrate(conninfo)
     with empty.connect(empty.admin) as admin:
         admin.execute("alter table yoyo_lock add constraint full_disk check (locked is null) not valid")
@@ -211,7 +211,7 @@ def test_yoyos_lock_that_cannot_be_written_says_why(empty, conninfo):
         migrate.migrate(conninfo)
 
 
-def test_says_which_run_it_waits_for(empty, conninfo, caplog):
+def test_names_the_run_that_it_waits_for(empty, conninfo, caplog):
     with empty.connect(empty.admin, application_name="somebody") as holder:
         holder.execute("select pg_advisory_lock(%s)", [migrate.LOCK_KEY])
         with in_background(lambda: migrate.migrate(conninfo)) as outcome:
@@ -221,7 +221,7 @@ def test_says_which_run_it_waits_for(empty, conninfo, caplog):
         assert outcome == [NAMES]
 
 
-def test_says_which_sessions_may_hold_yoyos_lock(empty, conninfo, caplog):
+def test_names_the_sessions_that_may_hold_yoyos_lock(empty, conninfo, caplog):
     migrate.migrate(conninfo)
     with empty.connect(empty.admin, application_name="yoyo itself") as holder:
         holder.execute("insert into yoyo_lock values (1, clock_timestamp() at time zone 'utc', 4242)")

@@ -64,7 +64,7 @@ def state(conninfo: str) -> tuple:
     return fingerprint_of(conninfo), contents(conninfo), marked(conninfo)
 
 
-def test_its_schema_is_the_baseline_s_and_no_value_is_lost(old, complete):
+def test_its_schema_equals_the_baseline_and_no_value_is_lost(old, complete):
     values, cursors = contents(old), feed(old)
     assert len(values["entries"]) == 18
     assert migrate.migrate(old) == NAMES
@@ -89,7 +89,7 @@ def test_repeated_requests_get_the_same_answers(old):
     assert [answer | {"replayed": True} for answer in first] == [*again]
 
 
-def test_its_history_goes_on(old):
+def test_it_can_be_used_after_the_upgrade(old):
     migrate.migrate(old)
     with psycopg.connect(old, autocommit=True) as database:
         ((zoe,),) = database.execute("select id from ledger.join_group(1, 'zoe', 7)").fetchall()
@@ -100,7 +100,7 @@ def test_its_history_goes_on(old):
         assert database.execute("select * from ledger.verify()").fetchall() == []
 
 
-def test_the_feed_of_one_without_entries_gets_a_number(conninfo, complete, monkeypatch):
+def test_the_feed_of_a_ledger_without_entries_gets_a_number(conninfo, complete, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(migrate, "MIGRATIONS", RELEASE_0_1)
         migrate.migrate(conninfo)
@@ -110,7 +110,7 @@ def test_the_feed_of_one_without_entries_gets_a_number(conninfo, complete, monke
         assert one(database, "select max(generation) > 1 from ledger.feeds") == (True,)
 
 
-def test_one_that_lacks_a_migration_is_refused(conninfo, monkeypatch):
+def test_a_database_that_lacks_a_migration_is_refused(conninfo, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(migrate, "MIGRATIONS", RELEASE_0_1)
         apply_before(conninfo, "0018.inline-fingerprints")
@@ -154,7 +154,7 @@ def test_gives_up_on_a_lock_and_changes_nothing(old, monkeypatch):
     assert state(old) == before
 
 
-def test_between_two_tries_for_its_locks_requests_go_on(old, monkeypatch):
+def test_requests_are_answered_between_its_attempts_to_lock(old, monkeypatch):
     monkeypatch.setattr(upgrade, "build_index", lambda connection: None)
     tries = []
 
@@ -172,7 +172,7 @@ def test_between_two_tries_for_its_locks_requests_go_on(old, monkeypatch):
     assert tries == [upgrade.LOCK_PAUSE]
 
 
-def test_it_waits_for_a_vacuum_while_requests_go_on(old, monkeypatch):
+def test_it_waits_for_a_vacuum_while_requests_are_answered(old, monkeypatch):
     """One that PostgreSQL started is cancelled after deadlock_timeout, and one by hand is waited for."""
     monkeypatch.setattr(upgrade, "build_index", lambda connection: None)
     monkeypatch.setattr(upgrade, "LOCK_PATIENCE", 0)  # the first try succeeds

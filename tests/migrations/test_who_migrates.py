@@ -80,7 +80,7 @@ def complete(shared: Database) -> dict[str, list[tuple]]:
     return fingerprint_of(shared.url(shared.admin))
 
 
-def test_one_who_may_create_roles_migrates_a_database_of_his_own_and_a_second_one(owned, complete):
+def test_a_role_with_createrole_migrates_its_own_database_and_a_second_one(owned, complete):
     first, second = owned("deployer"), owned("deployer")
     for database in (first, second):
         assert migrate.migrate(database.url("deployer")) == NAMES
@@ -96,7 +96,7 @@ def test_one_who_may_create_roles_migrates_a_database_of_his_own_and_a_second_on
 TEMPORARY = "select has_database_privilege('outsider', current_database(), 'temporary')"
 
 
-def test_the_owner_of_the_database_takes_temporary_tables_away(owned):
+def test_the_owner_of_the_database_revokes_temporary_tables(owned):
     database = owned("deployer")
     with database.connect(database.admin) as admin:
         assert admin.execute(TEMPORARY).fetchone() == (True,)
@@ -104,7 +104,7 @@ def test_the_owner_of_the_database_takes_temporary_tables_away(owned):
         assert admin.execute(TEMPORARY).fetchone() == (False,)
 
 
-def test_who_does_not_own_the_database_migrates_all_the_same(owned, admin):
+def test_a_role_that_does_not_own_the_database_can_migrate(owned, admin):
     migrate.migrate(owned("deployer").url("deployer"))
     database = owned("deployer")
     admin.execute("grant ledger_owner to colleague")
@@ -116,7 +116,7 @@ def test_who_does_not_own_the_database_migrates_all_the_same(owned, admin):
         assert superuser.execute(TEMPORARY).fetchone() == (True,)
 
 
-def test_one_who_may_create_roles_rolls_back_and_migrates_again(owned, complete):
+def test_a_role_with_createrole_rolls_back_and_migrates_again(owned, complete):
     database = owned("deployer")
     migrate.migrate(database.url("deployer"))
     with migrate.locked(database.url("deployer")) as backend:
@@ -144,7 +144,7 @@ def test_a_member_of_the_owner_migrates_where_the_roles_exist(owned, admin, comp
     assert_complete(database, complete)
 
 
-def test_a_database_of_someone_else_needs_create_on_it_and_on_public(owned, admin, complete):
+def test_a_database_of_another_role_needs_create_on_it_and_on_public(owned, admin, complete):
     migrate.migrate(owned("deployer").url("deployer"))
     database = owned("deployer")
     admin.execute("grant ledger_owner to colleague")
@@ -166,7 +166,7 @@ def test_a_database_of_someone_else_needs_create_on_it_and_on_public(owned, admi
     assert_complete(database, complete)
 
 
-def test_one_who_may_create_roles_needs_a_grant_of_those_that_another_created(owned, admin, complete):
+def test_a_role_with_createrole_needs_a_grant_of_roles_that_another_created(owned, admin, complete):
     migrate.migrate(owned(embedded.ADMIN).url(embedded.ADMIN))
     database = owned("deployer")
     # From PostgreSQL 16 on only those who created a role, or were given it with admin option, can grant it.
@@ -178,7 +178,7 @@ def test_one_who_may_create_roles_needs_a_grant_of_those_that_another_created(ow
     assert_complete(database, complete)
 
 
-def test_one_who_may_do_neither_changes_nothing(owned, admin):
+def test_a_role_without_these_rights_changes_nothing(owned, admin):
     database = owned("outsider")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         migrate.migrate(database.url("outsider"))

@@ -202,7 +202,7 @@ def test_every_refusal_of_a_rule_and_of_a_bad_request_is_described(api):
     assert set(PROBLEMS) - api.codes == elsewhere | {"method_not_allowed"}
 
 
-def test_a_wrong_method_and_no_http_are_refused_as_described(api, described):
+def test_a_wrong_method_and_malformed_http_are_refused_as_described(api, described):
     for answer in (api.service("POST", "/api/health"), api.service("TRACE", "/api/groups")):
         validator(described, {"$ref": "#/components/schemas/MethodNotAllowed"}).validate(answer.json)
     refused = api.service.raw(b"nonsense\r\n\r\n").partition(b"\r\n\r\n")[2]

@@ -34,13 +34,13 @@ def test_the_page_allows_nothing_from_elsewhere(api):
         assert api("HEAD", address).headers["Content-Length"] == str(len(api("GET", address).body))
 
 
-def test_swagger_ui_is_what_its_authors_published():
+def test_swagger_ui_equals_the_published_files():
     for name, published in (("swagger-ui-bundle.js", SCRIPT), ("swagger-ui.css", STYLE)):
         found = hashlib.sha256((SWAGGER_UI / name).read_bytes()).digest()
         assert f"sha256-{base64.b64encode(found).decode()}" == published
 
 
-def test_a_page_has_no_other_methods_and_no_neighbours(api):
+def test_a_page_has_no_other_methods_or_paths(api):
     assert api("OPTIONS", DOCS).headers["Allow"] == "GET, HEAD, OPTIONS"
     assert api("POST", DESCRIPTION).status == 405
     for path in (f"{DOCS}/index.html", f"{DOCS}/../../etc/passwd", f"{DOCS}/5.31.0/swagger-ui-bundle.js.map"):
@@ -48,7 +48,7 @@ def test_a_page_has_no_other_methods_and_no_neighbours(api):
 
 
 @needs_a_browser
-def test_a_browser_shows_every_operation_and_asks_no_other_host(api, described, tmp_path):
+def test_a_browser_shows_every_operation_and_contacts_no_other_host(api, described, tmp_path):
     with browser.page(tmp_path / "profile") as page:
         page("Page.navigate", url=f"http://127.0.0.1:{api.port}{DOCS}")
         page.until("document.querySelector('.opblock')")
@@ -87,7 +87,7 @@ def test_a_call_can_be_made_from_the_page(api, tmp_path):
 
 
 @needs_a_browser
-def test_a_call_from_the_page_has_no_key_that_nobody_chose_and_exact_amounts(api, tmp_path):
+def test_a_call_from_the_page_has_no_default_idempotency_key_and_exact_amounts(api, tmp_path):
     """A key that comes of itself would make the second call a replay of the first."""
     with browser.page(tmp_path / "profile") as page:
         page("Page.navigate", url=f"http://127.0.0.1:{api.port}{DOCS}#/transfers/transfer")

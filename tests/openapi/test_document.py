@@ -64,7 +64,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("routes", CHANGES.values(), ids=CHANGES)
-def test_another_table_of_routes_is_not_what_it_says(described, routes):
+def test_a_changed_table_of_routes_is_a_difference(described, routes):
     assert find_differences(described, routes, PROBLEMS)
 
 
@@ -78,12 +78,12 @@ def test_another_table_of_routes_is_not_what_it_says(described, routes):
     ],
     ids=["one more", "one less", "another status", "another title"],
 )
-def test_other_problems_are_not_what_it_says(described, problems):
+def test_changed_problems_are_a_difference(described, problems):
     assert find_differences(described, ROUTES, problems)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.function)
-def test_a_function_says_what_its_route_is_and_what_it_refuses(owner: psycopg.Connection, described, route):
+def test_an_operation_has_the_comment_and_the_codes_of_its_function(owner: psycopg.Connection, described, route):
     query = "select obj_description(%s::regproc, 'pg_proc')"
     (comment_text,) = owner.execute(query, [f"ledger.{route.function}"]).fetchone()
     assert published()[route.function] == comment_text
@@ -96,7 +96,7 @@ def test_a_function_says_what_its_route_is_and_what_it_refuses(owner: psycopg.Co
         assert raised(comment_text) <= codes(described, path, method.lower())
 
 
-def test_every_operation_has_a_name_of_its_own(described):
+def test_operation_ids_are_unique(described):
     names = [operation["operationId"] for _, _, operation in operations(described)]
     assert len(names) == len(set(names)) > 20
 
@@ -120,7 +120,7 @@ def examples(document: dict) -> list:
     return found
 
 
-def test_every_example_is_what_its_schema_says(described):
+def test_every_example_matches_its_schema(described):
     found = examples(described)
     assert len(found) > 500
     errors = [
@@ -131,7 +131,7 @@ def test_every_example_is_what_its_schema_says(described):
     assert errors == []
 
 
-def test_each_code_has_an_example_of_its_own(described):
+def test_each_code_has_its_own_example(described):
     for path, method, operation in operations(described):
         given = {
             example["value"]["code"]
@@ -147,6 +147,6 @@ def test_every_schema_is_a_schema_and_refuses_something(described):
         assert not validator(described, schema).is_valid(None), name
 
 
-def test_the_committed_document_is_the_one_that_the_code_makes():
+def test_the_committed_document_equals_the_generated_one():
     """`make openapi` writes it."""
     assert OPENAPI.read_bytes() == encoded()

@@ -59,7 +59,7 @@ def address(api: Service) -> str:
     return f"http://127.0.0.1:{api.port}"
 
 
-def test_every_answer_is_described_and_none_is_a_fault(api, address, tmp_path):
+def test_every_answer_is_described_and_none_is_a_5xx(api, address, tmp_path):
     options = ["--max-examples", str(EXAMPLES)] if EXAMPLES else ["--max-examples", str(FEW), "--seed", "1"]
     result, sent = run(tmp_path, f"{address}{DESCRIPTION}", api.secret, *options)
     print(f"{sum(sent.values())} requests, by the status of their answers: {dict(sorted(sent.items()))}")
@@ -77,7 +77,7 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("change", SPOILED)
-def test_a_description_that_is_wrong_is_found_out(api, address, described, tmp_path, change):
+def test_a_wrong_description_is_detected(api, address, described, tmp_path, change):
     spoiled = json.loads(json.dumps(described))
     name, keywords = SPOILED[change]
     spoiled["components"]["schemas"][name] |= keywords

@@ -17,7 +17,7 @@ def feed(connection: psycopg.Connection, after: str | None = None) -> list[tuple
     return connection.execute("select cursor, id from ledger.read_feed(%s)", [after]).fetchall()
 
 
-def test_a_restore_to_a_moment_brings_back_what_was_then(site: Site) -> None:
+def test_a_restore_to_a_moment_brings_that_state_back(site: Site) -> None:
     site.paste(block("sh", "archive_command"), server_user=True)
     with site.connect("db") as admin:
         kept = transfer(admin, 1, 1, 2, 5)
@@ -73,7 +73,7 @@ def test_a_dump_is_the_whole_ledger(restored: Site) -> None:
         assert service.answers()
 
 
-def test_a_dump_that_is_put_into_a_database_made_by_hand_lacks_its_rights(restored: Site) -> None:
+def test_a_dump_restored_into_a_database_made_by_hand_lacks_its_rights(restored: Site) -> None:
     with restored.connect("restored", database="postgres") as admin:
         admin.execute("drop database ledger")
         admin.execute("create database ledger owner ledger_admin")

@@ -35,7 +35,7 @@ def programs(after: Path, site: Site) -> Path:
     return programs
 
 
-def test_a_migration_that_gave_up_is_tried_again(site: Site, programs: Path) -> None:
+def test_a_migration_that_gave_up_can_be_repeated(site: Site, programs: Path) -> None:
     # The pause between two tries ends when the test says so.
     os.mkfifo(programs / "end")
     (programs / "sleep").write_text(f"#!/bin/sh\n: > {programs}/begun\nread -r _ < {programs}/end\n")
@@ -54,7 +54,7 @@ def test_a_migration_that_gave_up_is_tried_again(site: Site, programs: Path) -> 
     ]
 
 
-def test_old_code_goes_on_beside_new_code_on_the_newer_schema(site: Site, after: Path) -> None:
+def test_old_code_works_beside_new_code_on_the_newer_schema(site: Site, after: Path) -> None:
     release.migrate(after, site.url("db", "ledger_admin"))
     url = site.url("db", "ledger_service")
     module = ("-P", "-m", "api.cli", "serve", "--insecure")
@@ -72,7 +72,7 @@ def test_old_code_goes_on_beside_new_code_on_the_newer_schema(site: Site, after:
         assert discrepancies(admin) == []
 
 
-def test_the_way_back_and_forth_again(site: Site, after: Path, programs: Path) -> None:
+def test_rolls_back_and_deploys_again(site: Site, after: Path, programs: Path) -> None:
     site.paste(block("sh", "tries=5"), PATH=f"{programs}:{site.path}")
     said = site.paste(block("sh", "yoyo rollback"), checkout=after)
     assert [line.split()[1] for line in said.splitlines() if line.startswith("U ")] == [EXAMPLE]

@@ -48,7 +48,7 @@ def test_time_outs_along_the_way_fit_together() -> None:
     assert number(r"keeps an idle connection for (\d+)") == KEEP_ALIVE_TIMEOUT
 
 
-def test_a_stop_fits_what_the_balancer_is_told() -> None:
+def test_a_stop_fits_the_balancers_time_outs() -> None:
     interval, patience = number(r"every (\d+) seconds, time-out"), number(r"time-out (\d+), two failures")
     assert patience > HEALTH_TIMEOUT
     assert number(r"`LEDGER_DRAIN=(\d+)`") > 2 * interval + patience

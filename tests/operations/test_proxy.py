@@ -89,7 +89,7 @@ def proxied(folder: Path, *services: int) -> Iterator[Proxy]:
         process.wait(30)
 
 
-def test_requests_go_through_and_too_many_do_not(site: Site, ground: Path) -> None:
+def test_forwards_requests_and_limits_their_rate(site: Site, ground: Path) -> None:
     admin = {"LEDGER_ADMIN_URL": site.url("db", "ledger_admin")}
     secret = done("key", "create", "shop", "--scope", "transact", **admin).strip()
     with (

@@ -24,7 +24,7 @@ def replayed(primary: psycopg.Connection) -> bool:
     return primary.execute(written).fetchall() == [(True,)]
 
 
-def test_a_replica_answers_reads_and_does_nothing_else(replica: Site) -> None:
+def test_a_replica_answers_reads_only(replica: Site) -> None:
     line = block("sh", "@replica.example/ledger ledger serve")
     with replica.connect("db") as primary, served(replica, line, "replica", "--insecure") as service:
         paid = transfer(primary, 1, 1, 2, 20)
@@ -51,7 +51,7 @@ def test_a_replica_answers_reads_and_does_nothing_else(replica: Site) -> None:
         assert behind
 
 
-def test_keys_are_good_on_the_replica_too(replica: Site) -> None:
+def test_api_keys_are_valid_on_the_replica(replica: Site) -> None:
     secret = replica.paste("ledger key create reader --scope read", LEDGER_ADMIN_URL=replica.url("db", "ledger_admin"))
     with replica.connect("db") as primary:
         until(lambda: replayed(primary), "the replica")
@@ -60,7 +60,7 @@ def test_keys_are_good_on_the_replica_too(replica: Site) -> None:
         assert service.ask("GET", "/api/groups", Authorization=f"Bearer {secret.strip()}")[0] == 200
 
 
-def test_a_replica_that_is_promoted_goes_on(replica: Site) -> None:
+def test_a_promoted_replica_works(replica: Site) -> None:
     with replica.connect("db") as primary:
         until(lambda: replayed(primary), "the replica")
     replica.stop("db", "immediate")

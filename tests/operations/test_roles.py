@@ -29,7 +29,7 @@ def test_the_roles_are_made_without_a_superuser(managed: Site) -> None:
     assert public is None
 
 
-def test_the_serving_login_is_served_once_there_is_a_key(site: Site) -> None:
+def test_the_service_starts_once_there_is_an_api_key(site: Site) -> None:
     make, serve = block("sh", "first administrator").splitlines(keepends=True)
     url = site.url("db", "ledger_service")
     assert "there is no API key" in refusal("serve", DATABASE_URL=url)

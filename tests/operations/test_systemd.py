@@ -44,7 +44,7 @@ def test_the_unit_gives_the_service_time_to_stop() -> None:
 
 
 @needs_systemd
-def test_systemd_finds_the_unit_sound_and_tight(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit_and_its_restrictions(tmp_path: Path) -> None:
     unit = tmp_path / "ledger.service"
     unit.write_text(UNIT.read_text().replace("/opt/ledger/bin/ledger", shutil.which("true") or ""))
     verified = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
@@ -53,7 +53,7 @@ def test_systemd_finds_the_unit_sound_and_tight(tmp_path: Path) -> None:
     assert subprocess.run(judge, stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_what_is_installed_serves(site: Site) -> None:
+def test_the_installed_service_works(site: Site) -> None:
     installed, etc, system = (site.folder / name for name in ("opt", "etc", "system"))
     folders = {"/opt/ledger": installed, "/etc/ledger": etc, "/etc/systemd/system": system}
     system.mkdir()

@@ -74,7 +74,7 @@ def test_pg_upgrade_keeps_the_ledger(older: Site) -> None:
     assert_whole(site, "db", block("sh", "@db.example/ledger\nledger verify\n"))
 
 
-def test_a_dump_of_the_older_goes_into_the_newer(older: Site) -> None:
+def test_a_dump_of_the_older_server_can_be_restored_into_the_newer(older: Site) -> None:
     site = newer(older)
     site.run("install", "-d", site.folder / "backup")
     site.paste(block("sh", "pg_dumpall"), server_user=True)

@@ -30,14 +30,14 @@ def alerts(site: Site) -> list[str]:
     return [what for what, (value, most) in values(site).items() if value > most]
 
 
-def test_all_is_well_on_a_server_that_was_just_set_up(watched: Site) -> None:
+def test_every_value_is_good_on_a_new_server(watched: Site) -> None:
     assert len(values(watched)) == VALUES.count("union all") + 1
     assert alerts(watched) == []
     with watched.connect("db", "ledger_watch") as watch:
         refused(watch, "42501", "select * from ledger.current_participants")
 
 
-def test_a_transaction_that_holds_others_up_is_seen_with_whom_it_holds_up(watched: Site) -> None:
+def test_shows_a_blocking_transaction_and_those_that_wait(watched: Site) -> None:
     with watched.connect("db") as holder, watched.connect("db") as waiting, watched.connect("db") as observer:
         holder.execute("begin")
         transfer(holder, 1, 1, 2, 1)
@@ -51,7 +51,7 @@ def test_a_transaction_that_holds_others_up_is_seen_with_whom_it_holds_up(watche
             holder.execute("commit")
 
 
-def test_an_archive_that_cannot_be_written_is_seen(watched: Site) -> None:
+def test_shows_an_archive_that_cannot_be_written(watched: Site) -> None:
     watched.stop("db")
     with (watched.main("db") / "postgresql.conf").open("a") as settings:
         settings.write("archive_mode = on\narchive_command = 'false'\nmax_prepared_transactions = 2\n")
@@ -68,7 +68,7 @@ def test_an_archive_that_cannot_be_written_is_seen(watched: Site) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the look at the health needs curl")
-def test_the_health_says_when_the_database_is_away(site: Site) -> None:
+def test_the_health_check_shows_that_the_database_is_away(site: Site) -> None:
     line = block("sh", "@db.example/ledger ledger serve").splitlines()[-1]
     with served(site, line, "db", "--insecure") as service:
         look = ["sh", "-c", block("sh", "--max-time 3").replace("4000", str(service.port))]
@@ -77,7 +77,7 @@ def test_the_health_says_when_the_database_is_away(site: Site) -> None:
         assert subprocess.run(look, env=environment(), stdout=subprocess.DEVNULL).returncode == 22
 
 
-def test_the_books_say_when_they_are_wrong(site: Site) -> None:
+def test_verify_shows_wrong_books(site: Site) -> None:
     nightly = site.substituted(block("sh", "ledger verify > /dev/null"), "db")
     ledger = {"PATH": site.path}
     assert command("-c", nightly, program="sh", **ledger).returncode == 0
@@ -86,7 +86,7 @@ def test_the_books_say_when_they_are_wrong(site: Site) -> None:
     assert command("-c", nightly, program="sh", **ledger).returncode == 1
 
 
-def test_the_disk_says_when_it_is_full(site: Site) -> None:
+def test_shows_a_full_disk(site: Site) -> None:
     look = block("sh", "df --output")
     used = site.paste(look.replace("[ ", "echo ").replace(" ]", ""), server_user=True).split()
     assert 0 <= int(used[0]) <= 100

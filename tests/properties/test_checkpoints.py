@@ -134,7 +134,7 @@ class History:
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_random_histories_are_committed_to_as_they_are(database: Database, number: int) -> None:
+def test_checkpoints_of_random_histories_are_exact(database: Database, number: int) -> None:
     chance = random.Random(number)
     with database.connect() as ledger, database.connect(database.admin) as admin:
         history, other = History(ledger, chance, "ETH"), History(ledger, chance, "BTC")

@@ -76,7 +76,7 @@ def status(pid: int, name: str) -> list[str]:
     return line.split()[1:]
 
 
-def test_a_worker_has_no_rights_but_its_accounts(service: Service) -> None:
+def test_a_worker_has_only_its_accounts_rights(service: Service) -> None:
     account = pwd.getpwnam(WEB)
     for worker in service.workers:
         assert status(worker, "Uid") == [str(account.pw_uid)] * 4
@@ -98,7 +98,7 @@ def test_a_worker_that_died_is_replaced_by_one_without_rights(service: Service) 
     until(service.answers, "it to answer")
 
 
-def test_the_workers_account_gets_in_as_the_serving_login_alone(service: Service, served: Path) -> None:
+def test_the_workers_account_can_log_in_as_the_serving_login_only(service: Service, served: Path) -> None:
     assert attempted(WEB, embedded.url(served, embedded.SERVICE)) == "done"
     for role in (embedded.ADMIN, "ledger_owner", "ledger_api", "ledger_reader", WEB, SERVER, "root"):
         assert "Peer authentication failed" in attempted(WEB, embedded.url(served, role)), role
@@ -187,7 +187,7 @@ def planted(path: Path, target: Path) -> None:
         "log/postgresql-2026-11-27-000000.log",
     ],
 )
-def test_root_reads_and_writes_through_no_link_of_the_servers_account(fresh: Path, secret: Path, name: str) -> None:
+def test_root_follows_no_link_of_the_servers_account(fresh: Path, secret: Path, name: str) -> None:
     planted(fresh / name, secret)
     answer = command("migrate", LEDGER_DATA=fresh)
     assert "only for root" not in answer.stdout + answer.stderr
@@ -244,7 +244,7 @@ def test_a_server_that_an_earlier_release_started_is_joined(fresh: Path) -> None
 
 @pytest.mark.parametrize("plant", [link, second_name, pipe])
 @pytest.mark.parametrize("name", ["lock", "start.lock"])
-def test_what_lies_in_the_place_of_a_lock_is_neither_written_nor_given_away(
+def test_a_file_in_the_place_of_a_lock_is_not_changed(
     fresh: Path, secret: Path, name: str, plant: Callable[[Path, Path], None]
 ) -> None:
     of_an_earlier_release(fresh)
@@ -272,7 +272,7 @@ def test_a_folder_that_others_may_replace_is_refused(
     fresh.parent.chmod(stat.S_IMODE(before.st_mode))
 
 
-def test_a_lock_that_everybody_may_take_keeps_nobody_waiting(fresh: Path) -> None:
+def test_a_lock_open_to_everybody_delays_no_start(fresh: Path) -> None:
     descriptor = os.open("/etc", os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -282,7 +282,7 @@ def test_a_lock_that_everybody_may_take_keeps_nobody_waiting(fresh: Path) -> Non
         os.close(descriptor)
 
 
-def test_a_pipe_in_the_place_of_a_file_keeps_root_waiting_for_a_while(
+def test_a_pipe_in_the_place_of_a_file_delays_root_for_a_limited_time(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (fresh / "pgdata" / "PG_VERSION").unlink()
@@ -292,7 +292,7 @@ def test_a_pipe_in_the_place_of_a_file_keeps_root_waiting_for_a_while(
         pass
 
 
-def test_programs_that_an_earlier_release_could_not_have_made_are_removed(fresh: Path, secret: Path) -> None:
+def test_programs_that_no_earlier_release_made_are_removed(fresh: Path, secret: Path) -> None:
     planted = fresh / "programs-18"
     planted.mkdir()
     (planted / "stamp").write_text("18")
@@ -312,7 +312,7 @@ def test_root_runs_no_program_that_the_servers_account_may_write(fresh: Path) ->
     assert not (fresh.parent / "was-run").exists()
 
 
-def test_programs_in_a_folder_of_roots_alone_serve_as_well(fresh: Path, tmp_path: Path) -> None:
+def test_programs_in_a_private_folder_of_root_work(fresh: Path, tmp_path: Path) -> None:
     """Neither account can read the virtual environment; what a worker needs of it is loaded while it is root."""
     tmp_path.chmod(0o700)
     shutil.copytree(ROOT / "api", tmp_path / "api")
@@ -349,7 +349,7 @@ def test_programs_in_a_folder_of_roots_alone_serve_as_well(fresh: Path, tmp_path
         assert (fresh / "programs-18").stat().st_uid == 0
 
 
-def test_a_worker_gets_no_variable_of_roots(data: Path) -> None:
+def test_a_worker_gets_none_of_roots_variables(data: Path) -> None:
     with serving(LEDGER_DATA=data, CLOUD_SECRET="hidden-word") as service:
         (worker,) = service.workers
         assert b"hidden-word" not in Path(f"/proc/{worker}/environ").read_bytes()

@@ -32,7 +32,7 @@ def group(admin: psycopg.Connection) -> int:
     return group
 
 
-def test_from_a_checkpoint_to_a_proof_that_is_checked(urls, admin, group, tmp_path: Path) -> None:
+def test_makes_a_checkpoint_and_a_valid_proof(urls, admin, group, tmp_path: Path) -> None:
     header = json.loads(done("checkpoint", str(group), **urls))["header"]
     ((bob,),) = admin.execute("select id from ledger.list_participants(%s, username => 'bob')", [group])
     file = tmp_path / "proof.json"
@@ -45,13 +45,13 @@ def test_from_a_checkpoint_to_a_proof_that_is_checked(urls, admin, group, tmp_pa
     assert done("proof", str(group), str(bob), "--number", "1", **urls) == file.read_text()
 
 
-def test_prints_what_the_service_answers(urls, admin, group) -> None:
+def test_prints_the_services_answer(urls, admin, group) -> None:
     made = done("checkpoint", str(group), **urls)
     (columns,) = one(admin, "select to_json(c) from ledger.get_checkpoint(%s) as c", [group])
     assert json.loads(made) | {"created_at": None} == columns | {"created_at": None}
 
 
-def test_a_key_makes_one_checkpoint(urls, group) -> None:
+def test_an_idempotency_key_makes_one_checkpoint(urls, group) -> None:
     first, again = (done("checkpoint", str(group), "--idempotency-key", "night", **urls) for _ in range(2))
     assert first == again
     assert json.loads(done("checkpoint", str(group), **urls))["number"] == 2
@@ -67,7 +67,7 @@ def test_keeps_the_newest_leaves(urls, admin, group) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["checkpoint", "99"], ["proof", "99", "1"], ["proof", "1", "99"]])
-def test_says_what_is_not_there(urls, group, arguments) -> None:
+def test_reports_unknown_ids(urls, group, arguments) -> None:
     done("checkpoint", str(group), **urls)
     refused = command(*arguments, **urls)
     assert refused.returncode == 1
@@ -75,7 +75,7 @@ def test_says_what_is_not_there(urls, group, arguments) -> None:
     assert refused.stderr.startswith("ledger: the database refused: ")
 
 
-def test_verify_looks_at_checkpoints(urls, admin, group) -> None:
+def test_verify_checks_checkpoints(urls, admin, group) -> None:
     for _ in range(3):
         done("checkpoint", str(group), **urls)
     assert command("verify", str(group), **urls).returncode == 0

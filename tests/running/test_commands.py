@@ -54,14 +54,14 @@ def test_a_commands_help_names_its_options(name: str, options: list[str]) -> Non
     assert all(option in text for option in options)
 
 
-def test_says_its_version() -> None:
+def test_prints_its_version() -> None:
     assert done("--version") == "ledger 0.1.0\n"
 
 
 # migrate
 
 
-def test_migrate_says_what_it_applied(empty_urls: dict[str, str]) -> None:
+def test_migrate_prints_the_applied_migrations(empty_urls: dict[str, str]) -> None:
     assert done("migrate", **empty_urls) == SHIPPED
     assert done("migrate", **empty_urls) == "nothing to apply\n"
 
@@ -78,7 +78,7 @@ def test_migrates_the_embedded_database(fresh: Path) -> None:
     assert done("migrate", LEDGER_DATA=fresh) == "nothing to apply\n"
 
 
-def test_a_login_that_may_not_migrate_is_told_so(template: object, empty: Database) -> None:
+def test_migrate_refuses_a_login_without_the_right(template: object, empty: Database) -> None:
     refusal("migrate", DATABASE_URL=empty.url(empty.service))
 
 
@@ -120,7 +120,9 @@ def test_reset_without_a_yes_changes_nothing(answer: str, urls: dict[str, str], 
 
 
 @pytest.mark.parametrize(("options", "answer"), [([], "yes\n"), (["--yes"], "")])
-def test_reset_begins_anew(options: list[str], answer: str, urls: dict[str, str], database: Database) -> None:
+def test_reset_leaves_an_empty_ledger(
+    options: list[str], answer: str, urls: dict[str, str], database: Database
+) -> None:
     with database.connect() as service:
         create(service, "ETH")
     printed = done("reset", *options, said=answer, **urls)
@@ -135,7 +137,7 @@ def test_reset_works_on_an_empty_database(empty_urls: dict[str, str], empty: Dat
     assert groups(empty) == GROUPS
 
 
-def test_reset_goes_on_beside_a_service(urls: dict[str, str]) -> None:
+def test_reset_works_beside_a_service(urls: dict[str, str]) -> None:
     with serving(**urls) as service:
         assert service.ask("POST", "/api/groups", {"name": "ETH"})[0] == 201
         assert [group["name"] for group in service.ask("GET", "/api/groups")[1]["data"]] == ["ETH"]
@@ -176,13 +178,13 @@ def test_url_leaves_the_embedded_server_to_psql(data: Path) -> None:
 # psql
 
 
-def test_psql_hands_its_arguments_on(urls: dict[str, str], database: Database) -> None:
+def test_psql_gets_the_arguments(urls: dict[str, str], database: Database) -> None:
     assert done("psql", "-XAt", "-c", "select session_user", **urls) == f"{database.admin}\n"
     assert done("psql", "-XAt", "-v", "n=3", said="select :n + 1;\n", **urls) == "4\n"
     assert done("psql", "--version", **urls).startswith("psql (PostgreSQL)")
 
 
-def test_psql_does_without_one_on_the_machine(urls: dict[str, str], data: Path) -> None:
+def test_psql_works_without_one_on_the_machine(urls: dict[str, str], data: Path) -> None:
     assert done("psql", "-XAtc", "select 1", PATH="/nowhere", **urls) == "1\n"
     assert done("psql", "-XAtc", "select 1", PATH="/nowhere", LEDGER_DATA=data) == "1\n"
 
@@ -196,7 +198,7 @@ def test_psql_does_without_one_on_the_machine(urls: dict[str, str], data: Path) 
         (["-v", "ON_ERROR_STOP=1"], "select 1/0;\n", 3),
     ],
 )
-def test_psql_passes_its_exit_status_on(arguments: list[str], said: str, status: int, urls: dict[str, str]) -> None:
+def test_psqls_exit_status_is_returned(arguments: list[str], said: str, status: int, urls: dict[str, str]) -> None:
     result = command("psql", "-X", *arguments, said=said, **urls)
     assert result.returncode == status, result.stderr
     assert "Traceback" not in result.stderr
@@ -227,7 +229,7 @@ def test_psql_beside_a_service_leaves_it_running(data: Path) -> None:
         assert service.answers()
 
 
-def test_a_psql_outlives_the_service_beside_it(data: Path) -> None:
+def test_psql_continues_when_the_service_stops(data: Path) -> None:
     with subprocess.Popen(
         [LEDGER, "psql", "-XAt"],
         env=environment(LEDGER_DATA=data),
@@ -250,7 +252,7 @@ def test_a_psql_outlives_the_service_beside_it(data: Path) -> None:
     assert postmaster(data) is None
 
 
-def test_the_service_cannot_do_what_the_administrator_can(urls: dict[str, str], database: Database) -> None:
+def test_the_service_has_no_administrators_rights(urls: dict[str, str], database: Database) -> None:
     assert "LG" not in refusal("reset", "--yes", DATABASE_URL=urls["DATABASE_URL"])
     with database.connect(database.admin) as admin:
         assert one(admin, "select to_regclass('ledger.entries') is not null")[0]
@@ -303,7 +305,7 @@ def other_server(folder: Path) -> dict[str, str]:
     ],
     ids=lambda given: given[0],
 )
-def test_a_command_works_on_the_embedded_database_whatever_the_caller_has_set(
+def test_a_command_uses_the_embedded_database_under_any_environment(
     given: tuple[str, ...], data: Path, tmp_path: Path
 ) -> None:
     with embedded.running(data), socket.create_server((OTHER_ADDRESS, 5432)) as other:
@@ -314,7 +316,7 @@ def test_a_command_works_on_the_embedded_database_whatever_the_caller_has_set(
         done("psql", "-Xc", "drop table if exists made_here", LEDGER_DATA=data)
 
 
-def test_the_service_works_on_the_embedded_database_whatever_the_caller_has_set(data: Path, tmp_path: Path) -> None:
+def test_the_service_uses_the_embedded_database_under_any_environment(data: Path, tmp_path: Path) -> None:
     with serving(LEDGER_DATA=data, **other_server(tmp_path)) as service:
         assert service.answers()
         assert [group["name"] for group in service.ask("GET", "/api/groups")[1]["data"]] == GROUPS
@@ -334,7 +336,7 @@ def test_the_service_works_on_the_embedded_database_whatever_the_caller_has_set(
     ],
     ids=lambda given: given[0],
 )
-def test_no_command_works_on_a_server_with_another_data_directory(
+def test_every_command_refuses_a_server_with_another_data_directory(
     given: tuple[str, ...], fresh: Path, database: Database, server: Server
 ) -> None:
     with database.connect() as service:

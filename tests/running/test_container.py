@@ -54,7 +54,7 @@ def ended_children(pid: int) -> list[int]:
 
 
 @in_a_container
-def test_revives_the_database_and_reaps_every_orphan(fresh: Path) -> None:
+def test_restarts_the_database_and_reaps_every_orphan(fresh: Path) -> None:
     with contained(fresh) as (service, first):
         for number in range(1, 4):
             assert service.ask("POST", "/api/groups", {"name": f"group {number}"})[0] == 201
@@ -82,7 +82,7 @@ def test_replaces_a_worker_beside_the_orphans(fresh: Path) -> None:
 
 @in_a_container
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_the_first_process_of_a_container_obeys(fresh: Path, number: int) -> None:
+def test_the_first_process_of_a_container_stops_on_a_signal(fresh: Path, number: int) -> None:
     with contained(fresh) as (service, first):
         os.kill(first, number)
         assert service.process.wait(PATIENCE) == 0, service.said()
@@ -111,7 +111,7 @@ def kill_the_database(service: Service, data: Path) -> None:
     until(lambda: "the database has died and was not started" in service.said(), "a word of it")
 
 
-def test_logs_a_revival_that_fails_and_stops_all_the_same(fresh: Path) -> None:
+def test_logs_a_failed_restart_of_the_database_and_stops(fresh: Path) -> None:
     conf = fresh / "pgdata" / "postgresql.conf"
     good = conf.read_text()
     with serving(LEDGER_DATA=fresh) as service:
@@ -127,7 +127,7 @@ def test_logs_a_revival_that_fails_and_stops_all_the_same(fresh: Path) -> None:
     assert users_of(fresh) == []
 
 
-def test_stops_while_another_process_keeps_it_from_reviving_the_database(fresh: Path) -> None:
+def test_stops_while_another_process_blocks_the_restart_of_the_database(fresh: Path) -> None:
     with serving(LEDGER_DATA=fresh) as service, (fresh / "start.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kill_the_database(service, fresh)
@@ -151,7 +151,7 @@ def test_stops_while_the_database_recovers(fresh: Path) -> None:
     assert users_of(fresh) == []
 
 
-def test_pauses_longer_after_each_revival_that_failed(
+def test_pauses_longer_after_each_failed_restart_of_the_database(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now, tried, works = 0.0, [], False

@@ -92,7 +92,7 @@ def go(service: Service, content: bytes, how: str) -> None:
                 pass
 
 
-def test_a_client_that_goes_at_any_stage_leaves_no_fault_in_the_log(service: Service, group: int) -> None:
+def test_a_client_that_disconnects_at_any_stage_leaves_no_error_in_the_log(service: Service, group: int) -> None:
     assert service.answers()
     for content in sent(group).values():
         for how in ("reset", "end", "half"):
@@ -103,7 +103,7 @@ def test_a_client_that_goes_at_any_stage_leaves_no_fault_in_the_log(service: Ser
 
 
 @pytest.mark.parametrize("how", ["reset", "end", "half"])
-def test_a_client_that_goes_while_its_answer_is_made_leaves_no_fault_in_the_log(
+def test_a_client_that_disconnects_before_its_answer_leaves_no_error_in_the_log(
     service: Service, group: int, database: Database, how: str
 ) -> None:
     """Both alone and beside another client, whose connection stays."""
@@ -144,7 +144,7 @@ def in_flight(service: Service) -> int:
     return int(float(value)) - 1  # this one
 
 
-def test_a_stop_beside_half_a_request_leaves_no_fault_in_the_log(database: Database) -> None:
+def test_a_stop_during_an_incomplete_request_leaves_no_error_in_the_log(database: Database) -> None:
     with serving(DATABASE_URL=database.url(database.service)) as service:
         assert service.answers()
         clients = []
@@ -163,7 +163,7 @@ def test_a_stop_beside_half_a_request_leaves_no_fault_in_the_log(database: Datab
         assert [line for line in service.said().splitlines() if line.startswith("{")] == []
 
 
-def test_a_request_whose_client_has_gone_is_recorded(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_request_of_a_disconnected_client_is_logged(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """No other client is connected, and the transport knows its protocol no more."""
     recorded: list[object] = []
     record = LoggedRequest.record
@@ -222,7 +222,7 @@ def test_a_request_whose_client_has_gone_is_recorded(app: App, monkeypatch: pyte
     assert any(isinstance(each, bytes) for each in recorded)
 
 
-def test_a_call_keeps_its_turn_when_its_client_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_keeps_its_turn_when_its_client_disconnects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of clients that come with a large body and go away, no more calls are made at a time than of those that stay."""
 
     async def main() -> None:
@@ -266,7 +266,7 @@ def test_a_call_keeps_its_turn_when_its_client_has_gone(monkeypatch: pytest.Monk
     asyncio.run(main())
 
 
-def test_a_connection_that_is_lost_holds_nothing(app: App) -> None:
+def test_a_lost_connection_holds_no_memory(app: App) -> None:
     async def main() -> None:
         await app._startup()
         loop = asyncio.get_running_loop()

@@ -75,7 +75,7 @@ def connected(port: int, stack: ExitStack, sent: bytes) -> socket.socket:
 LIVE = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def test_a_connection_too_many_is_refused_and_the_others_are_served(port: int) -> None:
+def test_a_connection_above_the_limit_is_refused_and_the_others_are_served(port: int) -> None:
     with ExitStack() as stack:
         clients = [connected(port, stack, LIVE) for _ in range(9)]
         assert all(client.recv(65536).startswith(b"HTTP/1.1 200") for client in clients)
@@ -98,7 +98,7 @@ def read_so_far(client: socket.socket) -> None:
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_the_oldest_request_that_is_not_whole_makes_room_for_others(port: int) -> None:
+def test_the_oldest_incomplete_request_is_cut_off_to_make_room(port: int) -> None:
     head = (
         b"POST /api/groups HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     )
@@ -145,7 +145,7 @@ def read(client: socket.socket) -> bytes:
     return body
 
 
-def test_clients_that_share_an_answer_hold_it_once(port: int, write_page: Callable[[], object]) -> None:
+def test_a_shared_answer_is_held_in_memory_once(port: int, write_page: Callable[[], object]) -> None:
     with ExitStack() as stack:
         cursor = json.loads(read(asking(port, stack, "/api/entries")))["next"]
         clients = [asking(port, stack, f"{cursor}&wait=30") for _ in range(8)]
@@ -157,7 +157,7 @@ def test_clients_that_share_an_answer_hold_it_once(port: int, write_page: Callab
         assert all(other == first for other in others)
 
 
-def test_the_oldest_answer_that_is_not_read_makes_room_for_others(port: int, write_page: Callable[[], object]) -> None:
+def test_the_oldest_unread_answer_is_cut_off_to_make_room(port: int, write_page: Callable[[], object]) -> None:
     write_page()
     with ExitStack() as stack:
         clients = []

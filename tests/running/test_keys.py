@@ -36,7 +36,7 @@ def test_create_prints_the_secret_alone(urls: dict[str, str]) -> None:
     assert made.stdout.strip() not in made.stderr
 
 
-def test_list_shows_every_key_and_no_secret(urls: dict[str, str], admin: psycopg.Connection) -> None:
+def test_list_shows_every_api_key_and_no_secret(urls: dict[str, str], admin: psycopg.Connection) -> None:
     assert done("key", "list", **urls) == ""
     group = create(admin, "ETH")
     secrets = [
@@ -50,7 +50,7 @@ def test_list_shows_every_key_and_no_secret(urls: dict[str, str], admin: psycopg
     assert not any(secret.rpartition("_")[2] in first + second for secret in secrets)
 
 
-def test_lists_more_keys_than_a_page_holds(urls: dict[str, str], admin: psycopg.Connection) -> None:
+def test_lists_more_api_keys_than_a_page_holds(urls: dict[str, str], admin: psycopg.Connection) -> None:
     admin.execute("select ledger.create_api_key(n::text, 'read') from generate_series(1, 1001) as n")
     assert len(done("key", "list", **urls).splitlines()) == 1001
 
@@ -68,11 +68,11 @@ def test_lists_more_keys_than_a_page_holds(urls: dict[str, str], admin: psycopg.
         (["key", "revoke", "x"], 2),
     ],
 )
-def test_refuses_in_words(urls: dict[str, str], arguments: list[str], status: int) -> None:
+def test_invalid_arguments_are_refused_with_a_message(urls: dict[str, str], arguments: list[str], status: int) -> None:
     refusal(*arguments, status=status, **urls)
 
 
-def test_the_serving_login_makes_no_key(database: Database) -> None:
+def test_the_serving_login_cannot_create_an_api_key(database: Database) -> None:
     said = refusal("key", "create", "mine", "--scope", "admin", DATABASE_URL=database.url(database.service))
     assert "permission denied" in said
 
@@ -80,7 +80,7 @@ def test_the_serving_login_makes_no_key(database: Database) -> None:
 # Before there is a key
 
 
-def test_serve_refuses_a_database_without_keys(urls: dict[str, str]) -> None:
+def test_serve_refuses_a_database_without_api_keys(urls: dict[str, str]) -> None:
     said = refusal("serve", PORT=str(free_port()), **urls)
     assert "ledger key create" in said
     assert "--insecure" in said
@@ -90,7 +90,7 @@ def test_serve_refuses_a_database_without_keys(urls: dict[str, str]) -> None:
         assert service.ask("GET", "/api/groups")[0] == 401
 
 
-def test_a_service_that_was_started_with_keys_asks_for_one_when_they_are_gone(
+def test_a_service_started_with_api_keys_requires_one_after_they_are_deleted(
     urls: dict[str, str], admin: psycopg.Connection
 ) -> None:
     done("key", "create", "shop", "--scope", "read", **urls)
@@ -112,7 +112,7 @@ def test_the_embedded_service_is_open_on_loopback_at_first(fresh: Path, host: st
         assert "until an API key is made" not in service.said()
 
 
-def test_a_reset_drops_the_keys_and_still_requires_one(fresh: Path) -> None:
+def test_a_reset_drops_the_api_keys_and_still_requires_one(fresh: Path) -> None:
     done("reset", "--yes", LEDGER_DATA=fresh)
     with serving(LEDGER_DATA=fresh) as service:
         assert service.ask("GET", "/api/groups")[0] == 200  # there has never been a key
@@ -176,7 +176,7 @@ def test_refusals_are_not_in_the_embedded_servers_log(fresh: Path) -> None:
     assert not [word for word in ("777000777", "777000778", "seldom-name") if word in written], written
 
 
-def test_a_ledger_of_the_release_before_keeps_refusals_out_of_the_log_too(fresh: Path) -> None:
+def test_a_ledger_of_the_previous_release_keeps_refusals_out_of_the_log(fresh: Path) -> None:
     question = f"select setconfig::text from pg_db_role_setting where setrole = '{embedded.SERVICE}'::regrole"
     done("migrate", LEDGER_DATA=fresh)
     done("psql", "-c", f"alter role {embedded.SERVICE} reset log_min_messages", LEDGER_DATA=fresh)

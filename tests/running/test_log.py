@@ -86,7 +86,7 @@ def test_a_request_has_a_line(database: Database) -> None:
     assert second["request_id"] == given
 
 
-def test_a_line_names_the_key_that_a_request_came_with(database: Database) -> None:
+def test_a_line_names_the_requests_api_key(database: Database) -> None:
     with database.connect(database.admin) as admin:
         (secret,) = one(admin, "select secret from ledger.create_api_key('büro', 'read')")
     with serving(DATABASE_URL=database.url(database.service)) as service:
@@ -101,7 +101,7 @@ def test_a_line_names_the_key_that_a_request_came_with(database: Database) -> No
 @pytest.mark.parametrize(
     "hostile", ["", "a b", "x" * 65, 'a"b', "a\tb", "é", "a\\nb", "a/b", "{}", "a\r\n b", "null\x00", "٣"]
 )
-def test_an_id_that_could_do_harm_is_replaced(hostile: str, watched: Service) -> None:
+def test_a_harmful_request_id_is_replaced(hostile: str, watched: Service) -> None:
     with_it = f"GET /api/groups HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Request-ID: {hostile}\r\n\r\n"
     answer = raw(watched, with_it.encode())
     (given,) = re.findall(r"(?i)^x-request-id: (.*)\r$", answer, re.MULTILINE)
@@ -110,11 +110,11 @@ def test_an_id_that_could_do_harm_is_replaced(hostile: str, watched: Service) ->
 
 
 @pytest.mark.parametrize("good", ["a", "x" * 64, "0b9c6f0e-6f0c-4f0b-8b7e-2f6a1f0c9d11", "00017", "A.b_c-9"])
-def test_an_id_is_repeated_as_it_was_given(good: str, watched: Service) -> None:
+def test_a_valid_request_id_is_returned(good: str, watched: Service) -> None:
     assert ask(watched, "GET", "/nowhere", headers={"X-Request-ID": good})[:2] == (404, good)
 
 
-def test_every_answer_has_an_id_of_its_own(watched: Service) -> None:
+def test_request_ids_are_unique(watched: Service) -> None:
     heads = ["GET /api/groups", "OPTIONS /api/groups", "BREW /api/groups", "GET /nowhere", "HEAD /api/groups"]
     answers = [
         raw(watched, f"{head} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()) for head in heads
@@ -142,7 +142,7 @@ def raw(service: Service, sent: bytes) -> str:
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
-def test_no_secret_and_no_words_of_a_client_are_logged(database: Database) -> None:
+def test_no_secret_and_no_text_of_a_client_is_logged(database: Database) -> None:
     word = "hidden-word"
     headers = {
         "Authorization": f"Bearer {word}",
@@ -188,7 +188,7 @@ def test_the_line_names_the_session_that_pg_stat_activity_shows(database: Databa
     assert together["batch"] > 1
 
 
-def test_those_who_shared_a_call_tell_its_number(database: Database) -> None:
+def test_requests_that_shared_a_call_log_its_number(database: Database) -> None:
     with (
         serving(DATABASE_URL=database.url(database.service)) as service,
         database.connect(database.admin) as admin,
@@ -207,7 +207,7 @@ def test_those_who_shared_a_call_tell_its_number(database: Database) -> None:
     )
 
 
-def test_faults_alone_are_logged_when_that_is_said(database: Database) -> None:
+def test_only_errors_are_logged_with_log_faults(database: Database) -> None:
     with serving(DATABASE_URL=database.url(database.service), LOG="faults") as service:
         assert ask(service, "GET", "/api/groups")[0] == 200
         assert ask(service, "GET", "/nowhere")[1]
@@ -241,7 +241,7 @@ def test_lines_of_several_workers_do_not_mix(database: Database) -> None:
     assert {line["worker"] for line in logged} == {0, 1}
 
 
-def test_a_reader_that_reads_nothing_keeps_no_request_waiting_and_misses_nothing(database: Database) -> None:
+def test_a_slow_reader_delays_no_request_and_loses_no_line(database: Database) -> None:
     with serving("--workers", "2", DATABASE_URL=database.url(database.service)) as service:
         sent = [ask(service, "GET", "/nowhere")[1] for _ in range(600)]  # more than a pipe of 64 KiB holds
         assert service.process.stdout is not None
@@ -251,7 +251,7 @@ def test_a_reader_that_reads_nothing_keeps_no_request_waiting_and_misses_nothing
         assert scraped(service)["ledger_log_lines_dropped_total",] == 0
 
 
-def test_a_reader_that_has_gone_fails_no_request(database: Database) -> None:
+def test_a_closed_pipe_fails_no_request(database: Database) -> None:
     with serving(DATABASE_URL=database.url(database.service)) as service:
         assert service.process.stdout is not None
         service.process.stdout.close()
@@ -259,7 +259,7 @@ def test_a_reader_that_has_gone_fails_no_request(database: Database) -> None:
         until(lambda: scraped(service)["ledger_log_lines_dropped_total",] >= 5, "the lines to be counted")
 
 
-def test_a_closed_standard_output_is_no_other_files_name(database: Database) -> None:
+def test_nothing_is_logged_into_another_file_when_standard_output_is_closed(database: Database) -> None:
     port = free_port()
     settings = environment(DATABASE_URL=database.url(database.service), PORT=str(port))
     command = ["sh", "-c", f"exec {LEDGER} serve --insecure <&- >&-"]
@@ -279,7 +279,7 @@ def test_a_closed_standard_output_is_no_other_files_name(database: Database) -> 
         ]
 
 
-def test_a_file_that_is_cut_for_its_rotation_goes_on_from_its_beginning(database: Database, tmp_path) -> None:
+def test_a_log_file_that_is_truncated_is_written_from_its_beginning(database: Database, tmp_path) -> None:
     port = free_port()
     settings = environment(DATABASE_URL=database.url(database.service), PORT=str(port))
     file = tmp_path / "log"
@@ -329,7 +329,7 @@ def pipe() -> Iterator[Pipe]:
         os.close(descriptor)
 
 
-def test_what_no_reader_takes_is_dropped_and_counted_beyond_a_bound(pipe: Pipe, monkeypatch) -> None:
+def test_unread_lines_beyond_a_limit_are_dropped_and_counted(pipe: Pipe, monkeypatch) -> None:
     monkeypatch.setattr(log, "MAX_BUFFERED", 100_000)
     sent = [f"{number:099}\n".encode() for number in range(3000)]
     for line in sent:
@@ -379,7 +379,9 @@ def fail(depth: int, error: Exception) -> None:
 
 
 @pytest.mark.parametrize(("depth", "words"), [(0, "it broke"), (200, "it broke"), (0, "\N{UNICORN FACE}\n" * 5000)])
-def test_a_fault_is_a_line_that_tells_its_end(error_log: logging.Logger, pipe: Pipe, depth: int, words: str) -> None:
+def test_an_error_is_one_line_that_shows_where_it_ends(
+    error_log: logging.Logger, pipe: Pipe, depth: int, words: str
+) -> None:
     try:
         try:
             fail(depth, ValueError(words))
@@ -400,7 +402,7 @@ def test_a_fault_is_a_line_that_tells_its_end(error_log: logging.Logger, pipe: P
         assert "ValueError: it broke" in line["exception"]
 
 
-def test_a_fault_does_not_quote_a_row(error_log: logging.Logger, pipe: Pipe, owner: psycopg.Connection) -> None:
+def test_a_logged_error_does_not_quote_a_row(error_log: logging.Logger, pipe: Pipe, owner: psycopg.Connection) -> None:
     word = "-".join(("hidden", "word"))  # a traceback shows these lines
     owner.execute("create temporary table secrets (word text, number integer not null)")
     with pytest.raises(psycopg.errors.NotNullViolation) as refused:

@@ -63,7 +63,7 @@ def resting(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_each_worker_tells_what_all_have_counted(database: Database) -> None:
+def test_each_worker_reports_the_counts_of_all(database: Database) -> None:
     with serving("--workers", "2", DATABASE_URL=database.url(database.service)) as service:
         idle = 2 * READ_CONNECTIONS
         until(lambda: scraped(service)["ledger_pool_available", ("pool", "read")] == idle, "all to be connected")
@@ -82,7 +82,7 @@ def test_each_worker_tells_what_all_have_counted(database: Database) -> None:
                 assert samples["ledger_worker_starts_total",] == 2
 
 
-def test_a_killed_workers_counts_are_kept_and_what_it_was_busy_with_is_not(database: Database) -> None:
+def test_a_killed_workers_counters_are_kept_and_its_gauges_are_not(database: Database) -> None:
     with serving(DATABASE_URL=database.url(database.service)) as service, ThreadPoolExecutor() as threads:
         assert [service.ask("GET", LIST)[0] for _ in range(5)] == [200] * 5
         waiting = threads.submit(service.ask, "GET", "/api/entries?wait=30")
@@ -97,7 +97,7 @@ def test_a_killed_workers_counts_are_kept_and_what_it_was_busy_with_is_not(datab
         assert samples["ledger_worker_starts_total",] == 2
 
 
-def test_tells_of_transfers_of_those_that_share_a_call_and_of_those_that_wait(database: Database) -> None:
+def test_counts_transfers_shared_calls_and_waiting_requests(database: Database) -> None:
     with (
         serving(DATABASE_URL=database.url(database.service)) as service,
         database.connect(database.admin) as admin,
@@ -199,7 +199,7 @@ def address_of_this_machine() -> str | None:
 
 @pytest.mark.skipif(address_of_this_machine() is None, reason="this machine has no address but loopback")
 @pytest.mark.parametrize(("readers", "status"), [("local", 404), ("all", 200)])
-def test_others_read_the_metrics_only_when_that_is_said(readers: str, status: int, database: Database) -> None:
+def test_other_machines_read_the_metrics_only_when_allowed(readers: str, status: int, database: Database) -> None:
     given = ["--host", "0.0.0.0", "--metrics", readers]
     with serving(*given, DATABASE_URL=database.url(database.service)) as service:
         for host, expected in ((address_of_this_machine(), status), ("127.0.0.1", 200)):
@@ -210,7 +210,7 @@ def test_others_read_the_metrics_only_when_that_is_said(readers: str, status: in
             connection.close()
 
 
-def test_a_database_that_does_not_answer_delays_neither_life_nor_metrics(fresh: Path) -> None:
+def test_a_database_that_does_not_answer_delays_neither_live_nor_metrics(fresh: Path) -> None:
     with serving(LEDGER_DATA=fresh) as service:
         samples = scraped(service)
         assert samples["ledger_database_up",] == 1
@@ -257,7 +257,7 @@ def test_before_a_stop_the_health_check_fails_and_requests_are_served(database: 
         assert service.stop() == 0
 
 
-def test_a_drain_ends_by_itself(database: Database) -> None:
+def test_a_drain_ends_after_its_time(database: Database) -> None:
     with serving(DRAIN="1", DATABASE_URL=database.url(database.service)) as service:
         began = time.monotonic()
         assert service.stop() == 0

@@ -41,7 +41,7 @@ def installed(wheel: Path) -> Iterator[Path]:
         yield Path(folder) / "bin" / "ledger"
 
 
-def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
+def test_wheel_contains_migrations_functions_and_seeds(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         carried = {name for name in archive.namelist() if ".dist-info/" not in name}
     data = [
@@ -57,7 +57,7 @@ def test_wheel_carries_migrations_functions_and_seeds(wheel: Path) -> None:
     assert {name.split("/")[0] for name in carried} == {"api"}
 
 
-def test_wheel_carries_no_left_overs(wheel: Path) -> None:
+def test_wheel_contains_no_other_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
     assert {Path(name).suffix for name in names if Path(name).name != "RELEASED"} == {
@@ -70,11 +70,11 @@ def test_wheel_carries_no_left_overs(wheel: Path) -> None:
     assert len(names) == len(set(names))
 
 
-def test_installed_command_says_its_version(installed: Path) -> None:
+def test_installed_command_prints_its_version(installed: Path) -> None:
     assert done("--version", program=installed) == done("--version")
 
 
-def test_installed_command_uses_what_it_carries(installed: Path, fresh: Path) -> None:
+def test_installed_command_uses_its_own_files(installed: Path, fresh: Path) -> None:
     assert done("migrate", program=installed, LEDGER_DATA=fresh) == SHIPPED
     assert done("seed", program=installed, LEDGER_DATA=fresh) == "the demo groups are there\n"
     asked = done("psql", "-XAtc", "select count(*) from ledger.participants", program=installed, LEDGER_DATA=fresh)

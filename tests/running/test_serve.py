@@ -35,7 +35,7 @@ def test_a_restart_finds_the_data(fresh: Path) -> None:
         assert service.ask("GET", "/api/groups/1/total") == (200, {"data": {"group_total": 2**255}})
 
 
-def test_a_database_that_is_killed_runs_again_by_itself(fresh: Path) -> None:
+def test_restarts_a_database_that_was_killed(fresh: Path) -> None:
     with serving(LEDGER_DATA=fresh) as service:
         assert service.ask("POST", "/api/groups", {"name": "ETH"})[0] == 201
         killed = postmaster(fresh)
@@ -49,14 +49,14 @@ def test_a_database_that_is_killed_runs_again_by_itself(fresh: Path) -> None:
     assert postmaster(fresh) is None
 
 
-def test_options_alone_mean_serve(database: Database) -> None:
+def test_options_without_a_command_mean_serve(database: Database) -> None:
     port = free_port()
     with serving("--port", str(port), DATABASE_URL=database.url(database.service)) as service:
         assert service.port == port
         assert service.answers()
 
 
-def test_options_come_before_the_environment(database: Database) -> None:
+def test_options_override_the_environment(database: Database) -> None:
     settings = {"HOST": "127.0.0.9", "PORT": "1", "WORKERS": "2"}
     given = ["--host", "127.0.0.1", "--port", str(free_port()), "--workers", "1"]
     with serving("serve", *given, DATABASE_URL=database.url(database.service), **settings) as service:
@@ -65,7 +65,7 @@ def test_options_come_before_the_environment(database: Database) -> None:
         assert service.answers()
 
 
-def test_the_environment_says_where_and_how(database: Database) -> None:
+def test_settings_come_from_the_environment(database: Database) -> None:
     settings = {"HOST": "127.0.0.9", "PORT": str(free_port()), "WORKERS": "2"}
     with serving(DATABASE_URL=database.url(database.service), **settings) as service:
         assert (service.host, str(service.port)) == ("127.0.0.9", settings["PORT"])
@@ -156,7 +156,7 @@ def test_no_command_line_shows_the_password(database: Database) -> None:
             assert "hidden-word" not in " ".join(arguments(pid))
 
 
-def test_a_worker_that_cannot_be_forked_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_be_forked_is_an_error_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 

@@ -75,7 +75,7 @@ def test_a_request_whose_body_comes_slowly_is_cut_off(hurried: Service) -> None:
     assert sent_slowly(hurried, head, b" ")["code"] == "request_timeout"
 
 
-def test_time_between_requests_is_not_a_request_s(hurried: Service) -> None:
+def test_time_between_requests_does_not_count_as_a_requests(hurried: Service) -> None:
     request = b"GET /api/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with socket.create_connection((hurried.host, hurried.port), timeout=60) as client:
         for _ in range(3):
@@ -176,7 +176,7 @@ async def nothing_is_under_way() -> None:
 
 
 @pytest.mark.parametrize("sent", [*UNFINISHED.values(), *ANSWERED.values()], ids=[*UNFINISHED, *ANSWERED])
-def test_no_request_has_more_time_than_another(app: App, sent: bytes) -> None:
+def test_every_request_has_the_same_time_limit(app: App, sent: bytes) -> None:
     """Its last bytes come a second before its time is over."""
 
     async def take(request: Request) -> HTTPResponse:
@@ -209,7 +209,7 @@ def test_no_request_has_more_time_than_another(app: App, sent: bytes) -> None:
     assert (b" 408 " in received) == (b"/none" not in sent)
 
 
-def test_connections_look_for_clients_that_have_vanished() -> None:
+def test_connections_detect_vanished_clients() -> None:
     with listen("127.0.0.1", free_port()) as sock, socket.create_connection(sock.getsockname()):
         accepted, _ = sock.accept()
         with accepted:
@@ -252,7 +252,7 @@ def connected(service: Service, sent: bytes, stack: ExitStack) -> socket.socket:
     return client
 
 
-def test_many_who_are_idle_or_slow_do_not_stop_the_busy(database: Database, many_files: None) -> None:
+def test_many_idle_or_slow_clients_do_not_block_others(database: Database, many_files: None) -> None:
     live = request("GET", "/api/health/live")
     with serving(DATABASE_URL=database.url(database.service)) as service, ExitStack() as stack:
         idle = []

@@ -54,11 +54,11 @@ def test_names_the_port_that_is_in_use() -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.example"])
-def test_refuses_a_host_that_is_no_name(host: str) -> None:
+def test_refuses_an_invalid_host(host: str) -> None:
     assert "is no name of a host" in refusal("--host", host, "--insecure", LEDGER_DATA="/dev/null")
 
 
-def test_a_service_of_kubernetes_that_is_named_ledger_changes_nothing(database: Database) -> None:
+def test_variables_of_a_kubernetes_service_named_ledger_are_ignored(database: Database) -> None:
     port = free_port()
     url = database.url(database.service)
     with serving(DATABASE_URL=url, LEDGER_PORT="tcp://10.0.0.1:4000", PORT=str(port)) as service:
@@ -73,7 +73,7 @@ def test_refuses_a_port_that_does_not_exist(port: str) -> None:
 
 @pytest.mark.parametrize("option", ["port", "workers"])
 @pytest.mark.parametrize("value", ["0", "-1", "abc", "80.0", "٣", "9" * 5000])
-def test_refuses_what_is_no_number(
+def test_refuses_a_setting_that_is_no_number(
     option: str, value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -94,7 +94,7 @@ def test_refuses_what_is_no_number(
         *(("drain", "-1"), ("drain", "1.5"), ("drain", "3601"), ("drain", "٣"), ("drain", "9" * 5000)),
     ],
 )
-def test_refuses_what_is_no_choice(
+def test_refuses_a_setting_that_is_no_choice(
     option: str, value: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SystemExit):
@@ -111,7 +111,7 @@ def test_refuses_what_is_no_choice(
     ("variable", "value"),
     [("HOST", "192.0.2.1"), ("PORT", "abc"), ("WORKERS", "0"), ("LOG", "x"), ("METRICS", "x"), ("DRAIN", "x")],
 )
-def test_a_variable_of_the_ledgers_own_goes_before_the_bare_one(variable: str, value: str) -> None:
+def test_a_variable_with_the_ledger_prefix_overrides_the_bare_one(variable: str, value: str) -> None:
     good = {
         "HOST": "127.0.0.1",
         "PORT": str(free_port()),
@@ -153,13 +153,13 @@ def test_names_the_connection_parameter_that_is_unknown(url: str, named: str | N
     assert "hidden" not in error
 
 
-def test_a_usage_error_is_told_in_words() -> None:
+def test_a_usage_error_has_a_message() -> None:
     message = refusal(PORT="abc", LEDGER_DATA="/dev/null", status=2)
     assert "ledger serve: error: argument --port: 'abc' is not a positive number" in message
     assert "invalid choice: 'sevre'" in refusal("sevre", LEDGER_DATA="/dev/null", status=2)
 
 
-def test_names_the_host_that_is_not_ours() -> None:
+def test_names_a_host_of_another_machine() -> None:
     assert "cannot listen on 192.0.2.1" in refusal(
         "--host", "192.0.2.1", PORT=str(free_port()), LEDGER_DATA="/dev/null"
     )
@@ -170,7 +170,7 @@ def test_names_the_host_that_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "seed"])
-def test_says_that_the_database_is_out_of_reach(command: str) -> None:
+def test_reports_an_unreachable_database(command: str) -> None:
     port = free_port()
     conninfo = f"postgresql://someone:hidden-word@127.0.0.1:{port}/books"
     message = refusal(command, PORT=str(free_port()), DATABASE_URL=conninfo, DATABASE_WAIT="0")
@@ -179,7 +179,7 @@ def test_says_that_the_database_is_out_of_reach(command: str) -> None:
     assert "hidden-word" not in message
 
 
-def test_says_that_the_database_does_not_exist(database: Database) -> None:
+def test_reports_a_missing_database(database: Database) -> None:
     with database.connect() as connection:
         conninfo = database.url(database.service).replace(connection.info.dbname, "no_such_books")
     message = refusal(PORT=str(free_port()), DATABASE_URL=conninfo + "&password=hidden-word")
@@ -219,7 +219,7 @@ def test_no_command_shows_a_password(command: str) -> None:
     assert "hidden-word" not in message
 
 
-def test_serves_from_what_database_url_says_only(database: Database) -> None:
+def test_serves_only_the_database_of_database_url(database: Database) -> None:
     message = refusal(PORT=str(free_port()), LEDGER_ADMIN_URL=database.url(database.admin))
     assert "DATABASE_URL" in message
 
@@ -241,7 +241,7 @@ def test_waits_for_a_database_that_is_away(fresh: Path) -> None:
             process.kill()
 
 
-def test_does_not_wait_for_what_no_patience_mends(database: Database) -> None:
+def test_does_not_wait_after_a_permanent_error(database: Database) -> None:
     refusal(PORT=str(free_port()), DATABASE_URL=database.url("ledger_nobody"), DATABASE_WAIT="3600")
 
 
@@ -339,7 +339,7 @@ def test_refuses_a_login_with_more_rights(rights: tuple[str, ...], make_login: C
     assert check_at_start(conninfo, any_login=True).version.startswith(str(VERSION))
 
 
-def test_refuses_a_login_that_may_become_one_with_more_rights(
+def test_refuses_a_login_that_may_set_a_role_with_more_rights(
     make_login: Callable[..., str], database: Database
 ) -> None:
     conninfo = make_login(MEMBER)
@@ -356,7 +356,7 @@ def test_accepts_a_member_of_ledger_api(make_login: Callable[..., str]) -> None:
     assert check_at_start(make_login(MEMBER), any_login=False)
 
 
-def test_serves_with_more_rights_when_told_to(make_login: Callable[..., str]) -> None:
+def test_serves_with_more_rights_when_insecure(make_login: Callable[..., str]) -> None:
     conninfo = make_login("create role {login} login superuser")
     message = refusal("serve", PORT=str(free_port()), DATABASE_URL=conninfo + "&password=hidden-word")
     assert "superuser" in message
@@ -373,7 +373,7 @@ def test_the_embedded_login_may_have_more_rights(data: Path) -> None:
             assert service.answers()
 
 
-def test_refuses_settings_that_the_login_may_have_made_itself(make_login: Callable[..., str]) -> None:
+def test_refuses_settings_that_the_login_may_have_changed(make_login: Callable[..., str]) -> None:
     conninfo = make_login(MEMBER, "alter role {login} set synchronous_commit = off") + "&password=hidden-word"
     message = refusal("serve", PORT=str(free_port()), DATABASE_URL=conninfo)
     assert "synchronous_commit=off" in message
@@ -384,7 +384,7 @@ def test_refuses_settings_that_the_login_may_have_made_itself(make_login: Callab
         assert "warning: fsync is off" in service.said()
 
 
-def test_undoes_what_the_embedded_login_set_for_itself(fresh: Path) -> None:
+def test_resets_settings_of_the_embedded_login(fresh: Path) -> None:
     with serving(LEDGER_DATA=fresh) as service:
         assert service.answers()
         with psycopg.connect(embedded.url(fresh, embedded.SERVICE), autocommit=True) as attacker:
@@ -415,7 +415,7 @@ def test_refuses_data_of_another_version(command: str, fresh: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_names_the_folder_that_the_server_cannot_pass(unused: Path) -> None:
+def test_names_the_folder_that_the_server_cannot_enter(unused: Path) -> None:
     unused.parent.chmod(0o700)
     message = refusal(PORT=str(free_port()), LEDGER_DATA=unused)
     assert f"{unused.parent} does not let through" in message

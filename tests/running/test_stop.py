@@ -84,7 +84,7 @@ def test_a_stop_finishes_the_requests_in_hand(
 
 
 @pytest.mark.parametrize("stop", [to_the_first(signal.SIGTERM), to_the_terminal], ids=["SIGTERM", "Ctrl-C"])
-def test_a_stop_takes_the_embedded_server_with_it(stop: Callable[[Service], None], fresh: Path) -> None:
+def test_a_stop_stops_the_embedded_server(stop: Callable[[Service], None], fresh: Path) -> None:
     with serving("--workers", "2", LEDGER_DATA=fresh) as service:
         assert postmaster(fresh)
         with (
@@ -101,7 +101,7 @@ def test_a_stop_takes_the_embedded_server_with_it(stop: Callable[[Service], None
         assert service.ask("GET", "/api/groups/1/participants/2")[1]["data"]["amount"] == 70
 
 
-def test_an_idle_connection_does_not_hold_up_a_stop(database: Database) -> None:
+def test_an_idle_connection_does_not_delay_a_stop(database: Database) -> None:
     with serving(DATABASE_URL=database.url(database.service)) as service:
         idle = http.client.HTTPConnection(service.host, service.port, timeout=PATIENCE)
         idle.request("GET", "/api/health")
@@ -142,7 +142,7 @@ def test_after_a_kill_the_next_start_finds_the_data(fresh: Path) -> None:
     assert postmaster(fresh) is None
 
 
-def test_a_kill_of_everything_loses_nothing_that_was_answered(fresh: Path) -> None:
+def test_killing_every_process_loses_no_acknowledged_write(fresh: Path) -> None:
     with serving(LEDGER_DATA=fresh) as service:
         assert service.ask("POST", "/api/groups", {"name": "ETH"})[0] == 201
         server = postmaster(fresh)

@@ -173,7 +173,9 @@ def test_the_systems_certificates_are_those_of_a_file_that_exists(monkeypatch: p
 @pytest.mark.parametrize(
     ("number", "away"), [(socket.EAI_NONAME, False), (socket.EAI_NODATA, False), (socket.EAI_AGAIN, True)]
 )
-def test_waits_for_a_name_service_and_not_for_a_name(number: int, away: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_for_a_name_service_but_not_for_an_unknown_name(
+    number: int, away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise socket.gaierror(number, "as getaddrinfo has it")
 
@@ -209,14 +211,14 @@ def test_an_unfinished_handshake_is_not_permanent() -> None:
 @pytest.mark.parametrize(
     "command", [migrate.migrate, migrate.reset, seed.seed, lambda url: [*verify.verify(url)]], ids=lambda _: ""
 )
-def test_no_command_waits_for_a_host_that_says_nothing(command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_command_waits_for_a_silent_host(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "CONNECT_TIMEOUT", 1)
     monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(psycopg.errors.ConnectionTimeout):
         command(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/books")
 
 
-def test_psql_is_given_a_limit_too(tmp_path: Path) -> None:
+def test_psql_has_a_connect_time_out(tmp_path: Path) -> None:
     (tmp_path / "psql").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "psql").chmod(0o755)
     url, path = "postgresql://127.0.0.1:1/books", f"{tmp_path}:{environment()['PATH']}"

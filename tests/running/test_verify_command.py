@@ -64,7 +64,7 @@ def corrupt(admin: psycopg.Connection, participant: int) -> None:
 # exit status and words
 
 
-def test_sound_books_end_with_0(urls, ids):
+def test_the_exit_status_for_sound_books_is_0(urls, ids):
     verified = "0 discrepancies in 2 groups (entries: 24, participants: 4, idempotency keys: 10)\n"
     assert done("verify", **urls) == verified
 
@@ -73,7 +73,7 @@ def test_a_ledger_without_a_group_is_sound(urls):
     assert done("verify", **urls) == "0 discrepancies in 0 groups (entries: 0, participants: 0, idempotency keys: 0)\n"
 
 
-def test_a_discrepancy_is_named_and_ends_with_1(urls, ids, admin):
+def test_a_discrepancy_is_printed_and_the_exit_status_is_1(urls, ids, admin):
     corrupt(admin, ids["alice"])
     result = command("verify", **urls)
     assert result.returncode == 1
@@ -106,7 +106,7 @@ def test_an_unknown_group_is_refused(group, urls, ids):
 
 
 @pytest.mark.parametrize("group", ["0", "-1", "x", "", "1.0", "1e3", "１", str(2**63), "9" * 30, "0" * 30 + "1"])
-def test_what_is_no_id_is_refused(group, urls):
+def test_a_malformed_id_is_refused(group, urls):
     refusal("verify", group, status=2, **urls)
 
 
@@ -117,14 +117,14 @@ def test_a_database_that_is_not_migrated_is_refused(template, empty):
         assert "ledger migrate" in words
 
 
-def test_a_login_that_may_not_is_refused(urls, ids):
+def test_a_login_without_the_right_is_refused(urls, ids):
     assert "permission denied" in refusal("verify", DATABASE_URL=urls["DATABASE_URL"])
 
 
 # what belongs to no group
 
 
-def test_rows_of_a_group_that_is_not_there_are_found(urls, ids, admin):
+def test_rows_of_an_unknown_group_are_found(urls, ids, admin):
     admin.execute("set session_replication_role = replica")
     admin.execute("delete from ledger.groups where id = %s", [ids["removed"]])
     admin.execute("update ledger.idempotency_keys set group_id = 2000000 where key = 'key-3'")
@@ -219,7 +219,7 @@ def found(steps: list[verify.Step]) -> Counter[tuple[str, int, object]]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 9, 10, 11, 21, 22, 23, 1000])
-def test_everything_is_looked_at_once_whatever_the_ranges(size, database, admin, ids, monkeypatch):
+def test_everything_is_verified_once_for_every_size_of_ranges(size, database, admin, ids, monkeypatch):
     monkeypatch.setattr(verify, "LARGEST_SIZE", size)
     admin.execute(EVERYTHING_WRONG)
     steps = list(verify.verify(database.url(database.admin)))
@@ -243,14 +243,14 @@ def test_everything_is_looked_at_once_whatever_the_ranges(size, database, admin,
         (0.0, 8, [8, 4, 2, 1, 1, 1, 1, 1, 1, 1, 1]),  # when it is slow, half of them
     ],
 )
-def test_a_range_has_as_many_rows_as_fit_its_time(seconds, first, sizes, database, ids, monkeypatch):
+def test_the_size_of_a_range_adapts_to_its_time(seconds, first, sizes, database, ids, monkeypatch):
     monkeypatch.setattr(verify, "RANGE_SECONDS", seconds)
     monkeypatch.setattr(verify, "FIRST_SIZE", first)
     steps = list(verify.verify(database.url(database.admin), ids["group"]))
     assert [step.rows for step in steps if step.part == "entries"] == sizes
 
 
-def test_a_range_is_a_transaction_of_its_own(database, admin, ids, monkeypatch):
+def test_each_range_is_its_own_transaction(database, admin, ids, monkeypatch):
     monkeypatch.setattr(verify, "LARGEST_SIZE", 5)
     for step in verify.verify(database.url(database.admin)):
         assert step.rows <= 5
@@ -262,7 +262,7 @@ def test_a_range_is_a_transaction_of_its_own(database, admin, ids, monkeypatch):
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1.0, 13), (3600.0, 0)])
-def test_says_how_far_it_is_from_time_to_time(seconds, expected, urls, ids, monkeypatch, capsys):
+def test_prints_its_progress_from_time_to_time(seconds, expected, urls, ids, monkeypatch, capsys):
     monkeypatch.setattr(cli, "PROGRESS_SECONDS", seconds)
     for name, value in urls.items():
         monkeypatch.setenv(name, value)

@@ -72,7 +72,7 @@ def test_a_second_run_changes_nothing(load: Callable[[str], None], database: Dat
 
 
 @loaders
-def test_leaves_alone_what_has_happened_since(load: Callable[[str], None], database: Database) -> None:
+def test_a_second_run_keeps_later_changes(load: Callable[[str], None], database: Database) -> None:
     seed(database.url(database.service))
     with database.connect() as service:
         (_, group), _ = call(service, "list_groups")

@@ -25,7 +25,7 @@ def test_a_second_run_changes_nothing(database: Database) -> None:
     assert content(database) == before
 
 
-def test_finishes_what_was_interrupted(database: Database) -> None:
+def test_finishes_an_interrupted_run(database: Database) -> None:
     run = seed.seed_many(database.url(database.service), 3, 5)
     assert next(run) == (5, 0)
     run.close()
@@ -48,7 +48,7 @@ def test_adds_to_a_smaller_data_set(database: Database) -> None:
     assert participants(database)["Group 1"] == [*before, ("Participant 3", seed.DEPOSIT)]
 
 
-def test_sees_more_than_a_page_of_what_is_there(database: Database) -> None:
+def test_counts_more_than_a_page_of_existing_rows(database: Database) -> None:
     with database.connect() as service:
         service.execute("select count(*) from generate_series(1, 1002) as n, ledger.create_group('Other ' || n)")
     list(seed.seed_many(database.url(database.service), 1, 1002))

@@ -27,12 +27,12 @@ def known(keys: psycopg.Connection, key_id: int | None, digest: bytes | None) ->
     return answer
 
 
-def test_knows_a_key_by_the_digest_of_its_secret(keys, key):
+def test_finds_an_api_key_by_the_digest_of_its_secret(keys, key):
     number, secret = key
     assert known(keys, number, digest(secret)) == [(number, "shop", "transact", None)]
 
 
-def test_says_for_which_group_a_key_is(keys, group):
+def test_returns_the_group_of_an_api_key(keys, group):
     ((number, secret),) = call(keys, "create_api_key", "shop", "read", group)
     assert known(keys, number, digest(secret)) == [(number, "shop", "read", group)]
 
@@ -46,30 +46,30 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_knows_no_other_key_and_no_other_secret(keys, key, change):
+def test_finds_nothing_for_another_id_or_secret(keys, key, change):
     number, secret = change(*key)
     assert known(keys, number, digest(secret)) == []
 
 
-def test_a_secret_belongs_to_its_own_key(keys, key):
+def test_a_secret_of_another_api_key_is_refused(keys, key):
     ((other, _),) = call(keys, "create_api_key", "bank", "admin")
     assert known(keys, other, digest(key[1])) == []
 
 
 @pytest.mark.parametrize("given", ["neither", "the id", "the digest"])
-def test_nothing_is_known_of_nulls(keys, key, given):
+def test_finds_nothing_for_null(keys, key, given):
     number, secret = key
     arguments = number if given == "the id" else None, digest(secret) if given == "the digest" else None
     assert known(keys, *arguments) == []
 
 
-def test_knows_a_revoked_key_no_more(keys, key):
+def test_does_not_find_a_revoked_api_key(keys, key):
     number, secret = key
     call(keys, "revoke_api_key", number)
     assert known(keys, number, digest(secret)) == []
 
 
-def test_asks_for_no_key_before_there_is_one(ledger):
+def test_requires_no_api_key_before_the_first(ledger):
     assert one(ledger, "select ledger.keys_required()") == (False,)
     with behind(ledger):
         ledger.execute("create table public.ledger_keys_were_dropped ()")  # by a reset that was not completed
@@ -78,7 +78,7 @@ def test_asks_for_no_key_before_there_is_one(ledger):
         ledger.execute("drop table public.ledger_keys_were_dropped")
 
 
-def test_asks_for_a_key_from_the_first_on_also_when_all_are_revoked(keys, key):
+def test_requires_an_api_key_from_the_first_on_even_when_all_are_revoked(keys, key):
     keys.execute("set role ledger_api")
     assert one(keys, "select ledger.keys_required()") == (True,)
     keys.execute("set role ledger_owner")

@@ -41,12 +41,12 @@ def test_binds_an_address_and_answers_with_its_checksum(ledger, group, alice, bo
     assert (address_of(ledger, group, alice), address_of(ledger, group, bob)) == (ADDRESS, None)
 
 
-def test_a_participant_is_shown_as_before(ledger, group, alice):
+def test_does_not_change_how_a_participant_is_shown(ledger, group, alice):
     bind(ledger, group, alice)
     assert call(ledger, "get_participant", group, alice) == [("alice", alice, group, 100)]
 
 
-def test_the_same_address_again_changes_nothing(ledger, group, alice):
+def test_binding_the_same_address_again_changes_nothing(ledger, group, alice):
     bind(ledger, group, alice)
     query = "select ctid::text, * from ledger.participants where id = %s"
     with behind(ledger):
@@ -56,20 +56,20 @@ def test_the_same_address_again_changes_nothing(ledger, group, alice):
         assert one(ledger, query, [alice]) == before
 
 
-def test_refuses_another_address_for_good(refuses, ledger, group, alice):
+def test_refuses_another_address_after_the_first(refuses, ledger, group, alice):
     bind(ledger, group, alice)
     refuses("LG010", ["address"], "bind_address", group, alice, OTHER)
     assert address_of(ledger, group, alice) == ADDRESS
 
 
-def test_refuses_the_address_of_another_who_is_present(refuses, ledger, group, alice, bob):
+def test_refuses_the_address_of_another_present_participant(refuses, ledger, group, alice, bob):
     bind(ledger, group, alice)
     refuses("LG010", ["address"], "bind_address", group, bob, ADDRESS.lower())
     refuses("LG010", ["address"], "join_group", group, "carol", 5, None, None, ADDRESS)
     refuses("LG010", ["address"], "exit_group", group, bob, None, None, ADDRESS)
 
 
-def test_the_address_of_one_who_left_is_free_and_stays_theirs(ledger, group, alice, bob):
+def test_the_address_of_a_former_participant_is_free_and_stays_recorded(ledger, group, alice, bob):
     bind(ledger, group, alice)
     call(ledger, "exit_group", group, alice)
     bind(ledger, group, bob)
@@ -88,7 +88,7 @@ def test_a_join_binds_an_address(ledger, group, alice):
     assert stored(ledger, carol)[1]
 
 
-def test_an_exit_binds_an_address_where_there_is_none(ledger, group, alice):
+def test_an_exit_binds_an_address_to_a_participant_without_one(ledger, group, alice):
     assert call(ledger, "exit_group", group, alice, None, None, ADDRESS.lower())[0][0] == 100
     assert stored(ledger, alice) == (bytes.fromhex(ADDRESS[2:]), True)
 
@@ -115,7 +115,7 @@ def test_names_every_invalid_value_at_once(refuses):
     refuses("LG001", ["group_id", "participant_id", "address"], "exit_group", None, None, None, None, "0x")
 
 
-def test_refuses_one_who_left(refuses, ledger, group, alice):
+def test_refuses_a_participant_who_left(refuses, ledger, group, alice):
     call(ledger, "exit_group", group, alice)
     refuses("LG002", ["participant_id"], "bind_address", group, alice, ADDRESS)
 
@@ -135,7 +135,7 @@ def test_refuses_an_unknown_group(refuses, alice, stranger):
 @pytest.mark.parametrize(
     ("function", "before"), [("bind_address", []), ("join_group", ["carol", 5]), ("exit_group", [])]
 )
-def test_a_repeated_request_may_spell_its_address_otherwise(refuses, ledger, group, alice, function, before):
+def test_a_repeated_request_may_use_another_spelling_of_its_address(refuses, ledger, group, alice, function, before):
     def values(address):
         of = before if function == "join_group" else [alice]
         return [group, *of, address, "key"] if function == "bind_address" else [group, *of, "key", None, address]

@@ -20,7 +20,7 @@ def test_ids_ascend(ledger):
     assert create(ledger, "first") < create(ledger, "second")
 
 
-def test_keeps_a_name_to_the_letter(ledger, good_name):
+def test_keeps_every_character_of_a_name(ledger, good_name):
     ((name, group),) = call(ledger, "create_group", good_name)
     assert name == good_name
     assert call(ledger, "get_group", group) == [(good_name, group)]
@@ -43,6 +43,6 @@ def test_the_name_of_a_removed_group_is_free(ledger, group):
     assert create(ledger, "ETH") > group
 
 
-def test_a_name_that_another_group_gave_up_is_free(ledger, group):
+def test_a_former_name_of_another_group_is_free(ledger, group):
     call(ledger, "rename_group", group, "ETC")
     assert create(ledger, "ETH") > group

@@ -43,7 +43,7 @@ def test_a_total_of_several_participants_has_no_bound(ledger, group, alice, bob)
 
 
 @pytest.mark.parametrize("amount", [0, Decimal("0.00")])
-def test_refuses_nothing(refuses, group, alice, amount):
+def test_refuses_an_amount_of_zero(refuses, group, alice, amount):
     refuses("LG001", ["amount"], "deposit", group, alice, amount)
 
 
@@ -65,7 +65,7 @@ def test_keeps_metadata(ledger, group, alice):
     assert one(ledger, "select metadata from ledger.get_entry(%s, %s)", [group, entry]) == ({"transaction": "0x1b"},)
 
 
-def test_a_past_moment_has_the_balance_of_then(ledger, group, alice, bob):
+def test_a_past_moment_shows_its_balance(ledger, group, alice, bob):
     earlier = transfer(ledger, group, bob, alice, 1)
     entry = call(ledger, "deposit", group, alice, 50)[0][4]
     call(ledger, "deposit", group, alice, 8)
@@ -73,7 +73,7 @@ def test_a_past_moment_has_the_balance_of_then(ledger, group, alice, bob):
     assert amounts == [101, 151]
 
 
-def test_is_never_before_the_last_movement_of_the_participant(ledger, group, alice):
+def test_its_time_is_not_before_the_participants_last_entry(ledger, group, alice):
     with behind(ledger):
         ahead = (
             "update ledger.participants set moved_at = clock_timestamp() + '1 hour' where id = %s returning moved_at"
@@ -83,7 +83,7 @@ def test_is_never_before_the_last_movement_of_the_participant(ledger, group, ali
     assert call(ledger, "get_entry", group, entry)[0][8] == moved
 
 
-def test_refuses_one_who_left(refuses, ledger, group, alice):
+def test_refuses_a_participant_who_left(refuses, ledger, group, alice):
     call(ledger, "exit_group", group, alice)
     refuses("LG002", ["participant_id"], "deposit", group, alice, 50)
     join(ledger, group, "alice")
@@ -108,7 +108,7 @@ def test_refuses_a_removed_group(refuses, ledger):
     refuses("LG002", ["group_id"], "deposit", group, 1, 50)
 
 
-def test_bad_values_come_before_an_unknown_group(refuses, stranger):
+def test_bad_values_are_reported_before_an_unknown_group(refuses, stranger):
     refuses("LG001", ["amount"], "deposit", stranger, stranger, -1)
 
 

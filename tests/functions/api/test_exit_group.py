@@ -27,7 +27,7 @@ def test_refuses_to_exit_twice(refuses, ledger, group, alice):
     refuses("LG002", ["participant_id"], "exit_group", group, alice)
 
 
-def test_who_joins_again_is_another_participant(refuses, ledger, group, alice):
+def test_joining_again_makes_another_participant(refuses, ledger, group, alice):
     call(ledger, "exit_group", group, alice)
     again = join(ledger, group, "alice", 30)
     refuses("LG002", ["participant_id"], "exit_group", group, alice)

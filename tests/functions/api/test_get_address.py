@@ -11,7 +11,7 @@ def test_is_null_until_one_is_bound(ledger, group, alice):
     assert call(ledger, "get_address", group, alice) == [("0x52908400098527886E0F7030069857D2E4169EE7",)]
 
 
-def test_refuses_one_who_left(refuses, ledger, group, alice):
+def test_refuses_a_participant_who_left(refuses, ledger, group, alice):
     call(ledger, "exit_group", group, alice)
     refuses("LG002", ["participant_id"], "get_address", group, alice)
 

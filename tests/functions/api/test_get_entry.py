@@ -37,7 +37,7 @@ def test_shows_the_settlement_of_an_exit(ledger, group, alice):
     assert settled_at >= created_at
 
 
-def test_shows_what_it_reverses_and_what_reversed_it(ledger, group, alice, bob):
+def test_shows_the_reversed_and_the_reversing_entry(ledger, group, alice, bob):
     entry = transfer(ledger, group, alice, bob, 30)
     reversal = call(ledger, "reverse_transfer", group, entry)[0][1]
     assert call(ledger, "get_entry", group, entry)[0][10:12] == (None, reversal)

@@ -10,12 +10,12 @@ def test_shows_that_participant(ledger, group, alice, bob):
     assert call(ledger, "get_participant", group, bob) == [("bob", bob, group, 100)]
 
 
-def test_shows_a_balance_beyond_64_bits(ledger, group):
+def test_shows_a_balance_above_64_bits(ledger, group):
     whale = join(ledger, group, "whale", 2**256 - 1)
     assert call(ledger, "get_participant", group, whale) == [("whale", whale, group, 2**256 - 1)]
 
 
-def test_refuses_one_who_left(refuses, ledger, group, alice):
+def test_refuses_a_participant_who_left(refuses, ledger, group, alice):
     call(ledger, "exit_group", group, alice)
     refuses("LG002", ["participant_id"], "get_participant", group, alice)
 

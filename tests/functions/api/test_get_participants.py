@@ -16,12 +16,12 @@ def test_shows_each_line_in_order(ledger, group, alice, bob):
     ]
 
 
-def test_shows_one_who_is_asked_for_twice_twice(ledger, group, alice):
+def test_shows_a_participant_once_for_each_request(ledger, group, alice):
     rows = ledger.execute(CALL, [[group, group], [alice, alice]]).fetchall()
     assert [row[:3] for row in rows] == [(1, "done", "alice"), (2, "done", "alice")]
 
 
-def test_leaves_whoever_is_not_present(ledger, group, alice, bob, neighbour):
+def test_leaves_out_participants_who_are_not_present(ledger, group, alice, bob, neighbour):
     call(ledger, "exit_group", group, alice)
     groups = [group, neighbour, None, group, *STRANGERS, *[group] * len(STRANGERS), group]
     participants = [alice, bob, bob, None, *[bob] * len(STRANGERS), *STRANGERS, bob]
@@ -36,6 +36,6 @@ def test_answers_as_get_participant_does(ledger, group, bob):
     assert [row[2:]] == call(ledger, "get_participant", group, bob)
 
 
-def test_shows_nobody_where_nobody_is_asked_for(ledger):
+def test_returns_no_row_for_no_id(ledger):
     assert ledger.execute(CALL, [[], []]).fetchall() == []
     assert ledger.execute(CALL, [None, None]).fetchall() == []

@@ -26,7 +26,7 @@ def test_a_transfer_does_not_change_it(ledger, group, alice, bob):
     assert total(ledger, group) == 200
 
 
-def test_an_exit_takes_the_final_amount_off(ledger, group, alice, bob):
+def test_an_exit_subtracts_the_final_amount(ledger, group, alice, bob):
     transfer(ledger, group, alice, bob, 70)
     call(ledger, "exit_group", group, alice)
     assert total(ledger, group) == 170

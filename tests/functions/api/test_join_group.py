@@ -7,7 +7,7 @@ import pytest
 from tests.support import balance, call, create, join
 
 
-def test_brings_the_deposit_in(ledger, group, record):
+def test_adds_the_deposit(ledger, group, record):
     ((username, alice, of_group, amount, entry),) = call(ledger, "join_group", group, "alice", 100)
     assert (username, of_group, amount) == ("alice", group, 100)
     assert call(ledger, "list_participants", group) == [("alice", alice, group, 100)]
@@ -25,7 +25,7 @@ def test_refuses_a_bad_amount(refuses, group, bad_amount):
     refuses("LG001", ["amount"], "join_group", group, "alice", bad_amount)
 
 
-def test_keeps_a_username_to_the_letter(ledger, group, good_name):
+def test_keeps_every_character_of_a_username(ledger, group, good_name):
     alice = join(ledger, group, good_name)
     assert call(ledger, "get_participant", group, alice) == [(good_name, alice, group, 100)]
 
@@ -47,7 +47,7 @@ def test_a_username_is_taken_in_its_own_group_only(ledger, group, alice):
     assert join(ledger, create(ledger, "DAI"), "alice") > alice
 
 
-def test_the_username_of_one_who_left_is_free(ledger, group, alice, record):
+def test_the_username_of_a_former_participant_is_free(ledger, group, alice, record):
     call(ledger, "exit_group", group, alice)
     again = join(ledger, group, "alice", 30)
     assert call(ledger, "list_participants", group) == [("alice", again, group, 30)]
@@ -58,7 +58,7 @@ def test_the_username_of_one_who_left_is_free(ledger, group, alice, record):
     ]
 
 
-def test_the_username_that_another_gave_up_is_free(ledger, group, alice):
+def test_a_former_username_of_another_participant_is_free(ledger, group, alice):
     call(ledger, "rename_participant", group, alice, "alicia")
     assert join(ledger, group, "alice") > alice
 
@@ -67,7 +67,7 @@ def test_refuses_an_unknown_group(refuses, group, stranger):
     refuses("LG002", ["group_id"], "join_group", stranger, "alice", 100)
 
 
-def test_bad_values_come_before_an_unknown_group(refuses, stranger):
+def test_bad_values_are_reported_before_an_unknown_group(refuses, stranger):
     refuses("LG001", ["username", "amount"], "join_group", stranger, "", -1)
 
 

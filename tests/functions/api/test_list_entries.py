@@ -84,7 +84,7 @@ def expected(history, **chosen):
     return ids(entries[::-1] if wanted["newest_first"] else entries)[: wanted["max_rows"]]
 
 
-def test_shows_what_moved_and_both_balances(ledger, group, alice, bob, history):
+def test_shows_the_amount_and_both_balances(ledger, group, alice, bob, history):
     shown = [entry[2:8] for entry in call(ledger, "list_entries", group)][:3]
     assert shown == [
         ("join", None, alice, 100, None, 100),
@@ -104,12 +104,12 @@ def test_shows_metadata_reversals_and_settlements(ledger, group, history):
     assert shown[settled[ID]][SETTLED_AT] >= shown[settled[ID]][CREATED_AT]
 
 
-def test_lists_its_own_group(ledger, group, neighbour, history):
+def test_lists_only_entries_of_its_group(ledger, group, neighbour, history):
     assert call(ledger, "list_entries", group) == history
     assert [entry[0] for entry in call(ledger, "list_entries", neighbour)] == [neighbour] * 2
 
 
-def test_entries_of_one_time_go_by_id(ledger, group, history):
+def test_entries_of_one_time_are_ordered_by_id(ledger, group, history):
     at_once = [entry for entry in history if [e[CREATED_AT] for e in history].count(entry[CREATED_AT]) > 1]
     assert [entry[5] for entry in at_once] == [1, 2, 3]
     first, second, third = ids(at_once)
@@ -117,7 +117,7 @@ def test_entries_of_one_time_go_by_id(ledger, group, history):
     assert listed(ledger, group, before=third, newest_first=True, max_rows=2) == [second, first]
 
 
-def test_goes_by_time_where_ids_do_not(ledger, group, alice, bob):
+def test_is_ordered_by_time_where_ids_are_not(ledger, group, alice, bob):
     carol, dave = join(ledger, group, "carol"), join(ledger, group, "dave")
     joins = listed(ledger, group)
     with behind(ledger):
@@ -179,7 +179,7 @@ def test_filters_and_cursors_limit_each_other(ledger, group, history):
         assert listed(ledger, group, **chosen) == expected(history, **chosen), chosen
 
 
-def test_after_and_before_leave_what_lies_between(ledger, group, history):
+def test_after_and_before_select_the_entries_between(ledger, group, history):
     found = listed(ledger, group, after=history[3][ID], before=history[6][ID])
     assert found == ids(history[4:6])
     assert listed(ledger, group, after=history[6][ID], before=history[3][ID]) == []
@@ -189,7 +189,7 @@ def test_after_and_before_leave_what_lies_between(ledger, group, history):
 @pytest.mark.parametrize("nothing", [0, None])
 @pytest.mark.parametrize("cursor", ["after", "before"])
 @pytest.mark.parametrize("newest_first", [True, False, None])
-def test_no_cursor_is_the_beginning(ledger, group, history, cursor, nothing, newest_first):
+def test_a_null_cursor_means_the_beginning(ledger, group, history, cursor, nothing, newest_first):
     entries = ids(history)[:: -1 if newest_first else 1]
     assert listed(ledger, group, newest_first=newest_first, **{cursor: nothing}) == entries
 
@@ -200,7 +200,7 @@ def test_nothing_comes_after_the_last_or_before_the_first(ledger, group, history
 
 
 @pytest.mark.parametrize("kind", ["join", "deposit", "transfer", "exit"])
-def test_lists_those_of_a_kind(ledger, group, history, kind):
+def test_lists_entries_of_a_kind(ledger, group, history, kind):
     found = listed(ledger, group, kind=kind)
     assert found == [entry[ID] for entry in history if entry[KIND] == kind]
     assert len(found) > 1
@@ -262,7 +262,7 @@ def test_exits_of_another_group_are_not_listed(ledger, group, alice):
         ("{}", 8),
     ],
 )
-def test_lists_those_whose_metadata_contain_an_object(ledger, group, history, metadata, number):
+def test_lists_entries_whose_metadata_contain_an_object(ledger, group, history, metadata, number):
     with behind(ledger):
         found = ledger.execute(
             "select id from ledger.entries where group_id = %s and metadata @> %s order by created_at, id",
@@ -292,7 +292,7 @@ def test_a_page_has_at_most_max_rows(ledger, group, history, size, rows):
     assert listed(ledger, group, max_rows=size) == ids(history)[:rows]
 
 
-def test_a_page_has_1000_rows_unless_told(ledger, group):
+def test_a_page_has_1000_rows_by_default(ledger, group):
     ledger.execute("select ledger.join_group(%s, 'p' || i, 0) from generate_series(1, 1001) as i", [group])
     assert len(call(ledger, "list_entries", group)) == 1000
     assert len(listed(ledger, group, max_rows=None)) == 1000
@@ -301,7 +301,7 @@ def test_a_page_has_1000_rows_unless_told(ledger, group):
 
 @pytest.mark.parametrize("chosen", [{}, {"kind": "exit"}, {"settled": False}, {"metadata": "{}"}])
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_an_empty_group_has_none(ledger, empty_group, chosen, newest_first):
+def test_an_empty_group_has_no_rows(ledger, empty_group, chosen, newest_first):
     assert listed(ledger, empty_group, newest_first=newest_first, **chosen) == []
 
 
@@ -321,7 +321,7 @@ def test_refuses_a_cursor_that_is_no_entry_of_the_group(refuses, ledger, group, 
 
 
 @pytest.mark.parametrize("kind", ["loan", "", "Join", " join", "join,exit"])
-def test_refuses_a_kind_that_is_none(refuses, group, kind):
+def test_refuses_an_unknown_kind(refuses, group, kind):
     refuses("LG001", ["kind"], "list_entries", *arguments(group, kind=kind))
 
 
@@ -351,7 +351,7 @@ def test_names_every_invalid_value_at_once(refuses, group, chosen, blamed):
 @pytest.mark.parametrize(
     ("chosen", "blamed"), [({"kind": "loan"}, "kind"), ({"kind": "join", "settled": True}, "settled")]
 )
-def test_bad_values_come_before_an_unknown_group(refuses, stranger, chosen, blamed):
+def test_bad_values_are_reported_before_an_unknown_group(refuses, stranger, chosen, blamed):
     refuses("LG001", [blamed], "list_entries", *arguments(stranger, **chosen))
 
 

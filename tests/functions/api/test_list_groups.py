@@ -20,7 +20,7 @@ def test_lists_by_ascending_id(ledger, groups):
     assert call(ledger, "list_groups") == list(zip(["Neighbour", "d", "b", "c", "a"], groups, strict=True))
 
 
-def test_leaves_out_those_removed(ledger, groups):
+def test_leaves_out_removed_groups(ledger, groups):
     call(ledger, "remove_group", groups[2])
     assert ids(call(ledger, "list_groups")) == groups[:2] + groups[3:]
 
@@ -35,7 +35,7 @@ def test_begins_after_the_id_of_a_removed_group(ledger, groups):
 
 
 @pytest.mark.parametrize("before_all", [-(2**63), -1, 0, None])
-def test_begins_at_the_first_for_what_is_before_all(ledger, groups, before_all):
+def test_begins_at_the_first_row_for_a_cursor_before_all(ledger, groups, before_all):
     assert ids(call(ledger, "list_groups", before_all)) == groups
 
 
@@ -58,7 +58,7 @@ def test_a_page_of_no_rows_is_empty(ledger, groups, size):
     assert call(ledger, "list_groups", 0, size) == []
 
 
-def test_a_page_has_1000_rows_unless_told(ledger, groups):
+def test_a_page_has_1000_rows_by_default(ledger, groups):
     ledger.execute("select ledger.create_group('g' || i) from generate_series(1, 1000) as i")
     assert len(call(ledger, "list_groups")) == 1000
     assert len(call(ledger, "list_groups", 0, 2000)) == 1005
@@ -86,13 +86,13 @@ def test_finds_a_name_in_either_spelling(ledger, groups):
 
 
 @pytest.mark.parametrize("name", ["cafe\u0301", "ca\u200bfe", "\u3164"])
-def test_finds_a_name_from_before(ledger, groups, name):
+def test_finds_an_older_name_as_it_is_stored(ledger, groups, name):
     with behind(ledger):
         ledger.execute("update ledger.groups set name = %s where id = %s", [name, groups[1]])
     assert call(ledger, "list_groups", 0, 1000, name) == [(name, groups[1])]
 
 
-def test_of_two_spellings_from_before_the_exact_one_is_found(ledger, groups):
+def test_of_two_older_spellings_the_exact_one_is_found(ledger, groups):
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     with behind(ledger):
         ledger.execute("update ledger.groups set name = %s where id = %s", [decomposed, groups[1]])

@@ -91,27 +91,27 @@ def expected(history, participant, **chosen):
     return ids(entries[::-1] if wanted["newest_first"] else entries)[: wanted["max_rows"]]
 
 
-def test_lists_where_the_participant_takes_part(ledger, group, carol, history):
+def test_lists_the_entries_with_the_participant(ledger, group, carol, history):
     assert call(ledger, "list_participant_entries", group, carol) == of(history, carol)
     assert [entry[KIND] for entry in of(history, carol)] == [
         *["join", *["transfer"] * 5, "deposit", *["transfer"] * 2, "deposit", "exit"],
     ]
 
 
-def test_shows_one_who_is_present_as_well(ledger, group, alice, bob, history):
+def test_shows_the_history_of_a_present_participant(ledger, group, alice, bob, history):
     for participant in (alice, bob):
         assert call(ledger, "list_participant_entries", group, participant) == of(history, participant)
         assert len(of(history, participant)) > 4
 
 
-def test_one_who_only_joined_has_that_entry(ledger, group, history):
+def test_a_participant_who_only_joined_has_one_entry(ledger, group, history):
     ((_, dave, _, _, entry),) = call(ledger, "join_group", group, "dave", 0)
     assert listed(ledger, group, dave) == [entry]
     assert listed(ledger, group, dave, kind="exit") == listed(ledger, group, dave, kind="transfer") == []
     assert listed(ledger, group, dave, kind="deposit") == []
 
 
-def test_who_joins_again_has_another_history(ledger, group, carol, history):
+def test_joining_again_begins_another_history(ledger, group, carol, history):
     again = join(ledger, group, "carol")
     assert [e[KIND] for e in call(ledger, "list_participant_entries", group, again)] == ["join"]
     assert listed(ledger, group, carol) == ids(of(history, carol))
@@ -121,7 +121,7 @@ def test_the_newest_come_first_when_asked(ledger, group, carol, history):
     assert listed(ledger, group, carol, newest_first=True) == ids(of(history, carol))[::-1]
 
 
-def test_goes_by_time_where_ids_do_not(ledger, group, alice, bob):
+def test_is_ordered_by_time_where_ids_are_not(ledger, group, alice, bob):
     with behind(ledger):
         ledger.execute(
             "update ledger.participants set moved_at = clock_timestamp() + interval '1 hour' where id = %s", [bob]
@@ -190,7 +190,7 @@ def test_since_is_inclusive_and_until_exclusive(ledger, group, carol, history):
 
 @pytest.mark.parametrize("nothing", [0, None])
 @pytest.mark.parametrize("cursor", ["after", "before"])
-def test_no_cursor_is_the_beginning(ledger, group, carol, history, cursor, nothing):
+def test_a_null_cursor_means_the_beginning(ledger, group, carol, history, cursor, nothing):
     assert listed(ledger, group, carol, **{cursor: nothing}) == ids(of(history, carol))
 
 
@@ -211,7 +211,7 @@ def test_a_group_that_was_removed_keeps_its_history(ledger, group, alice, bob, c
     assert [e[KIND] for e in call(ledger, "list_participant_entries", group, bob)][-1] == "exit"
 
 
-def test_refuses_a_participant_who_never_was(refuses, group, alice, stranger):
+def test_refuses_a_participant_who_never_existed(refuses, group, alice, stranger):
     refuses("LG002", ["participant_id"], "list_participant_entries", group, stranger)
 
 
@@ -219,7 +219,7 @@ def test_refuses_a_participant_of_another_group(refuses, group, alice, neighbour
     refuses("LG002", ["participant_id"], "list_participant_entries", neighbour, alice)
 
 
-def test_refuses_one_who_never_was_in_a_removed_group(refuses, ledger, group, alice, stranger):
+def test_refuses_an_unknown_participant_of_a_removed_group(refuses, ledger, group, alice, stranger):
     call(ledger, "exit_group", group, alice)
     call(ledger, "remove_group", group)
     refuses("LG002", ["participant_id"], "list_participant_entries", group, stranger)
@@ -243,7 +243,7 @@ def test_refuses_a_cursor_that_is_no_entry_of_the_group(refuses, ledger, group, 
 
 
 @pytest.mark.parametrize("kind", ["loan", "", "Join"])
-def test_refuses_a_kind_that_is_none(refuses, group, alice, kind):
+def test_refuses_an_unknown_kind(refuses, group, alice, kind):
     refuses("LG001", ["kind"], "list_participant_entries", *arguments(group, alice, kind=kind))
 
 

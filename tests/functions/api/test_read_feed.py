@@ -89,7 +89,7 @@ def entries(ledger: psycopg.Connection, group: int, alice: int, bob: int) -> lis
     return [entry for (entry,) in joined] + [made[1], made[2], made[3], made[0]]
 
 
-def test_goes_by_transaction_then_by_id_through_all_groups(ledger, entries):
+def test_is_ordered_by_transaction_then_by_id_across_all_groups(ledger, entries):
     assert len(entries) == 10
     assert read(ledger) == read(ledger, None) == read(ledger, None, 1000) == entries
 
@@ -106,7 +106,7 @@ def test_resumes_after_any_entry(ledger, entries):
         assert read(ledger, cursor, 1) == entries[place : place + 1]
 
 
-def test_an_entry_is_told_as_in_the_record(ledger, entries, group, alice, bob):
+def test_shows_an_entry_as_the_record_does(ledger, entries, group, alice, bob):
     undone = one(ledger, "select id from ledger.reverse_transfer(%s, %s, null, '{\"why\": 1}')", [group, entries[-1]])[
         0
     ]
@@ -119,11 +119,11 @@ def test_an_entry_is_told_as_in_the_record(ledger, entries, group, alice, bob):
 
 
 @pytest.mark.parametrize(("max_rows", "shown"), [(None, 10), (0, 0), (-1, 0), (1, 1), (2**31 - 1, 10)])
-def test_gives_at_most_so_many_rows(ledger, entries, max_rows, shown):
+def test_returns_at_most_max_rows(ledger, entries, max_rows, shown):
     assert read(ledger, None, max_rows) == entries[:shown]
 
 
-def test_gives_a_thousand_rows_where_nothing_is_said(ledger, group, alice, bob):
+def test_returns_1000_rows_by_default(ledger, group, alice, bob):
     lines = ", ".join(f'{{"from": {alice}, "to": {bob}, "amount": 1}}' for _ in range(100))
     for _ in range(10):
         ledger.execute(f"select ledger.transfer_all(%s, '[{lines}]')", [group])
@@ -134,12 +134,12 @@ def test_gives_a_thousand_rows_where_nothing_is_said(ledger, group, alice, bob):
     assert len(read(ledger, first[-1][0])) == 14
 
 
-def test_what_is_not_committed_is_in_no_feed(ledger, entries, group, alice, bob):
+def test_uncommitted_entries_are_in_no_feed(ledger, entries, group, alice, bob):
     transfer(ledger, group, alice, bob, 1)
     assert read(ledger) == entries
 
 
-def test_the_end_is_no_row_and_its_cursor_goes_on(ledger, entries, group, alice, bob):
+def test_an_empty_page_has_no_row_and_its_cursor_can_be_resumed(ledger, entries, group, alice, bob):
     cursor = call(ledger, "read_feed")[-1][0]
     assert read(ledger, cursor) == []
     new = transfer(ledger, group, alice, bob, 1)
@@ -148,7 +148,7 @@ def test_the_end_is_no_row_and_its_cursor_goes_on(ledger, entries, group, alice,
 
 
 @pytest.mark.parametrize("cursor", NO_CURSORS)
-def test_refuses_what_is_no_cursor(ledger, cursor):
+def test_refuses_a_malformed_cursor(ledger, cursor):
     refused(ledger, "LG001", "select * from ledger.read_feed(%s)", [cursor])
 
 
@@ -188,11 +188,11 @@ def moved(ledger: psycopg.Connection, entries: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("cursor", [None, "1-10-1", f"1-{FAR_AHEAD}-1", "2-10-1"])
-def test_another_server_is_noticed(ledger, moved, cursor):
+def test_refuses_to_read_a_feed_from_another_server(ledger, moved, cursor):
     refused(ledger, "LG009", "select * from ledger.read_feed(%s)", [cursor])
 
 
-def test_after_a_restart_what_was_restored_is_read_first(ledger, moved, group, alice, bob):
+def test_after_a_restart_restored_entries_come_first(ledger, moved, group, alice, bob):
     assert restart(ledger) == 2
     assert read(ledger) == moved
     new = [transfer(ledger, group, alice, bob, 1) for _ in range(3)]
@@ -209,7 +209,7 @@ def test_after_a_restart_what_was_restored_is_read_first(ledger, moved, group, a
         assert read(ledger, cursor) == expected[place:]
 
 
-def test_a_restart_ends_the_feed_before_it(ledger, entries):
+def test_a_restart_ends_the_previous_feed(ledger, entries):
     old = [row[0] for row in call(ledger, "read_feed")]
     assert restart(ledger) == 2
     middle = [row[0] for row in call(ledger, "read_feed")]

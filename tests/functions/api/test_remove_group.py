@@ -17,12 +17,12 @@ def test_removes_a_group_that_everyone_left(ledger, group, alice, bob, neighbour
     assert call(ledger, "list_groups") == [("Neighbour", neighbour)]
 
 
-def test_refuses_while_one_is_present(refuses, ledger, group, alice, bob):
+def test_refuses_while_a_participant_is_present(refuses, ledger, group, alice, bob):
     call(ledger, "exit_group", group, alice)
     refuses("LG004", ["group_id"], "remove_group", group)
 
 
-def test_refuses_while_one_without_money_is_present(refuses, ledger, group):
+def test_refuses_while_a_participant_without_money_is_present(refuses, ledger, group):
     join(ledger, group, "carol", 0)
     refuses("LG004", ["group_id"], "remove_group", group)
 

@@ -14,7 +14,7 @@ def test_changes_the_name_alone(ledger, group, alice, record):
     assert (call(ledger, "list_participants", group), record()) == before
 
 
-def test_keeps_a_name_to_the_letter(ledger, group, good_name):
+def test_keeps_every_character_of_a_name(ledger, group, good_name):
     assert call(ledger, "rename_group", group, good_name) == [(good_name, group)]
 
 
@@ -44,7 +44,7 @@ def test_refuses_an_unknown_group(refuses, group, stranger):
     refuses("LG002", ["group_id"], "rename_group", stranger, "ETC")
 
 
-def test_a_bad_name_comes_before_an_unknown_group(refuses, stranger):
+def test_a_bad_name_is_reported_before_an_unknown_group(refuses, stranger):
     refuses("LG001", ["name"], "rename_group", stranger, " ")
 
 

@@ -17,7 +17,7 @@ def test_changes_the_username_alone(ledger, group, alice, bob, record):
     assert record() == before
 
 
-def test_keeps_a_username_to_the_letter(ledger, group, alice, good_name):
+def test_keeps_every_character_of_a_username(ledger, group, alice, good_name):
     assert call(ledger, "rename_participant", group, alice, good_name) == [(good_name, alice, group, 100)]
 
 
@@ -29,7 +29,7 @@ def test_a_username_is_exact(ledger, group, alice, bob):
     assert call(ledger, "rename_participant", group, bob, "Alice") == [("Alice", bob, group, 100)]
 
 
-def test_takes_the_username_of_one_who_left(ledger, group, alice, bob):
+def test_takes_the_username_of_a_former_participant(ledger, group, alice, bob):
     call(ledger, "exit_group", group, bob)
     assert call(ledger, "rename_participant", group, alice, "bob") == [("bob", alice, group, 100)]
 
@@ -47,7 +47,7 @@ def test_refuses_a_username_in_use(refuses, group, alice, bob):
     refuses("LG005", ["username"], "rename_participant", group, alice, "bob")
 
 
-def test_refuses_one_who_left(refuses, ledger, group, alice):
+def test_refuses_a_participant_who_left(refuses, ledger, group, alice):
     call(ledger, "exit_group", group, alice)
     refuses("LG002", ["participant_id"], "rename_participant", group, alice, "alicia")
 
@@ -64,7 +64,7 @@ def test_refuses_an_unknown_group(refuses, group, alice, stranger):
     refuses("LG002", ["group_id"], "rename_participant", stranger, alice, "alicia")
 
 
-def test_a_bad_username_comes_before_an_unknown_participant(refuses, group, stranger):
+def test_a_bad_username_is_reported_before_an_unknown_participant(refuses, group, stranger):
     refuses("LG001", ["username"], "rename_participant", group, stranger, "")
 
 

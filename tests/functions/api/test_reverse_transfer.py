@@ -45,7 +45,7 @@ def test_moves_the_amount_back(ledger, group, alice, bob, entry, record, reverse
     assert balances(ledger, group, alice, bob) == [100, 100]
 
 
-def test_answers_with_the_new_entry_that_names_the_one_it_reverses(ledger, group, alice, bob, entry, reverses):
+def test_returns_the_new_entry_with_the_one_it_reverses(ledger, group, alice, bob, entry, reverses):
     reversal = reverses(entry, metadata={"why": "typo"})
     assert reversal.pop("replayed") is False
     assert reversal == shown(ledger, group, reversal["id"])
@@ -54,7 +54,7 @@ def test_answers_with_the_new_entry_that_names_the_one_it_reverses(ledger, group
     assert reversal["metadata"] == {"why": "typo"}
 
 
-def test_the_reversed_entry_shows_its_reversal_and_is_else_as_written(ledger, group, alice, bob, reverses):
+def test_the_reversed_entry_shows_its_reversal_and_is_otherwise_unchanged(ledger, group, alice, bob, reverses):
     query = "select entry_id from ledger.transfer(%s, %s, %s, 30, null, '{\"invoice\": 7}')"
     (entry,) = one(ledger, query, [group, alice, bob])
     before, written = shown(ledger, group, entry), rows(ledger, group)["entries"]
@@ -85,7 +85,7 @@ def test_reverses_after_other_transfers(ledger, group, alice, bob, entry, revers
     assert balances(ledger, group, alice, bob, carol) == [100, 0, 100]
 
 
-def test_takes_whatever_money_the_recipient_has_by_then(ledger, group, alice, bob, entry, refuses, reverses):
+def test_takes_back_any_money_that_the_recipient_holds(ledger, group, alice, bob, entry, refuses, reverses):
     carol = join(ledger, group, "carol", 30)
     transfer(ledger, group, bob, carol, 130)
     refuses("LG003", ["amount"], "reverse_transfer", group, entry)
@@ -126,7 +126,7 @@ def test_moves_the_largest_amount_back_exactly(ledger, group, record, reverses):
     assert record()[-1] == (reversal["id"], "transfer", krill, whale, LARGEST, 0, LARGEST)
 
 
-def test_the_time_is_not_below_that_of_either_side(ledger, group, alice, bob, entry, reverses):
+def test_the_time_is_not_before_the_last_entry_of_either_side(ledger, group, alice, bob, entry, reverses):
     with behind(ledger):
         query = (
             "update ledger.participants set moved_at = moved_at + interval '1 hour' where id = %s returning moved_at"
@@ -145,7 +145,7 @@ def test_refuses_to_reverse_twice(group, entry, refuses, reverses):
     refuses("LG007", ["entry_id"], "reverse_transfer", group, entry, "key", '{"again": true}')
 
 
-def test_reversed_before_comes_before_funds(ledger, group, alice, bob, entry, refuses, reverses):
+def test_an_earlier_reversal_is_reported_before_missing_funds(ledger, group, alice, bob, entry, refuses, reverses):
     reverses(entry)
     transfer(ledger, group, bob, alice, 100)
     refuses("LG007", ["entry_id"], "reverse_transfer", group, entry)
@@ -165,13 +165,13 @@ def test_refuses_when_a_side_has_left(ledger, group, alice, bob, entry, refuses,
 
 
 @pytest.mark.parametrize("leaver", ["alice", "bob"])
-def test_who_joined_again_is_not_the_one_who_took_part(ledger, group, alice, bob, entry, refuses, leaver):
+def test_joining_again_does_not_make_a_transfer_reversible(ledger, group, alice, bob, entry, refuses, leaver):
     call(ledger, "exit_group", group, {"alice": alice, "bob": bob}[leaver])
     join(ledger, group, leaver, 1000)
     refuses("LG002", ["participant_id"], "reverse_transfer", group, entry)
 
 
-def test_who_left_comes_before_reversed_before(ledger, group, alice, entry, refuses, reverses):
+def test_a_participant_who_left_is_reported_before_an_earlier_reversal(ledger, group, alice, entry, refuses, reverses):
     reverses(entry)
     call(ledger, "exit_group", group, alice)
     refuses("LG002", ["participant_id"], "reverse_transfer", group, entry)
@@ -186,7 +186,7 @@ def test_refuses_to_take_the_sender_to_2_256(ledger, group, alice, bob, entry, r
 
 
 @pytest.mark.parametrize("kind", ["join", "deposit", "exit"])
-def test_refuses_what_is_no_transfer(ledger, group, alice, bob, record, refuses, kind):
+def test_refuses_an_entry_that_is_no_transfer(ledger, group, alice, bob, record, refuses, kind):
     call(ledger, "deposit", group, bob, 5)
     call(ledger, "exit_group", group, bob)
     (entry,) = [row[0] for row in record() if row[1] == kind][-1:]
@@ -240,14 +240,14 @@ def test_names_every_bad_argument_at_once(group, entry, refuses, blamed):
 # Idempotency keys.
 
 
-def test_a_repeated_request_is_answered_again_and_done_once(ledger, entry, reverses):
+def test_a_repeated_request_is_done_once_and_gets_the_same_answer(ledger, entry, reverses):
     first = reverses(entry, "key", {"why": "typo"})
     before = rows(ledger)
     assert reverses(entry, "key", {"why": "typo"}) == first | {"replayed": True}
     assert rows(ledger) == before
 
 
-def test_another_request_under_the_key_is_refused(ledger, group, alice, bob, entry, refuses, reverses):
+def test_another_request_with_the_idempotency_key_is_refused(ledger, group, alice, bob, entry, refuses, reverses):
     other = transfer(ledger, group, alice, bob, 30)
     reverses(entry, "key")
     refuses("LG006", ["idempotency_key"], "reverse_transfer", group, other, "key")
@@ -255,12 +255,12 @@ def test_another_request_under_the_key_is_refused(ledger, group, alice, bob, ent
     refuses("LG006", ["idempotency_key"], "transfer", group, bob, alice, 30, "key")
 
 
-def test_another_key_is_another_request(group, entry, refuses, reverses):
+def test_another_idempotency_key_is_another_request(group, entry, refuses, reverses):
     reverses(entry, "key")
     refuses("LG007", ["entry_id"], "reverse_transfer", group, entry, "another")
 
 
-def test_a_refused_request_leaves_its_key_free(ledger, group, bob, entry, refuses, reverses):
+def test_a_refused_request_leaves_its_idempotency_key_free(ledger, group, bob, entry, refuses, reverses):
     carol = join(ledger, group, "carol", 0)
     transfer(ledger, group, bob, carol, 130)
     refuses("LG003", ["amount"], "reverse_transfer", group, entry, "key")
@@ -268,7 +268,7 @@ def test_a_refused_request_leaves_its_key_free(ledger, group, bob, entry, refuse
     assert reverses(entry, "key")["replayed"] is False
 
 
-def test_the_first_answer_comes_again_after_everything_has_changed(ledger, group, alice, bob, entry, reverses):
+def test_the_first_answer_is_repeated_after_everything_has_changed(ledger, group, alice, bob, entry, reverses):
     first = reverses(entry, "key")
     reverses(first["id"])
     for participant in (alice, bob):

@@ -50,7 +50,7 @@ def work_list(ledger: psycopg.Connection, group: int, settled: bool) -> list[int
     return [entry for (entry,) in ledger.execute(query, [group, settled])]
 
 
-def test_notes_the_reference_and_the_time(ledger, group, bob, entry, settles):
+def test_records_the_reference_and_the_time(ledger, group, bob, entry, settles):
     before = shown(ledger, group, entry)
     (begun,) = one(ledger, "select clock_timestamp()")
     settled = settles(entry)
@@ -62,7 +62,7 @@ def test_notes_the_reference_and_the_time(ledger, group, bob, entry, settles):
     assert one(ledger, query, [begun, group, entry]) == (True,)
 
 
-def test_shows_with_the_entry(ledger, group, entry, settles):
+def test_the_entry_shows_the_settlement(ledger, group, entry, settles):
     settled = settles(entry)
     del settled["replayed"]
     assert shown(ledger, group, entry) == settled
@@ -93,7 +93,7 @@ def test_one_reference_can_pay_out_many_exits(group, alice, bob, leaves, settles
     assert [settles(leaves(each), "0xbatch")["reference"] for each in (alice, bob)] == ["0xbatch", "0xbatch"]
 
 
-def test_the_work_list_has_exits_until_they_are_settled(ledger, group, alice, bob, neighbour, leaves, settles):
+def test_an_exit_is_listed_as_unsettled_until_it_is_settled(ledger, group, alice, bob, neighbour, leaves, settles):
     carol = join(ledger, group, "carol", 0)
     transfer(ledger, group, alice, bob, 1)
     first, second, third = leaves(bob), leaves(carol), leaves(alice)
@@ -113,7 +113,7 @@ def test_an_exit_of_a_removed_group_can_be_settled(ledger, group, alice, entry, 
     assert shown(ledger, group, entry)["reference"] == REFERENCE
 
 
-def test_the_time_is_not_below_that_of_the_exit(ledger, group, alice, bob, leaves, settles):
+def test_the_time_is_not_before_the_exit(ledger, group, alice, bob, leaves, settles):
     with behind(ledger):
         ledger.execute("update ledger.participants set moved_at = moved_at + interval '1 hour' where id = %s", [bob])
     exited = leaves(bob)
@@ -148,13 +148,13 @@ def test_refuses_a_bad_reference(ledger, group, entry, refuses, bad_reference):
     assert work_list(ledger, group, settled=False) == [entry]
 
 
-def test_a_bad_reference_is_told_of_a_settled_exit_too(group, entry, refuses, settles):
+def test_a_bad_reference_is_reported_for_a_settled_exit_as_well(group, entry, refuses, settles):
     settles(entry)
     refuses("LG001", ["reference"], "settle_exit", group, entry, "")
 
 
 @pytest.mark.parametrize("kind", ["join", "deposit", "transfer"])
-def test_refuses_what_is_no_exit(ledger, group, alice, bob, record, refuses, kind):
+def test_refuses_an_entry_that_is_no_exit(ledger, group, alice, bob, record, refuses, kind):
     transfer(ledger, group, alice, bob, 1)
     call(ledger, "deposit", group, bob, 5)
     entry = next(row[0] for row in record() if row[1] == kind)
@@ -196,7 +196,7 @@ def test_names_every_bad_argument_at_once(group, entry, refuses, blamed):
 # Idempotency keys.
 
 
-def test_a_repeated_request_is_answered_again_and_done_once(ledger, entry, settles):
+def test_a_repeated_request_is_done_once_and_gets_the_same_answer(ledger, entry, settles):
     first = settles(entry, key="key")
     before = settlements(ledger), rows(ledger)
     assert first["replayed"] is False
@@ -204,14 +204,14 @@ def test_a_repeated_request_is_answered_again_and_done_once(ledger, entry, settl
     assert (settlements(ledger), rows(ledger)) == before
 
 
-def test_the_same_reference_under_another_key_is_a_repeated_request(entry, settles):
+def test_the_same_reference_with_another_idempotency_key_is_a_replay(entry, settles):
     first = settles(entry)
     assert settles(entry, key="key") == first | {"replayed": True}
     assert settles(entry, key="another") == first | {"replayed": True}
     assert settles(entry, key="key") == first | {"replayed": True}
 
 
-def test_another_request_under_the_key_is_refused(ledger, group, alice, entry, leaves, refuses, settles):
+def test_another_request_with_the_idempotency_key_is_refused(ledger, group, alice, entry, leaves, refuses, settles):
     other = leaves(alice)
     settles(entry, key="key")
     refuses("LG006", ["idempotency_key"], "settle_exit", group, other, REFERENCE, "key")
@@ -220,14 +220,14 @@ def test_another_request_under_the_key_is_refused(ledger, group, alice, entry, l
     assert work_list(ledger, group, settled=False) == [other]
 
 
-def test_a_refused_request_leaves_its_key_free(group, alice, entry, leaves, refuses, settles):
+def test_a_refused_request_leaves_its_idempotency_key_free(group, alice, entry, leaves, refuses, settles):
     other = leaves(alice)
     settles(entry)
     refuses("LG008", ["reference"], "settle_exit", group, entry, "another", "key")
     assert settles(other, key="key")["replayed"] is False
 
 
-def test_the_first_answer_comes_again_after_the_group_is_removed(ledger, group, alice, entry, leaves, settles):
+def test_the_first_answer_is_repeated_after_the_group_is_removed(ledger, group, alice, entry, leaves, settles):
     first = settles(entry, key="key")
     leaves(alice)
     call(ledger, "remove_group", group)

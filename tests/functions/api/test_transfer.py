@@ -56,7 +56,7 @@ def test_refuses_to_overdraw_by_two_transfers(refuses, ledger, group, alice, bob
     refuses("LG003", ["amount"], "transfer", group, alice, bob, 60)
 
 
-def test_one_without_money_can_receive_and_not_send(refuses, ledger, group, alice):
+def test_a_participant_without_money_can_receive_but_not_send(refuses, ledger, group, alice):
     carol = join(ledger, group, "carol", 0)
     refuses("LG003", ["amount"], "transfer", group, carol, alice, 1)
     transfer(ledger, group, alice, carol, 1)
@@ -86,7 +86,7 @@ def test_refuses_a_bad_amount(refuses, group, alice, bob, bad_amount):
     refuses("LG001", ["amount"], "transfer", group, alice, bob, bad_amount)
 
 
-def test_refuses_to_transfer_nothing(refuses, group, alice, bob):
+def test_refuses_to_transfer_zero(refuses, group, alice, bob):
     refuses("LG001", ["amount"], "transfer", group, alice, bob, 0)
 
 
@@ -95,7 +95,7 @@ def test_refuses_a_transfer_to_oneself(refuses, group, alice):
 
 
 @pytest.mark.parametrize("blamed", [["from_id"], ["to_id"], ["from_id", "to_id"]])
-def test_refuses_those_who_left(refuses, ledger, group, alice, bob, blamed):
+def test_refuses_participants_who_left(refuses, ledger, group, alice, bob, blamed):
     ids = {"from_id": alice, "to_id": bob}
     for field in blamed:
         call(ledger, "exit_group", group, ids[field])
@@ -108,11 +108,11 @@ def test_refuses_unknown_participants(refuses, group, alice, bob, blamed):
     refuses("LG002", blamed, "transfer", group, *ids.values(), 1)
 
 
-def test_refuses_an_id_that_nobody_has(refuses, group, alice, stranger):
+def test_refuses_an_id_that_no_participant_has(refuses, group, alice, stranger):
     refuses("LG002", ["to_id"], "transfer", group, alice, stranger, 1)
 
 
-def test_refuses_to_leave_the_group(refuses, group, alice, neighbours_alice):
+def test_refuses_a_participant_of_another_group_on_one_side(refuses, group, alice, neighbours_alice):
     refuses("LG002", ["to_id"], "transfer", group, alice, neighbours_alice, 1)
     refuses("LG002", ["from_id"], "transfer", group, neighbours_alice, alice, 1)
 
@@ -125,12 +125,12 @@ def test_refuses_an_unknown_group(refuses, group, alice, bob, stranger):
     refuses("LG002", ["group_id"], "transfer", stranger, alice, bob, 1)
 
 
-def test_bad_values_come_before_unknown_ids(refuses, group, stranger):
+def test_bad_values_are_reported_before_unknown_ids(refuses, group, stranger):
     refuses("LG001", ["amount"], "transfer", group, stranger, 1, 0)
     refuses("LG001", ["to_id"], "transfer", group, stranger, stranger, 1)
 
 
-def test_unknown_ids_come_before_funds(refuses, group, alice, stranger):
+def test_unknown_ids_are_reported_before_missing_funds(refuses, group, alice, stranger):
     refuses("LG002", ["to_id"], "transfer", group, alice, stranger, 101)
 
 

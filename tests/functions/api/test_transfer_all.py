@@ -142,7 +142,7 @@ def test_one_line_is_a_transfer(ledger, group, alice, bob, record, moves):
     assert balances(ledger, group, alice, bob) == [200, 0]
 
 
-def test_tells_those_who_took_part_by_id_and_nobody_else(ledger, group, alice, bob, poor, moves):
+def test_returns_only_the_participants_of_its_lines_by_id(ledger, group, alice, bob, poor, moves):
     carol, dave, erin = poor
     answer = moves(line(bob, erin, 5), line(erin, alice, 1), line(bob, dave, 2))
     participants = [(one["id"], one["username"], one["amount"]) for one in answer["participants"]]
@@ -150,7 +150,7 @@ def test_tells_those_who_took_part_by_id_and_nobody_else(ledger, group, alice, b
     assert balance(ledger, group, carol) == 0
 
 
-def test_a_chain_spends_what_an_earlier_line_gave(ledger, group, alice, poor, moves):
+def test_a_line_may_spend_money_from_an_earlier_line(ledger, group, alice, poor, moves):
     carol, dave, erin = poor
     answer = moves(line(alice, carol, 100), line(carol, dave, 99), line(dave, erin, 98))
     assert sides(answer["entries"]) == [(alice, carol, 0, 100), (carol, dave, 1, 99), (dave, erin, 1, 98)]
@@ -158,27 +158,27 @@ def test_a_chain_spends_what_an_earlier_line_gave(ledger, group, alice, poor, mo
 
 
 @pytest.mark.parametrize(("at", "order"), [(0, [1, 0, 2]), (1, [0, 2, 1]), (0, [2, 1, 0])])
-def test_a_line_does_not_spend_what_a_later_one_gives(alice, poor, refuses_lines, at, order):
+def test_a_line_may_not_spend_money_from_a_later_line(alice, poor, refuses_lines, at, order):
     carol, dave, erin = poor
     chain = [line(alice, carol, 100), line(carol, dave, 100), line(dave, erin, 100)]
     refuses_lines("LG003", [named(at)], *(chain[place] for place in order))
 
 
-def test_a_ring_comes_round(ledger, group, alice, poor, moves):
+def test_a_ring_of_transfers_leaves_every_balance(ledger, group, alice, poor, moves):
     ring = [alice, *poor, alice]
     answer = moves(*(line(ring[at], ring[at + 1], 100) for at in range(4)))
     assert [entry[2:] for entry in sides(answer["entries"])] == [(0, 100)] * 4
     assert balances(ledger, group, alice, *poor) == [100, 0, 0, 0]
 
 
-def test_a_balance_that_is_not_written_takes_all_back(ledger, group, alice, bob):
+def test_a_balance_that_cannot_be_written_undoes_every_line(ledger, group, alice, bob):
     with left_as_it_is(ledger, bob):
         before = rows(ledger)
         refused(ledger, "40001", "select ledger.transfer_all(%s, %s)", [group, json.dumps([line(alice, bob, 1)])])
         assert rows(ledger) == before
 
 
-def test_a_pair_repeats_a_thousand_times(ledger, group, bob, record, moves):
+def test_a_pair_transfers_1000_times(ledger, group, bob, record, moves):
     rich = join(ledger, group, "rich", 1000)
     answer = moves(*[line(rich, bob, 1)] * 1000)
     assert sides(answer["entries"]) == [(rich, bob, 999 - at, 101 + at) for at in range(1000)]
@@ -186,7 +186,7 @@ def test_a_pair_repeats_a_thousand_times(ledger, group, bob, record, moves):
     assert balances(ledger, group, rich, bob) == [0, 1100]
 
 
-def test_a_pair_goes_to_and_fro_five_hundred_times(ledger, group, alice, bob, moves):
+def test_a_pair_transfers_back_and_forth_500_times(ledger, group, alice, bob, moves):
     answer = moves(*[line(alice, bob, 100), line(bob, alice, 100)] * 500)
     assert sides(answer["entries"]) == [(alice, bob, 0, 200), (bob, alice, 100, 100)] * 500
     assert balances(ledger, group, alice, bob) == [100, 100]
@@ -205,7 +205,7 @@ def test_all_entries_have_one_time_and_ids_that_ascend_with_the_lines(ledger, gr
     assert written[-1][1] >= written[-61][1]
 
 
-def test_the_time_is_not_below_the_last_one_of_any_who_take_part(ledger, group, alice, bob, poor, moves):
+def test_the_time_is_not_before_the_last_entry_of_any_participant(ledger, group, alice, bob, poor, moves):
     with behind(ledger):
         query = (
             "update ledger.participants set moved_at = moved_at + interval '1 hour' where id = %s returning moved_at"
@@ -219,7 +219,7 @@ def test_the_time_is_not_below_the_last_one_of_any_who_take_part(ledger, group, 
         assert ledger.execute(query, [[alice, bob, poor[1]]]).fetchall() == [(ahead,)] * 3
 
 
-def test_the_largest_amount_goes_from_hand_to_hand_exactly(ledger, group, poor, record, moves):
+def test_the_largest_amount_is_passed_on_exactly(ledger, group, poor, record, moves):
     whale = join(ledger, group, "whale", LARGEST)
     answer = moves(line(whale, poor[0], LARGEST), line(poor[0], poor[1], str(LARGEST)), line(poor[1], whale, 1))
     assert [row[4:] for row in record()[-3:]] == [(LARGEST, 0, LARGEST), (LARGEST, 0, LARGEST), (1, LARGEST - 1, 1)]
@@ -229,7 +229,7 @@ def test_the_largest_amount_goes_from_hand_to_hand_exactly(ledger, group, poor, 
 
 
 @pytest.mark.parametrize("spelled", ["50", '"50"', '"050"', f'"{"0" * 200}50"', "5e1"])
-def test_takes_an_amount_however_it_is_spelled(ledger, group, alice, bob, record, spelled):
+def test_takes_every_spelling_of_an_amount(ledger, group, alice, bob, record, spelled):
     lines = f'[{{"from": {alice}, "to": {bob}, "amount": {spelled}}}]'
     (entry,) = one(ledger, "select (entries[1]).amount::text from ledger.transfer_all(%s, %s)", [group, lines])
     assert entry == "50"
@@ -237,12 +237,12 @@ def test_takes_an_amount_however_it_is_spelled(ledger, group, alice, bob, record
     assert str(balance(ledger, group, bob)) == "150"
 
 
-def test_takes_ids_however_they_are_spelled(ledger, group, alice, bob, record, moves):
+def test_takes_every_spelling_of_an_id(ledger, group, alice, bob, record, moves):
     moves(line(str(alice), f"000{bob}", 1), line(bob, f"{'0' * 100}{alice}", 2))
     assert [row[2:5] for row in record()[2:]] == [(alice, bob, 1), (bob, alice, 2)]
 
 
-def test_notes_the_metadata_of_each_line(ledger, group, alice, bob, moves):
+def test_records_the_metadata_of_each_line(ledger, group, alice, bob, moves):
     largest = {"note": "x" * 4084}
     given = [{"metadata": {"invoice": 7}}, {}, {"metadata": None}, {"metadata": {}}, {"metadata": largest}]
     answer = moves(*(line(alice, bob, 1, **one) for one in given))
@@ -335,7 +335,7 @@ def test_refuses_a_bad_amount_of_a_line(alice, bob, refuses_lines, bad):
     refuses_lines("LG001", [named(1)], line(alice, bob, 1), line(alice, bob, bad), line(alice, bob, 1))
 
 
-def test_refuses_a_number_that_json_spells_with_a_point(refuses, group, alice, bob):
+def test_refuses_a_json_number_with_a_decimal_point(refuses, group, alice, bob):
     lines = f'[{{"from": {alice}, "to": {bob}, "amount": 5.0}}, {{"from": {alice}.0, "to": {bob}, "amount": 5}}]'
     refuses("LG001", [named(0), named(1, "from")], "transfer_all", group, lines)
 
@@ -347,7 +347,7 @@ def test_refuses_bad_metadata(refuses_among, alice, bob, bad):
 
 @pytest.mark.parametrize("member", ["note", "from_id", "Amount", "FROM", " to", "idempotency_key", "", "🦄"])
 @pytest.mark.parametrize("value", [None, 1, {}])
-def test_refuses_a_member_that_is_not_known(alice, bob, refuses_lines, member, value):
+def test_refuses_an_unknown_member(alice, bob, refuses_lines, member, value):
     refuses_lines("LG001", [named(1, member)], line(alice, bob, 1), line(alice, bob, 1, **{member: value}))
 
 
@@ -399,7 +399,7 @@ def test_names_every_line_with_an_unknown_participant(alice, bob, poor, refuses_
     )
 
 
-def test_names_the_lines_where_nobody_is_known(empty_group, refuses, alice, bob):
+def test_names_the_lines_without_a_known_participant(empty_group, refuses, alice, bob):
     lines = json.dumps([line(alice, bob, 1), line(bob, alice, 1)])
     blamed = [named(at, member) for at in (0, 1) for member in ("from", "to")]
     refuses("LG002", blamed, "transfer_all", empty_group, lines)
@@ -411,14 +411,14 @@ def test_names_the_first_100_unknown_participants(alice, bob, refuses_lines):
 
 
 @pytest.mark.parametrize("leaver", ["alice", "bob"])
-def test_refuses_those_who_left(ledger, group, alice, bob, poor, refuses_lines, leaver):
+def test_refuses_participants_who_left(ledger, group, alice, bob, poor, refuses_lines, leaver):
     call(ledger, "exit_group", group, {"alice": alice, "bob": bob}[leaver])
     member = {"alice": "from", "bob": "to"}[leaver]
     stays = {"alice": bob, "bob": alice}[leaver]
     refuses_lines("LG002", [named(1, member)], line(stays, poor[0], 1), line(alice, bob, 1))
 
 
-def test_refuses_to_leave_the_group(ledger, alice, bob, neighbour, refuses_lines):
+def test_refuses_a_participant_of_another_group_on_one_side(ledger, alice, bob, neighbour, refuses_lines):
     neighbours_alice = call(ledger, "list_participants", neighbour)[0][1]
     refuses_lines("LG002", [named(1, "to")], line(alice, bob, 1), line(alice, neighbours_alice, 1))
     refuses_lines("LG002", [named(0, "from")], line(neighbours_alice, alice, 1), line(alice, bob, 1))
@@ -439,7 +439,7 @@ def test_refuses_a_removed_group(ledger, group, alice, bob, refuses_lines):
     refuses_lines("LG002", ["group_id"], line(alice, bob, 1))
 
 
-def test_bad_values_come_before_unknown_ids_and_those_before_funds(alice, bob, refuses_lines):
+def test_bad_values_are_reported_before_unknown_ids_and_those_before_missing_funds(alice, bob, refuses_lines):
     poor, unknown, bad = line(alice, bob, 1000), line(alice, 2**62, 1), line(alice, bob, 0)
     refuses_lines("LG001", [named(2)], poor, unknown, bad)
     refuses_lines("LG002", [named(1, "to")], poor, unknown)
@@ -448,7 +448,7 @@ def test_bad_values_come_before_unknown_ids_and_those_before_funds(alice, bob, r
 # What the balances allow.
 
 
-def test_an_overdraft_in_the_middle_leaves_nothing(alice, bob, poor, refuses_lines):
+def test_an_overdraft_in_the_middle_undoes_every_line(alice, bob, poor, refuses_lines):
     refuses_lines(
         "LG003", [named(2)], line(alice, bob, 60), line(bob, poor[0], 1), line(alice, bob, 41), line(bob, alice, 99)
     )
@@ -459,7 +459,7 @@ def test_names_the_first_line_that_cannot_be_made(alice, bob, poor, refuses_line
     refuses_lines("LG003", [named(1)], *lines)
 
 
-def test_says_what_the_sender_held_before_that_line(ledger, group, alice, bob):
+def test_shows_the_senders_balance_before_that_line(ledger, group, alice, bob):
     lines = json.dumps([line(alice, bob, 60), line(bob, alice, 10), line(alice, bob, 51)])
     diag = refused(ledger, "LG003", "select ledger.transfer_all(%s, %s)", [group, lines])
     assert f"participant {alice} has 50, cannot send 51" in diag.message_primary
@@ -489,7 +489,7 @@ def test_takes_a_recipient_up_to_the_last_amount_below_2_256(ledger, group, alic
     assert balances(ledger, group, alice, bob, whale) == [89, 101, LARGEST]
 
 
-def test_a_line_refused_for_both_is_refused_as_a_transfer_is(ledger, group, alice, bob, refuses, refuses_lines):
+def test_a_line_with_two_errors_is_refused_as_a_transfer_is(ledger, group, alice, bob, refuses, refuses_lines):
     whale = join(ledger, group, "whale", LARGEST)
     refuses("LG001", ["amount"], "transfer", group, alice, whale, 101)
     refuses_lines("LG001", [named(1)], line(bob, alice, 1), line(alice, whale, 102))
@@ -498,7 +498,7 @@ def test_a_line_refused_for_both_is_refused_as_a_transfer_is(ledger, group, alic
 # Idempotency keys.
 
 
-def test_a_repeated_request_is_answered_again_and_done_once(ledger, alice, bob, moves):
+def test_a_repeated_request_is_done_once_and_gets_the_same_answer(ledger, alice, bob, moves):
     lines = line(alice, bob, 30, metadata={"a": 1, "b": [2]}), line(bob, alice, 130)
     first = moves(*lines, key="key")
     before = rows(ledger)
@@ -509,13 +509,13 @@ def test_a_repeated_request_is_answered_again_and_done_once(ledger, alice, bob, 
 
 
 @pytest.mark.parametrize("amount", ["50", "050", 50])
-def test_a_request_is_the_same_however_its_numbers_are_spelled(alice, bob, moves, amount):
+def test_a_request_is_the_same_in_every_spelling_of_its_numbers(alice, bob, moves, amount):
     first = moves(line(alice, bob, 50), line(bob, alice, 1), key="key")
     again = moves(line(f"0{alice}", str(bob), amount, metadata=None), line(bob, alice, "1"), key="key")
     assert again == first | {"replayed": True}
 
 
-def test_a_request_is_the_same_however_its_metadata_are_laid_out(ledger, group, alice, bob):
+def test_a_request_is_the_same_in_every_layout_of_its_metadata(ledger, group, alice, bob):
     query = "select to_json(t) from ledger.transfer_all(%s, %s, 'key') as t"
     spelled = f'[{{"from": {alice}, "to": {bob}, "amount": 1, "metadata": {{"b": [1, 2], "a": 1}}}}]'
     other = f'[{{"metadata":{{"a":1,"b":[1,2]}},"amount":"1","to":{bob},"from":{alice}}}]'
@@ -535,7 +535,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
-def test_another_request_under_the_key_is_refused(alice, bob, poor, moves, refuses_lines, other):
+def test_another_request_with_the_idempotency_key_is_refused(alice, bob, poor, moves, refuses_lines, other):
     lines = [line(alice, bob, 5), line(bob, poor[0], 7)]
     moves(*lines, key="key")
     refuses_lines("LG006", ["idempotency_key"], *other(lines), key="key")
@@ -553,7 +553,7 @@ def test_a_transfer_and_one_line_are_two_requests(ledger, group, alice, bob, mov
     refuses("LG006", ["idempotency_key"], "transfer", group, alice, bob, 5, "many")
 
 
-def test_a_key_belongs_to_its_group(ledger, group, alice, bob, moves):
+def test_an_idempotency_key_belongs_to_its_group(ledger, group, alice, bob, moves):
     other = create(ledger, "Other")
     carol, dave = join(ledger, other, "carol", 10), join(ledger, other, "dave", 10)
     moves(line(alice, bob, 5), key="key")
@@ -561,18 +561,18 @@ def test_a_key_belongs_to_its_group(ledger, group, alice, bob, moves):
     assert one(ledger, query, [other, json.dumps([line(carol, dave, 5)])]) == (False,)
 
 
-def test_a_refused_request_leaves_its_key_free(alice, bob, moves, refuses_lines):
+def test_a_refused_request_leaves_its_idempotency_key_free(alice, bob, moves, refuses_lines):
     refuses_lines("LG003", [named(1)], line(alice, bob, 1), line(alice, bob, 100), key="key")
     refuses_lines("LG002", [named(0, "to")], line(alice, 2**62, 1), key="key")
     assert moves(line(alice, bob, 2), key="key")["replayed"] is False
 
 
-def test_a_bad_line_is_told_before_the_key_is_looked_up(alice, bob, moves, refuses_lines):
+def test_a_bad_line_is_reported_before_the_idempotency_key_is_looked_up(alice, bob, moves, refuses_lines):
     moves(line(alice, bob, 5), key="key")
     refuses_lines("LG001", [named(0)], line(alice, bob, -5), key="key")
 
 
-def test_the_first_answer_comes_again_after_everything_has_changed(ledger, group, alice, bob, moves):
+def test_the_first_answer_is_repeated_after_everything_has_changed(ledger, group, alice, bob, moves):
     whale = join(ledger, group, "whale", LARGEST - 100)
     lines = line(alice, whale, 99), line(whale, bob, LARGEST - 200)
     first = moves(*lines, key="key")
@@ -620,7 +620,7 @@ def state(ledger: psycopg.Connection, group: int) -> tuple[list, list]:
         )
 
 
-def test_does_what_the_same_transfers_do_one_by_one(ledger, undone):
+def test_does_the_same_as_its_transfers_one_by_one(ledger, undone):
     seen = Counter()
 
     @settings(derandomize=True, deadline=None, database=None, max_examples=120, suppress_health_check=list(HealthCheck))

@@ -72,7 +72,7 @@ def test_serves_both_directions_and_several_groups(ledger, group, alice, bob):
     ]
 
 
-def test_leaves_what_transfer_refuses_and_makes_the_others(ledger, group, alice, bob, neighbour, refuses):
+def test_defers_lines_that_transfer_refuses_and_makes_the_others(ledger, group, alice, bob, neighbour, refuses):
     whale = join(ledger, group, "whale", 2**256 - 1)
     left = {
         (group, alice, bob, 101): "LG003",
@@ -100,7 +100,7 @@ def test_leaves_what_transfer_refuses_and_makes_the_others(ledger, group, alice,
     assert balance(ledger, group, bob) == 100 - len(left)
 
 
-def test_a_line_alone_is_treated_as_in_company(ledger, group, alice, bob, carol, neighbour):
+def test_a_single_line_has_the_same_outcome_as_among_others(ledger, group, alice, bob, carol, neighbour):
     call(ledger, "exit_group", group, carol)
     call(ledger, "transfer", group, alice, bob, 1, "used")
     whale = join(ledger, group, "whale", 2**256 - 1)
@@ -152,12 +152,12 @@ def test_a_deferred_line_changes_nothing(ledger, group, alice, bob):
     assert rows(ledger) == before
 
 
-def test_one_who_left_is_not_there(ledger, group, alice, bob, carol):
+def test_a_participant_who_left_is_missing(ledger, group, alice, bob, carol):
     call(ledger, "exit_group", group, carol)
     assert outcomes(ledger, (group, alice, carol, 1), (group, alice, bob, 1)) == ["deferred", "done"]
 
 
-def test_what_is_refused_for_want_of_money_is_not_missed_later(ledger, group, alice, bob):
+def test_money_that_a_deferred_line_lacked_stays_available(ledger, group, alice, bob):
     assert outcomes(ledger, (group, bob, alice, 150), (group, alice, bob, 50), (group, bob, alice, 150)) == [
         "deferred",
         "done",
@@ -171,13 +171,13 @@ def test_moves_the_greatest_amount(ledger, group, carol):
     assert (outcome, got, kept) == ("done", 2**256 - 1, 0)
 
 
-def test_a_list_that_is_longer_than_the_others_has_lines_that_are_deferred(ledger, group, alice, bob):
+def test_lines_that_other_lists_lack_are_deferred(ledger, group, alice, bob):
     call = "select outcome from ledger.transfer_batch(%s, %s, %s, array[1], %s)"
     assert ledger.execute(call, [[group], [alice], [bob], ["a", "b"]]).fetchall() == [("done",), ("deferred",)]
 
 
 @pytest.mark.parametrize("counted", ["ids", "amounts", "keys", "metadatas", "all"])
-def test_a_list_may_count_from_elsewhere(ledger, group, alice, bob, record, counted):
+def test_a_list_may_have_any_lower_bound(ledger, group, alice, bob, record, counted):
     def spelled(name: str, *values: object) -> str:
         bounds = "[0:1]=" if counted in (name, "all") else ""
         return f"{bounds}{{{','.join(map(str, values))}}}"
@@ -204,7 +204,7 @@ def test_a_list_may_count_from_elsewhere(ledger, group, alice, bob, record, coun
 
 
 @pytest.mark.parametrize("unfit", ["{{%s,%s}}", "[2:3]={%s,%s}"])
-def test_lists_of_other_shapes_are_read_as_they_are_unnested(ledger, group, alice, bob, record, unfit):
+def test_lists_of_other_shapes_are_read_in_the_order_of_unnest(ledger, group, alice, bob, record, unfit):
     columns = [(group, group), (alice, bob), (bob, alice), (5, 7)]
     assert ledger.execute(
         "select outcome from ledger.transfer_batch(%s, %s, %s, %s)", [unfit % column for column in columns]
@@ -213,7 +213,7 @@ def test_lists_of_other_shapes_are_read_as_they_are_unnested(ledger, group, alic
 
 
 @pytest.mark.parametrize("unfit", ["[0:0]={%s}", "{{%s}}"])
-def test_a_line_alone_keeps_its_key_and_metadata_whatever_its_lists_count_from(ledger, group, alice, bob, unfit):
+def test_a_single_line_keeps_its_idempotency_key_and_metadata_with_any_lower_bound(ledger, group, alice, bob, unfit):
     lists = [[group], [alice], [bob], [Decimal(5)], unfit % "key", unfit % '"{}"']
     query = "select outcome, entry_id from ledger.transfer_batch(%s, %s, %s, %s, %s::text[], %s::jsonb[])"
     ((outcome, entry),) = ledger.execute(query, lists).fetchall()
@@ -223,7 +223,7 @@ def test_a_line_alone_keeps_its_key_and_metadata_whatever_its_lists_count_from(l
 
 
 @pytest.mark.parametrize("short", ["group_ids", "from_ids", "to_ids", "amounts"])
-def test_the_end_of_a_shorter_list_is_missing_in_its_lines_alone(ledger, group, alice, bob, record, short):
+def test_a_shorter_list_gives_null_for_its_missing_lines_only(ledger, group, alice, bob, record, short):
     columns = {
         "group_ids": [group] * 3,
         "from_ids": [alice, bob, alice],
@@ -236,7 +236,7 @@ def test_the_end_of_a_shorter_list_is_missing_in_its_lines_alone(ledger, group, 
     assert [entry[2:5] for entry in record()[2:]] == [(alice, bob, 5), (bob, alice, 7)]
 
 
-def test_a_balance_that_is_not_written_takes_all_back(ledger, group, alice, bob):
+def test_a_balance_that_cannot_be_written_undoes_every_line(ledger, group, alice, bob):
     with left_as_it_is(ledger, bob):
         before = rows(ledger)
         call = "select from ledger.transfer_batch(%s, %s, %s, array[1, 1])"
@@ -244,12 +244,12 @@ def test_a_balance_that_is_not_written_takes_all_back(ledger, group, alice, bob)
         assert rows(ledger) == before
 
 
-def test_nothing_is_asked_of_no_line(ledger):
+def test_an_empty_call_returns_no_outcome(ledger):
     assert each(ledger) == []
     assert ledger.execute("select * from ledger.transfer_batch(null, null, null, null)").fetchall() == []
 
 
-def test_a_key_is_used_once(ledger, group, alice, bob):
+def test_an_idempotency_key_is_used_once(ledger, group, alice, bob):
     line = (group, alice, bob, 5)
     assert outcomes(ledger, line, line, (group, bob, alice, 1), line, keys=["key", "key", None, "other"]) == [
         "done",
@@ -266,13 +266,13 @@ def test_a_key_is_used_once(ledger, group, alice, bob):
     refused(ledger, "LG006", "select ledger.transfer(%s, %s, %s, 6, 'key')", line[:3])
 
 
-def test_a_key_of_a_deferred_line_stays_free(ledger, group, alice, bob):
+def test_the_idempotency_key_of_a_deferred_line_stays_free(ledger, group, alice, bob):
     bad, good = (group, alice, bob, 1000), (group, alice, bob, 5)
     assert outcomes(ledger, bad, keys=["key"]) == ["deferred"]
     assert outcomes(ledger, (group, alice, alice, 5), good, keys=["key", "key"]) == ["deferred", "done"]
 
 
-def test_a_key_used_by_transfer_is_deferred_to_it(ledger, group, alice, bob):
+def test_a_line_with_an_idempotency_key_of_transfer_is_deferred(ledger, group, alice, bob):
     first = one(ledger, "select entry_id from ledger.transfer(%s, %s, %s, 5, 'key')", [group, alice, bob])
     assert outcomes(ledger, (group, alice, bob, 5), keys=["key"]) == ["deferred"]
     again = one(ledger, "select entry_id from ledger.transfer(%s, %s, %s, 5, 'key')", [group, alice, bob])
@@ -280,7 +280,7 @@ def test_a_key_used_by_transfer_is_deferred_to_it(ledger, group, alice, bob):
 
 
 @pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
-def test_a_bad_key_is_deferred(ledger, group, alice, bob, key):
+def test_a_line_with_a_bad_idempotency_key_is_deferred(ledger, group, alice, bob, key):
     assert outcomes(ledger, (group, alice, bob, 5), (group, alice, bob, 5), keys=[key, "good"]) == ["deferred", "done"]
 
 
@@ -296,7 +296,7 @@ def test_metadata_are_kept_and_are_part_of_the_request(ledger, group, alice, bob
     assert one(ledger, repeated, lines[0][:3]) == (True,)
 
 
-def test_a_time_is_not_below_that_of_either_sides_last_entry(ledger, group, alice, bob, carol, dave):
+def test_a_time_is_not_before_the_last_entry_of_either_side(ledger, group, alice, bob, carol, dave):
     with behind(ledger):
         ledger.execute("update ledger.participants set moved_at = now() + interval '1 day' where id = %s", [alice])
     made = each(ledger, (group, alice, bob, 5), (group, bob, carol, 5), (group, bob, dave, 1), (group, carol, dave, 1))

@@ -42,7 +42,7 @@ def test_refuses_a_malformed_proof(ledger, name):
 
 
 @pytest.mark.parametrize("proof", [None, 1, "x", [], {}, {"checkpoint": {}, "leaf": {}, "siblings": []}])
-def test_refuses_what_is_no_proof(ledger, proof):
+def test_refuses_a_value_that_is_no_proof(ledger, proof):
     assert verify(ledger, proof) is False
 
 

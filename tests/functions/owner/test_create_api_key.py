@@ -17,13 +17,13 @@ def test_keeps_a_digest_of_the_secret_and_not_the_secret(keys, scope):
     assert secret not in one(keys, "select k::text from ledger.api_keys as k")[0]
 
 
-def test_makes_another_secret_each_time(keys):
+def test_creates_another_secret_each_time(keys):
     secrets = [call(keys, "create_api_key", "shop", "read")[0] for _ in range(3)]
     assert len({secret.rpartition("_")[2] for _, secret in secrets}) == 3
     assert len({number for number, _ in secrets}) == 3
 
 
-def test_a_key_may_be_for_one_group(keys, group):
+def test_an_api_key_may_be_for_one_group(keys, group):
     call(keys, "create_api_key", "shop", "transact", group)
     assert one(keys, "select group_id from ledger.api_keys") == (group,)
 
@@ -43,12 +43,12 @@ def test_refuses_a_bad_name(keys, bad_name):
 
 
 @pytest.mark.parametrize("scope", [None, "", "open", "Read", "read ", "owner"])
-def test_refuses_a_scope_that_it_does_not_know(keys, scope):
+def test_refuses_an_unknown_scope(keys, scope):
     diag = refused(keys, "LG001", "select ledger.create_api_key('shop', %s)", [scope])
     assert diag.column_name == "scope"
 
 
-def test_the_serving_role_makes_lists_and_revokes_no_key(ledger):
+def test_the_serving_role_cannot_create_list_or_revoke_api_keys(ledger):
     for query in (
         "select ledger.create_api_key('mine', 'admin')",
         "select ledger.list_api_keys()",
