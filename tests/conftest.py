@@ -97,7 +97,7 @@ def server() -> Iterator[Server]:
 def build_template(*, host: str, port: int, user: str, dbname: str, **_: object) -> None:
     migrate.migrate(psycopg.conninfo.make_conninfo(host=host, port=port, user=user, dbname=dbname))
     with psycopg.connect(host=host, port=port, user=user, dbname=dbname, autocommit=True) as admin:
-        # What was edited and is not frozen yet is what the tests call.
+        # Tests call functions as they are edited, frozen in a migration or not.
         with admin.transaction():
             admin.execute(freeze.edits())
         for role, attributes in ROLES.items():
@@ -174,7 +174,7 @@ def cloned(cloning: psycopg.Connection, name: str, template: str | None = None) 
     cloning.execute(sql.SQL("create database {} template {}").format(clone, original))
     try:
         if template:
-            # A copy of a database has its rows, and not who may do what with it.
+            # A copy of a database has its rows, but not the rights on the database.
             cloning.execute(sql.SQL("revoke temporary on database {} from public").format(clone))
         yield
     finally:

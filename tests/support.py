@@ -1,4 +1,4 @@
-"""What tests share: databases of their own, refusals, waiting for a lock, and whether the books are right."""
+"""Helpers of the tests: their databases, refusals, waiting for a lock, and a check of the books."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 
-# What must hold of the books after every test; each row is a discrepancy.
+# The invariants of the books, checked after every test; each row is a discrepancy.
 BOOKS = """
 with sides as (
   select group_id, to_id as participant_id, amount as change, to_amount as balance, id
@@ -59,7 +59,7 @@ class Database:
 
 
 def discrepancies(connection: psycopg.Connection) -> list[tuple]:
-    """What is wrong with the books; an empty list when nothing is."""
+    """Return the discrepancies of the books."""
     return connection.execute(BOOKS).fetchall()
 
 
@@ -72,7 +72,7 @@ def one(connection: psycopg.Connection, query: str, arguments: Sequence[object] 
 def refused(
     connection: psycopg.Connection, sqlstate: str, query: str, arguments: Sequence[object] = ()
 ) -> psycopg.errors.Diagnostic:
-    """Run what must be refused with that SQLSTATE, in a savepoint where a transaction is open."""
+    """Run a statement that must be refused with that SQLSTATE, in a savepoint where a transaction is open."""
     with pytest.raises(psycopg.Error) as raised, connection.transaction():
         connection.execute(query, arguments)
     assert raised.value.sqlstate == sqlstate, raised.value
@@ -124,7 +124,7 @@ def transfer(connection: psycopg.Connection, group: int, sender: int, recipient:
 
 
 def balance(connection: psycopg.Connection, group: int, participant: int) -> int:
-    """What a participant who is present holds."""
+    """Return the balance of a present participant."""
     return one(connection, "select amount from ledger.get_participant(%s, %s)", [group, participant])[0]
 
 

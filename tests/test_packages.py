@@ -1,4 +1,4 @@
-"""The packages of api/: its map lists every module, and imports run downwards only."""
+"""The packages of api/: the map lists every module, and imports run downwards only."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""make bench, on a small scale: it measures every line of its table, and proves the books where a server was killed."""
+"""make bench on a small scale: it measures every line of its table, and checks the books after killing a server."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""What the contract promises of schema ledger."""
+"""The functions of schema ledger that the contract promises."""
 
 RECORD = [
     *["group_id", "id", "kind", "from_id", "to_id", "amount", "from_amount", "to_amount", "created_at"],
@@ -106,7 +106,7 @@ FUNCTIONS = {
     "activity": ([], ["feed_lag", "oldest_transaction"], True),
 }
 
-# What the owner calls, as itself: for API keys, to prove the books, and after a restore.
+# The owner's functions: for API keys, to verify the books, and after a restore.
 OWNERS = [
     "create_api_key",
     "revoke_api_key",

@@ -1,4 +1,4 @@
-"""What somebody can do who has taken over the web process, and with it the serving login: call published functions.
+"""The rights of an attacker who controls the web process and its serving login: to call published functions.
 
 Tables, sequences, internal functions and `set role` are in test_refusals.py.
 """

@@ -1,4 +1,4 @@
-"""How a multi-party transfer bears its size: plans that do not go quadratic, whichever call they were made for.
+"""The plans of a multi-party transfer are not quadratic, whichever call they were made for.
 
 A session plans a function's statements at its first call and keeps these plans; they serve ten lines as well as ten
 thousand. The server prints each plan that it makes (auto_explain, which would

@@ -133,7 +133,7 @@ def test_no_function_is_unreachable(owner, functions):
         where d.classid = 'pg_constraint'::regclass and d.refclassid = 'pg_proc'::regclass
         """
     ).fetchall()
-    # What the command `ledger verify` calls range by range, so does verify.
+    # The functions that `ledger verify` calls for each range; so does verify.
     reached = set(FUNCTIONS) | set(OWNERS) | {name.removeprefix("ledger_internal.") for (name,) in by_tables}
     while more := {other for name in reached for other in called(functions, name)} - reached:
         reached |= more
@@ -141,7 +141,7 @@ def test_no_function_is_unreachable(owner, functions):
 
 
 def test_every_comment_names_the_errors_that_the_function_raises(functions):
-    """Those that it raises itself, or through what it calls."""
+    """The errors that it raises itself or through the functions that it calls."""
 
     def raised(name: str) -> set[str]:
         found = set(re.findall(r"LG\d{3}", functions[name]["body"]))

@@ -1,4 +1,4 @@
-"""How history bears growth: a page deep inside reads what the first one reads, through the ranges of an index."""
+"""Reading history stays cheap as it grows: every page reads as much as the first, from the ranges of an index."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from tests.support import one
 ROWS = 10
 CALLS = 7  # in a session, of which the first fills caches and the last may run a plan made for any values
 
-# Two groups side by side. In each there are alice, who takes part in every second transfer, 19 others, one who joined
-# and never moved, and 1,500 times a guest who comes and goes, half of them paid out, and twenty transfers of one time.
+# Two groups side by side. In each there are alice, who takes part in every second transfer, 19 others, one without
+# transfers, 1,500 guests who joined and left, half of their exits settled, and twenty transfers of one time.
 FILL = """
 -- The feed of a ledger that was made by an earlier release: it has number 1, and every transaction.
 set session_replication_role = replica;
@@ -335,7 +335,7 @@ NOTED = [
     ("list_entries({group}, metadata => '{{\"round\": 1501}}')", 0),
     ('list_entries({group}, metadata => \'{{"round": 300, "more": {{}}}}\')', 0),
     ("list_participant_entries({group}, {alice}, metadata => '{{\"round\": 300}}')", 1),
-    # What an index on values has nothing for.
+    # Filters that an index on values does not support.
     ("list_entries({group}, metadata => '{{}}', max_rows => 5)", 5),
     ("list_entries({group}, metadata => '{{\"round\": {{}}}}')", 0),
     ("list_entries({group}, metadata => '{{\"list\": []}}')", 0),

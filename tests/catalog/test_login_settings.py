@@ -1,4 +1,4 @@
-"""What a serving login that was taken over sets for itself outlives it, and does no harm unseen."""
+"""Settings that an attacker leaves on the serving login do no harm, or stop the service from starting."""
 
 import asyncio
 from collections.abc import Iterator

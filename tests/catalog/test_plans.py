@@ -1,4 +1,4 @@
-"""How the tables bear growth: updates that touch no index, and pages that are read through one."""
+"""Calls stay cheap as the tables grow: updates touch no index, and pages are read through one."""
 
 import time
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def test_a_transfer_and_a_deposit_update_no_index(database: Database):
             sender, recipient = ids[number % PARTICIPANTS], ids[(number * 7 + 3) % PARTICIPANTS]
             if sender != recipient:
                 ledger.execute("select ledger.transfer(%s, %s, %s, 1)", [group, sender, recipient])
-    # The session's end sends what it counted.
+    # A session sends its counts when it ends.
     with database.connect(database.admin) as admin:
         (transfers,) = one(admin, "select count(*) from ledger.entries where kind = 'transfer'")
         deadline = time.monotonic() + 30

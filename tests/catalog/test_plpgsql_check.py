@@ -1,4 +1,4 @@
-"""plpgsql_check reads every function as a compiler would: types, names, what is never read or never returned.
+"""plpgsql_check finds no wrong type or name, unused variable, or missing return in any function.
 
 It comes with Debian's packages for PostgreSQL 15, so it runs on a server of that version, whichever the others run on.
 """

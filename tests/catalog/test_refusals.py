@@ -1,4 +1,4 @@
-"""What logins try and are refused, and what the record refuses even its owner."""
+"""Statements that are refused to every login, and changes of the record that are refused even to its owner."""
 
 import psycopg
 import pytest
@@ -62,7 +62,7 @@ def test_a_login_can_neither_read_nor_write_a_table_or_view(login, schema):
             statements += ["copy (select {c} from {r}) to stdout"]
         for statement in statements:
             if statement == "truncate {r}" and relation in READ_VIEWS:
-                continue  # a view is refused as what it is
+                continue  # a view is refused as a view
             if statement == "copy {r} from stdin" and relation in READ_VIEWS:
                 continue
             # A view of several tables refuses to be written before anybody's rights are looked at.

@@ -1,4 +1,4 @@
-"""Comments for whoever looks at the schema, and names that read as rules where an error shows them."""
+"""Every visible object has a comment, and constraints, which errors show, are named as rules."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""make chaos, in a short form: the ledger stands it, and a build does not that breaks a promise."""
+"""make chaos in a short form: the ledger passes, and a build that breaks a promise fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chaos.faults import FAULTS
 from chaos.history import TOO_MUCH, History, Movement, Verdict, judge
 
 STRETCH = 1.0  # seconds, instead of 10
-# What takes along the transactions of both workers, and what a worker has in hand; each of them twice.
+# The faults that end the transactions of both workers or a worker's open requests; each of them twice.
 CRASHES = ["backend killed"] * 2
 DEATHS = ["worker killed"] * 2
 
@@ -136,7 +136,7 @@ $$;
 
 @pytest.fixture
 def broken(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every process of ledger's is of a build with what the test is given as a change to it."""
+    """Make every `ledger` process a build with the test's change."""
     (tmp_path / "sitecustomize.py").write_text(request.param)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 

@@ -1,4 +1,4 @@
-"""Sessions that commit for real, and calls that overlap: what one holds while another waits.
+"""Sessions that commit for real, and calls that overlap: one holds a lock while another waits.
 
 A client repeats what failed with 40001 or 40P01, since nothing was done; so do these tests above READ COMMITTED, and
 every rule has the same outcome at each isolation level.
@@ -24,7 +24,7 @@ def level(request: pytest.FixtureRequest) -> IsolationLevel:
 
 @pytest.fixture
 def session(database: Database) -> Iterator[Callable[..., psycopg.Connection]]:
-    """Log in once more; what it does commits when told, and never by itself."""
+    """Open another session, without autocommit."""
     with ExitStack() as sessions:
 
         def begin(level: IsolationLevel = IsolationLevel.READ_COMMITTED, role: str | None = None) -> psycopg.Connection:
@@ -96,7 +96,7 @@ def attempt() -> Callable[..., str]:
 
 @pytest.fixture
 def overlap(admin: psycopg.Connection, attempt: Callable[..., str]) -> Callable[..., str]:
-    """Have a second call wait for a first that is open, then end the first; what came of the second."""
+    """Make a second call wait for an open first one, end the first, and return the second's outcome."""
 
     def overlap(
         first: psycopg.Connection,

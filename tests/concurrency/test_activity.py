@@ -1,4 +1,4 @@
-"""activity beside open transactions: how far the feed is behind, and who has been busy for how long."""
+"""activity beside open transactions: how far the feed is behind, and how long each has been open."""
 
 from collections.abc import Iterator
 

@@ -12,14 +12,14 @@ JOIN = "join_group", "@group", "carol", 5, None, None, ADDRESS
 JOIN_AS_DAVE = "join_group", "@group", "dave", 5, None, None, ADDRESS
 EXIT = "exit_group", "@group", "@alice", None, None, ADDRESS
 EXIT_BOB = "exit_group", "@group", "@bob", None, None, ADDRESS
-# First call, second call, and what comes of the second when the first is kept or undone; @ marks an id.
+# First call, second call, and the second's outcome when the first is committed or rolled back; @ marks an id.
 CONTESTS = {
     "bind-bind": (BIND, BIND_BOB, "LG010", "done"),
     "bind-join": (BIND, JOIN, "LG010", "done"),
     "join-bind": (JOIN, BIND, "LG010", "done"),
     "join-join": (JOIN, JOIN_AS_DAVE, "LG010", "done"),
     "bind-exit": (BIND, EXIT_BOB, "LG010", "done"),
-    # One who leaves with the address does not keep it.
+    # A participant who leaves with the address does not keep it.
     "exit-bind": (EXIT, BIND_BOB, "done", "done"),
     "exit-exit": (EXIT, EXIT_BOB, "done", "done"),
     "the-same-twice": (BIND, BIND, "done", "done"),

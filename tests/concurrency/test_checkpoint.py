@@ -1,4 +1,4 @@
-"""Checkpoints beside each other and beside everything else: nobody waits for one, and each is of one moment."""
+"""Checkpoints beside each other and beside other calls: no movement waits, and each shows one moment."""
 
 import random
 import threading
@@ -174,7 +174,7 @@ def test_each_total_is_exact_beside_movements_of_every_kind(database, ledger, ad
     made = admin.execute("select number, total, credited - settled from ledger.checkpoints order by 1").fetchall()
     assert [number for number, *_ in made] == list(range(1, 26))
     assert [total for _, total, _ in made] == [difference for *_, difference in made]
-    # The chunks of each are what the record gives for its snapshot, leaf by leaf.
+    # The chunks of each equal the leaves that the record gives for its snapshot.
     query = """
         select c.number
         from ledger.checkpoints as c

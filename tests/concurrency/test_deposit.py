@@ -1,4 +1,4 @@
-"""Deposits against transfers, exits, removals and each other: each is added once, to one who is present."""
+"""Deposits beside transfers, exits, removals and each other: each is added once, to a present participant."""
 
 import pytest
 

@@ -28,7 +28,7 @@ CALLS = ["sends", "receives", "sends with others", "is reversed", "leaves"]
 
 @pytest.fixture
 def carol(ledger, group, alice, bob):
-    """One who can take back what alice was given."""
+    """A participant with a transfer to alice that can be reversed."""
     carol = join(ledger, group, "carol")
     transfer(ledger, group, carol, alice, 10)
     return carol

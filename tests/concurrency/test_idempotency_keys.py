@@ -1,4 +1,4 @@
-"""Idempotency keys at once: whoever repeats a request, and whenever, one movement is made."""
+"""Idempotency keys at once: a request that is repeated by any session at any time makes one movement."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,7 +59,7 @@ def test_a_snapshot_from_before_the_first_does_nothing(database, pair, level):
 
 @pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])
 def test_a_join_whose_snapshot_does_not_show_the_first_does_nothing(database, pair, level):
-    # Nothing but the key stands in its way: the one who joined has left.
+    # Only the idempotency key conflicts: the participant has left.
     query = "select * from ledger.join_group(%s, 'carol', 5, 'key')"
     with database.connect() as first, database.connect(autocommit=False) as late:
         late.isolation_level = level

@@ -1,10 +1,10 @@
-"""Names and usernames taken at the same time: exactly one has them."""
+"""Names and usernames taken at the same time: exactly one session gets them."""
 
 import pytest
 
 from tests.support import call
 
-# First call, second call, and what comes of the second when the first is kept or undone; @ marks an id.
+# First call, second call, and the second's outcome when the first is committed or rolled back; @ marks an id.
 CREATE = "create_group", "DAI"
 RENAME_GROUP = "rename_group", "@group", "DAI"
 JOIN = "join_group", "@group", "carol", 1

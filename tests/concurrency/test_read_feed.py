@@ -1,4 +1,4 @@
-"""read_feed beside writers: whatever the order in which they commit, nothing is skipped and nothing comes twice."""
+"""read_feed beside writers: in any order of their commits, no entry is skipped and none is returned twice."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -93,7 +93,7 @@ def test_a_transaction_that_only_reads_holds_nothing_back(ledger, session, group
     call(reader, "read_feed")
     done = transfer(ledger, group, alice, bob, 1)
     assert read(ledger, start) == [done]
-    # Whoever keeps an old snapshot resumes from where that ends.
+    # A session with an old snapshot resumes where the snapshot ends.
     assert read(reader, start) == []
 
 
@@ -163,7 +163,7 @@ def test_an_entry_of_a_transaction_older_than_the_restart_is_shown(ledger, sessi
     early = session()
     one(early, "select pg_current_xact_id()::text")
     with admin.transaction():
-        # Numbers are taken meanwhile.
+        # Transactions have begun since `early`.
         admin.execute("select pg_current_xact_id()")
         admin.execute("select ledger.restart_feed()")
     begun = end(ledger)

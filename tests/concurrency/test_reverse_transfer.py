@@ -14,7 +14,7 @@ def entry(ledger, group, alice, bob):
 
 @pytest.fixture(params=[100, 0])
 def spent(request, ledger, group, bob, entry):
-    """What bob has spent since; he then holds 30 or more."""
+    """The amount that bob has spent since; 30 or more remain."""
     carol = join(ledger, group, "carol")
     if request.param:
         transfer(ledger, group, bob, carol, request.param)
@@ -30,7 +30,7 @@ def reversals(admin, entry):
 
 
 def test_two_reversals_at_once_make_one(ledger, session, admin, overlap, level, group, alice, bob, entry, spent):
-    # Also where it takes all that the recipient holds: the entry is reversed, which is what the second is told.
+    # Also where it takes the recipient's whole balance: the second is refused because the entry is reversed.
     reversal = "reverse_transfer", group, entry
     assert overlap(session(level), reversal, session(level), reversal) == "LG007"
     assert reversals(admin, entry) == 1

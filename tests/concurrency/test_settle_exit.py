@@ -1,4 +1,4 @@
-"""Two settlements of one exit at once: one reference stands."""
+"""Two settlements of one exit at once: one reference is recorded."""
 
 import psycopg
 import pytest

@@ -14,7 +14,7 @@ from tests.support import call, create, join, one, transfer
 EACH = "select outcome from ledger.transfer_batch(%s, %s, %s, %s::numeric[], %s) order by place"
 
 Call = tuple[object, ...]
-# For each clash, with ids by name: what another session does, what the stale one does then, and its right answer.
+# For each clash, with ids by name: another session's call, the stale session's call, and its right answer.
 CLASHES: dict[str, tuple[Call, Call, str]] = {
     "name-of-a-new-group": (("create_group", "DAI"), ("create_group", "DAI"), "LG005"),
     "name-of-a-renamed-group": (("rename_group", "other", "DAI"), ("rename_group", "group", "DAI"), "LG005"),
@@ -107,7 +107,7 @@ def test_an_answer_is_right_or_40001(ledger, stale, ids, clash):
 def test_a_shared_call_with_a_used_key_makes_nothing(ledger, stale, ids, lines):
     stale.execute("select ledger.health()")
     call(ledger, "transfer", ids["group"], ids["alice"], ids["bob"], 1, "key")
-    # Nobody whom the other transfer moved takes part, so that the key alone stands in the way.
+    # The participants are others than those of the first transfer, so that only the idempotency key conflicts.
     columns = [[ids[name]] * lines for name in ("group", "carol", "dora")]
     keys = ["key", "other", None][:lines]
 

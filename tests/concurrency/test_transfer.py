@@ -1,4 +1,4 @@
-"""Transfers at the same time: no money is made or lost, and none waits for ever."""
+"""Transfers at the same time: no money is made or lost, and none waits forever."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Multi-party transfers at the same time as others: no money is made or lost, and none waits for ever."""
+"""Multi-party transfers at the same time as others: no money is made or lost, and none waits forever."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

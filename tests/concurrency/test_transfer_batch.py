@@ -1,4 +1,4 @@
-"""Shared calls beside other sessions: nobody is waited for, and nothing is lost."""
+"""Shared calls beside other sessions: they wait for no session, and lose nothing."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ CALL = "select outcome from ledger.transfer_batch(%s, %s, %s, %s::numeric[], %s)
 
 def each(connection: psycopg.Connection, *lines: tuple, keys: list | None = None) -> list[str]:
     columns = [list(column) for column in zip(*lines, strict=True)]
-    # Who waits although nobody should is told so.
+    # A session that waits, although none should, gets an error.
     connection.execute("set lock_timeout = '10s'")
     return [row[0] for row in connection.execute(CALL, [*columns, keys]).fetchall()]
 

@@ -1,4 +1,4 @@
-"""verify beside those who write: nobody waits, and what is under way is no fault."""
+"""verify beside writers: no session waits, and open transactions are no discrepancy."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,7 +28,7 @@ def test_blocks_no_writer(session, database, hasty, group, alice, bob):
     call(hasty, "transfer_all", group, f'[{{"from": {alice}, "to": {bob}, "amount": 1}}]', "key")
     call(hasty, "exit_group", group, carol)
     call(hasty, "remove_group", empty)
-    # It has taken no lock but those of a reader.
+    # It holds only a reader's locks.
     held = auditor.execute("select distinct mode from pg_locks where pid = pg_backend_pid() and relation is not null")
     assert held.fetchall() == [("AccessShareLock",)]
 

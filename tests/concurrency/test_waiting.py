@@ -1,4 +1,4 @@
-"""Who does not wait for whom; a call that waits here fails with 55P03."""
+"""Calls that must not wait for each other; a call that waits here fails with 55P03."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every link leads somewhere, and what a document names exists."""
+"""Every link resolves, and everything that a document names exists."""
 
 from __future__ import annotations
 

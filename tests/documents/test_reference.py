@@ -1,4 +1,4 @@
-"""The documents' tables are what the code is."""
+"""The documents' tables equal the code."""
 
 from __future__ import annotations
 

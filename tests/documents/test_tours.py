@@ -1,4 +1,4 @@
-"""The documents' tours work when pasted, and their examples are what the service answers."""
+"""The documents' tours work when pasted, and their examples equal the service's answers."""
 
 import json
 import os
@@ -135,7 +135,7 @@ def test_history_and_what_follows_in_curl_work_when_pasted(database):
     assert deposited["data"]["amount"] == 25
     assert bound == shown == {"data": {"address": "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}}
     assert (taken["status"], taken["code"]) == (409, "address_bound")
-    # What comes last may have to wait for a transaction of another database.
+    # The last entry may have to wait for a transaction of another database.
     ids = [entry["id"] for entry in feed["data"]]
     assert ids
     assert ids == [3, 4, 5, 6, 7, 8][: len(ids)]

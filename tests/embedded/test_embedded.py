@@ -1,4 +1,4 @@
-"""The embedded server: what it leaves on the disk, who may use it, and how processes share it. With real processes."""
+"""The embedded server: its files, its users, and how processes share it. With real processes."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def leave(process: subprocess.Popen[str]) -> None:
     assert process.wait(60) == 0
 
 
-# What it leaves on the disk
+# Its files
 
 
 def test_keeps_everything_in_its_folder(folder: Path) -> None:
@@ -234,7 +234,7 @@ def test_initialises_again_after_being_killed_in_initdb(data: Path) -> None:
         assert not (data / "pgdata").exists()
         with (data / "start.lock").open() as lock:
             try:
-                with pytest.raises(BlockingIOError):  # nobody begins anew while it writes
+                with pytest.raises(BlockingIOError):  # nobody starts over while it writes
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             finally:
                 os.kill(initdb, signal.SIGCONT)
@@ -329,7 +329,7 @@ def test_refuses_data_of_another_version(data: Path) -> None:
     assert before == times()
 
 
-# Who may use it
+# Its users
 
 
 def test_lets_the_given_roles_log_in_and_no_others(made: Path) -> None:
@@ -592,7 +592,7 @@ def test_a_stale_pid_file_does_no_harm(made: Path) -> None:
 def test_a_stale_pid_file_of_another_process_does_it_no_harm(
     made: Path, monkeypatch: pytest.MonkeyPatch, revived: bool
 ) -> None:
-    """PostgreSQL itself goes by the number, does not start, and what to do is in the refusal."""
+    """PostgreSQL itself trusts the number and does not start; the error shows the remedy."""
     with embedded.running(made):
         lines = (made / "pgdata" / "postmaster.pid").read_text().splitlines(keepends=True)
     monkeypatch.setattr(embedded, "_PATIENCE", 5)

@@ -1,4 +1,4 @@
-"""Who is there when a rule is tested, and arguments that every function must treat alike.
+"""The participants that rules are tested with, and arguments that every function must treat alike.
 
 Each test runs beside a neighbour: a group with the same usernames, which it must leave as it was. The neighbour is
 committed once, into a database of this folder's own; what a test does itself is rolled back.
@@ -203,7 +203,7 @@ def behind(ledger: psycopg.Connection) -> Iterator[None]:
 
 @contextmanager
 def left_as_it_is(ledger: psycopg.Connection, participant: int) -> Iterator[None]:
-    """Have a trigger of somebody's keep a participant's row from being written."""
+    """Make a trigger discard every update of a participant's row."""
     with behind(ledger):
         ledger.execute("create function pg_temp.keep() returns trigger language plpgsql as 'begin return null; end'")
         ledger.execute(

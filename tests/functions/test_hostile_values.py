@@ -1,4 +1,4 @@
-"""Values whose text is thousands of times as long as they are: refused before they are written out.
+"""Values whose text is thousands of times their size are refused before they are converted to text.
 
 jsonb keeps 1e4096 in a few bytes and writes 4,097 digits. What a refusal costs is the most memory that the session's
 process has held.
@@ -34,7 +34,7 @@ BOMBS = {
     "a-digit-too-many": '{"a": 1e4096}',
 }
 
-# What is called, and which field is to blame.
+# The call, and the field of the refusal.
 CALLS = {
     "ledger.join_group({group}, 'carol', 5, {key}, {value})": "metadata",
     "ledger.deposit({group}, {bob}, 5, {key}, {value})": "metadata",
@@ -135,7 +135,7 @@ def test_a_line_is_read_as_a_number_or_as_its_digits(ledger, name, value, read):
 
 
 def test_missing_metadata_are_not_examined(ledger):
-    """A look takes several times as long as what a line takes otherwise."""
+    """Examining metadata takes several times as long as the rest of a line."""
     group = create(ledger, "ETH")
     alice, bob = join(ledger, group, "alice", 100), join(ledger, group, "bob", 100)
     with behind(ledger):

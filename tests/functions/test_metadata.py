@@ -1,4 +1,4 @@
-"""What a client notes with an entry: a JSON object of at most 4096 bytes, shown with it ever after."""
+"""Metadata of an entry: a JSON object of at most 4096 bytes, shown with it from then on."""
 
 import json
 
@@ -39,7 +39,7 @@ def values(ledger, group, alice, bob):
 
 @pytest.fixture
 def note(ledger, group, function, values):
-    """Call the function with metadata; the metadata of the entry that it wrote, and whether it was done before."""
+    """Call the function with metadata; return those of its entry, and whether it was a replay."""
 
     def note(metadata, key=None):
         arguments = [*values[function], key, metadata]

@@ -1,4 +1,4 @@
-"""Names have one spelling (NFC), those from before are kept as they are, and every change of a name is recorded."""
+"""Names have one spelling (NFC), older names are kept as they are, and every change of a name is recorded."""
 
 import psycopg
 import pytest
@@ -13,7 +13,7 @@ GREEK, GREEK_DECOMPOSED, GREEK_MIXED = "\u1f82", "\u03b1\u0313\u0300\u0345", "\u
 
 @pytest.fixture
 def older(ledger: psycopg.Connection):
-    """Give a group or participant a name that no function gives any more."""
+    """Give a group or participant a name as an earlier release stored it."""
 
     def older(name: str, group: int, participant: int | None = None) -> None:
         with behind(ledger):
@@ -114,7 +114,7 @@ def test_an_older_name_is_free_after_a_rename(ledger, group, alice, older):
 
 @pytest.mark.parametrize("name", [DECOMPOSED, COMPOSED, "bo\u200bb", "\u202ebob", "\u3164"])
 def test_a_request_of_an_earlier_release_gets_its_stored_answer(ledger, refuses, group, bob, name):
-    """The stored request and answer are of a time when the name was taken as it is."""
+    """The request and the answer were stored when names were not composed."""
     requests = {
         "create_group": (0, [name], ["create_group", name], {"name": name, "id": group}),
         "rename_group": (group, [group, name], ["rename_group", name], {"name": name, "id": group}),
@@ -189,7 +189,7 @@ def test_a_repeated_rename_is_recorded_once(ledger, group, bob, renames):
     assert renames() == [(group, None, "ETH", "ETC"), (group, bob, "bob", "robert")]
 
 
-# Who has it.
+# The owner of a name.
 
 
 def test_a_conflict_names_the_owner_of_the_name(ledger, group, alice, bob, neighbour, older):

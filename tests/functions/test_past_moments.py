@@ -47,7 +47,7 @@ def record(ledger):
 
 @pytest.fixture
 def eventful(ledger, group, alice, bob):
-    """A group where everything happened: four participants, of whom two left and one came back as another."""
+    """A group with four participants, of whom two left and one of these joined again."""
     transfer(ledger, group, alice, bob, 30)
     carol = join(ledger, group, "carol", 0)
     lines = [
@@ -66,7 +66,7 @@ def eventful(ledger, group, alice, bob):
 
 
 def balances_after(record, last):
-    """The balances of those present, after entries up to the last one, added up by hand."""
+    """Return the balances of the present participants after entries up to the last one, added up by hand."""
     balances = {}
     for _, kind, sender, recipient, _, _, amount, _ in record[:last]:
         if sender is not None:

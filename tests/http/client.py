@@ -1,4 +1,4 @@
-"""A client that says exactly what a test wants said, and a service to say it to."""
+"""A client that sends exactly a test's bytes, and a service to send them to."""
 
 import http.client
 import json

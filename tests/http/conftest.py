@@ -67,7 +67,7 @@ def other(new_group: Callable[[], Group]) -> Group:
 
 @pytest.fixture(scope="package")
 def observer(api: Service) -> Iterator[psycopg.Connection]:
-    """The superuser's session that looks behind the service, for all tests that change nothing by it."""
+    """The superuser's session, for tests that only read the database with it."""
     with api.database.connect(api.database.admin) as connection:
         yield connection
 

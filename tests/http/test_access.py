@@ -1,4 +1,4 @@
-"""API keys over HTTP: who is let in, to what, and for how long."""
+"""API keys over HTTP: which requests they admit, and for how long."""
 
 import hashlib
 import time
@@ -17,7 +17,7 @@ from tests.support import Database, call, create, join, one, until
 
 @pytest.fixture(scope="module")
 def locked(server: Server, template: NoopExecutor) -> Iterator[Service]:
-    """A service that asks for keys."""
+    """A service that requires API keys."""
     with janitor(server, "ledger_locked", template.template_dbname):
         database = server.database("ledger_locked")
         key(database, "admin")
@@ -26,7 +26,7 @@ def locked(server: Server, template: NoopExecutor) -> Iterator[Service]:
 
 
 def key(database: Database, scope: str, group: int | None = None) -> str:
-    """The secret of a new key."""
+    """Create an API key and return its secret."""
     with database.connect(database.admin) as admin:
         return one(admin, "select secret from ledger.create_api_key('shop', %s, %s)", [scope, group])[0]
 
@@ -41,7 +41,7 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 def ask(service: Service, route: Route, group: int, member: int, headers: dict[str, str]) -> Answer:
-    """Ask what no row has: whoever is let in is told so, and nothing is changed."""
+    """Send a request that is refused after authentication, so that nothing is changed."""
     path = route.path.replace("<group_id>", str(group))
     path = path.replace("<id>", str(group if route.parts and route.parts[0].name == "id" else member))
     return service(route.methods[0], path, None if route.reads else {"no such member": 1}, headers)
@@ -107,7 +107,7 @@ def test_an_api_key_for_one_group_is_valid_for_no_other(locked: Service, group: 
         other = create(admin, f"group {time.monotonic_ns()}")
     problem(ask(locked, route, other, member, secret), 403, "forbidden")
     own = ask(locked, route, number, member, secret)
-    # What belongs to no group or to all of them is not for it.
+    # It does not give access to routes of no group or of all groups.
     assert refused(own) == (route.function in ("list_groups", "create_group", "read_feed")), own.body
 
 
@@ -203,7 +203,7 @@ def test_a_revoked_api_key_is_refused_in_time(locked: Service) -> None:
     revoke(locked.database, secret)
     began = time.monotonic()
     until(lambda: locked("GET", "/api/groups", headers=bearer(secret)).status == 401, "the key to be refused", 60)
-    assert time.monotonic() - began < API_KEY_CACHE_SECONDS + 3  # the promise, and what a busy machine adds
+    assert time.monotonic() - began < API_KEY_CACHE_SECONDS + 3  # the promise, and the delay of a busy machine
 
 
 def test_a_long_poll_ends_when_its_api_key_is_revoked(locked: Service) -> None:

@@ -1,4 +1,4 @@
-"""Addresses on the main network: bound by PUT, by a join and by an exit, once."""
+"""Addresses on the main network: bound once, by PUT, by a join or by an exit."""
 
 import pytest
 

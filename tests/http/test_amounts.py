@@ -1,4 +1,4 @@
-"""Amounts are exact in both directions, up to 2^256 - 1; what is no amount is refused."""
+"""Amounts are exact in both directions, up to 2^256 - 1; any other value is refused."""
 
 import pytest
 
@@ -185,6 +185,6 @@ def test_several_headers_are_one_list(api, group):
     "piece", ['"', '"\\', "a;", "a ; ", "a; ;", "a=", '"\\"', "a,", " ", "\t;", 'a="\\",', "a=b;c="]
 )
 def test_parsing_a_preference_takes_linear_time(piece):
-    """Quadratic, such a header would take minutes, and longer than that for each that is worse."""
+    """In quadratic time such a header would take minutes."""
     length = 2_000_000
     assert not prefers([piece * (length // len(piece))], "amounts", "string")

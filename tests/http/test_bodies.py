@@ -1,4 +1,4 @@
-"""How a body is read: within bounds, and lists line by line, which must come to the same as reading them at once."""
+"""Reading bodies: within limits, and lists line by line, with the same result as reading them at once."""
 
 import asyncio
 import json
@@ -54,7 +54,7 @@ PIECES = st.sampled_from(["{", "}", "[", "]", ",", ":", '"transfers"', '"x"', "\
 
 @st.composite
 def bodies(draw: st.DrawFn) -> str:
-    """A list of lines, with what may stand around it, and now and then with something that may not."""
+    """Return a list of lines among text that may surround it, and sometimes text that may not."""
     space = lambda: draw(SPACE)  # noqa: E731
     lines = draw(st.lists(VALUES, max_size=4))
     parts = [space(), "{", space(), '"transfers"', space(), ":", space(), "[", space()]

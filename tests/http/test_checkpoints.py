@@ -1,4 +1,4 @@
-"""Checkpoints and proofs over HTTP: what anybody can check is served to the byte."""
+"""Checkpoints and proofs over HTTP: a served proof can be checked by any client."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the connections do that no request can show."""
+"""Behaviour of the connections that no request can show."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What every answer carries, and the pages that lead to the API."""
+"""Headers of every answer, and the pages that link to the API."""
 
 import re
 from datetime import UTC, datetime, timedelta

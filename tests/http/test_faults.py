@@ -1,4 +1,4 @@
-"""What a client is told when the database is slow, busy, restarted, migrated or gone; and what was done."""
+"""Answers when the database is slow, busy, restarted, migrated or unreachable, and the outcome of the requests."""
 
 import os
 import signal
@@ -212,7 +212,7 @@ def test_the_service_recovers_when_the_database_comes_back(background):
 
 
 def deadlocks(admin: psycopg.Connection) -> int:
-    """How many the server's log tells of."""
+    """Return the number of deadlocks in the server's log."""
     query = "select setting || '/' || pg_current_logfile() from pg_settings where name = 'data_directory'"
     return Path(one(admin, query)[0]).read_text(errors="replace").count("deadlock detected")
 

@@ -10,7 +10,7 @@ from tests.support import until
 
 
 def end_of(api) -> str:
-    """The way to what comes next, once everything that is there has been read."""
+    """Read all entries, and return the path of the next page."""
     following = "/api/entries"
     while True:
         answer = api("GET", following)

@@ -1,4 +1,4 @@
-"""Where a request ends is what RFC 9112 says, and nothing is done that it does not announce."""
+"""A request ends where RFC 9112 says, and no byte after its end is taken for part of it."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ QUIET = 0.2  # seconds without an answer after which a client that made somethin
 
 
 def post(*fields: bytes, line: bytes = b"POST /api/groups HTTP/1.1", body: bytes = FIRST, host: bytes = b"localhost"):
-    """A request with these fields beside Host and Content-Type."""
+    """A request with these fields in addition to Host and Content-Type."""
     lines = [line, b"Host: " + host, b"Content-Type: application/json", *fields]
     return b"\r\n".join([*lines, b"", body])
 
@@ -350,7 +350,7 @@ def announced(sent: bytes) -> list[bytes]:
 
 
 def test_random_requests_do_only_what_another_parser_finds_in_them(api):
-    """Each has names of its own, so that what was done shows who announced it."""
+    """Each request has its own names, so that the changes show which requests were done."""
     source = random.Random(20)
     valid = [*WELL_FORMED.values(), post(LENGTH, line=b"POST /api/nothing HTTP/1.1"), post(CHUNKED, body=b"0\r\n\r\n")]
     done = refused = 0

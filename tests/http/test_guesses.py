@@ -40,7 +40,7 @@ def test_every_request_with_a_valid_api_key_is_answered_beside_many_guesses(
     good, *fresh = [new_key(database, number) for number in range(6)]
 
     async def status(port: int, secret: str, streams: list) -> int:
-        """Ask on a connection that is kept."""
+        """Send a request on a connection that is kept open."""
         if not streams:
             streams.extend(await asyncio.open_connection("127.0.0.1", port))
         reader, writer = streams
@@ -75,7 +75,7 @@ def test_every_request_with_a_valid_api_key_is_answered_beside_many_guesses(
         assert asyncio.run(story(service.port)) == [200] * 10
 
 
-# The queue, beside a database that answers when it is told
+# The queue, with a database that answers on command
 
 
 class FakeDatabase:
@@ -131,7 +131,7 @@ async def make_known(guard: Authenticator, database: FakeDatabase, secret: str) 
 
 
 def due(guard: Authenticator, secret: str) -> None:
-    """Make the key one that has to be looked at again."""
+    """Make an API key due for another look-up."""
     guard.remembered[secret] = (guard.remembered[secret][0], 0.0)
 
 

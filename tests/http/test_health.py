@@ -1,4 +1,4 @@
-"""The health check is right about the database: behind dead hosts, and when its session or the server ends."""
+"""The health check shows the database's state: behind dead hosts, and when its session or the server ends."""
 
 import asyncio
 import os

@@ -100,7 +100,7 @@ def test_the_filters_of_a_groups_entries_select(api, group, transfer):
     contained = quote(json.dumps({"order": {"number": 17}}))
     assert ids(api("GET", f"{path}?metadata={contained}")) == [moved]
     assert ids(api("GET", f"{path}?metadata={quote(json.dumps({'order': 17}))}")) == []
-    # Those who left and groups that were removed keep their history.
+    # The history of participants who left and of removed groups is kept.
     assert left in ids(api("GET", f"{group.path}/participants/{group.alice}/entries"))
     api("DELETE", f"{group.path}/participants/{group.bob}")
     assert api("DELETE", group.path).status == 204

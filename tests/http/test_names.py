@@ -1,4 +1,4 @@
-"""Names over HTTP: found by a query, stored in one spelling, and named by whom they are taken."""
+"""Names over HTTP: found by a query, stored in one spelling, and a conflict names the owner."""
 
 import json
 from urllib.parse import quote

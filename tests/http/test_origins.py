@@ -1,4 +1,4 @@
-"""While no API key is required no foreign web page acts on the ledger; later CORS says whose pages may."""
+"""Without API keys no foreign web page can use the ledger; with them, CORS lists the origins that may."""
 
 from __future__ import annotations
 

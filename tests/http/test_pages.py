@@ -1,4 +1,4 @@
-"""Lists come in pages, each with the way to the next."""
+"""Lists come in pages, each with the path of the next."""
 
 from urllib.parse import quote
 

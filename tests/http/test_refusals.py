@@ -1,4 +1,4 @@
-"""What is refused, how it is told, and that it changes nothing."""
+"""Refusals: their answers, and that they change nothing."""
 
 import gzip
 import json

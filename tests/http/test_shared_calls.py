@@ -89,7 +89,7 @@ def test_each_request_has_its_own_outcome(api, group, other, together, admin):
     bob = api("GET", f"{group.path}/participants/{group.bob}").data["amount"]
     assert bob == 100 - 1 - 10 - 3 + 20 - 4
     assert [api("GET", f"{group.path}/participants/{of}").data["amount"] for of in (carol, dave)] == [0, 0]
-    # Those that were made are of one transaction.
+    # The transfers that were made are of one transaction.
     made = [int(answers[number].headers["Ledger-Entry"]) for number in (0, 10, 11, 12)]
     assert one(admin, "select count(distinct xid) from ledger.entries where id = any (%s)", [made]) == (1,)
 
@@ -229,7 +229,7 @@ def test_reads_are_repeated_one_by_one_after_a_lost_connection():
     run(story, READ)
 
 
-# The queue, beside a database that does as it is told
+# The queue, with a database that answers on command
 
 
 class FakeDatabase:

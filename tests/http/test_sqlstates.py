@@ -1,4 +1,4 @@
-"""What each class of PostgreSQL's errors means to a client, for a shared call, a lone call and reads."""
+"""The answer to each class of PostgreSQL's errors, for a shared call, a single call and reads."""
 
 from collections.abc import Iterator
 
@@ -43,7 +43,7 @@ def service(server: Server, template: NoopExecutor) -> Iterator[Service]:
     with janitor(server, "ledger_states", template.template_dbname):
         database = server.database("ledger_states")
         with database.connect(database.admin) as admin:
-            # It counts also what is rolled back.
+            # A sequence also counts attempts that are rolled back.
             admin.execute("create sequence public.attempts")
             admin.execute("grant usage on sequence public.attempts to public")
             group = create(admin, "ETH")

@@ -1,4 +1,4 @@
-"""However many clients wait for the feed, one look serves them all, and each gets what it has not had."""
+"""However many clients wait for the feed, one look serves them all, and each gets its new entries."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ def calls_of_read_feed(admin: psycopg.Connection) -> int:
 
 
 def test_thousands_of_waiting_readers_cost_as_much_as_one(database: Database) -> None:
-    """A list is read beside them, a look an interval is all that the database sees, and each gets what comes."""
+    """Other requests are answered, the database gets one look an interval, and each reader gets the new entry."""
     with database.connect(database.admin) as admin:
         name = sql.Identifier(admin.info.dbname)
         admin.execute(sql.SQL("alter database {} set track_functions = 'pl'").format(name))
@@ -80,7 +80,7 @@ def test_thousands_of_waiting_readers_cost_as_much_as_one(database: Database) ->
         for number, (_, body) in enumerate(answers):
             limit = 1 + number % 3
             got = [entry["to"] for entry in body["data"]]
-            while len(got) < limit and len(got) < 3:  # what was committed after the look comes with the next page
+            while len(got) < limit and len(got) < 3:  # the next page has the entries committed after the look
                 (_, body) = await get(port, body["next"])
                 got += [entry["to"] for entry in body["data"]]
             assert got[:limit] == ids[:limit]
@@ -89,7 +89,7 @@ def test_thousands_of_waiting_readers_cost_as_much_as_one(database: Database) ->
         assert 3 < calls_of_read_feed(admin) < 10 * (seconds / feed.INTERVAL + 3) < WAITING
 
     def report(admin: psycopg.Connection) -> None:
-        """Have the sessions end, which then report what they called."""
+        """End the sessions, which then report their calls."""
         sessions = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where application_name ~ 'feed'"
         admin.execute(sessions).fetchall()
         admin.execute("select pg_stat_clear_snapshot()")
@@ -98,7 +98,7 @@ def test_thousands_of_waiting_readers_cost_as_much_as_one(database: Database) ->
         asyncio.run(story(service.port, admin))
 
 
-# The looks, beside a database that answers when it is told
+# The looks, with a database that answers on command
 
 
 class FakeDatabase:

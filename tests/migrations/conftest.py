@@ -1,4 +1,4 @@
-"""What the tests of migrations share: an empty database, and a migration that follows the shipped ones."""
+"""Fixtures of the tests of migrations: an empty database, and a migration that follows the shipped ones."""
 
 import copy
 import shutil

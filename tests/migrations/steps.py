@@ -1,4 +1,4 @@
-"""What the tests of migrations share: single steps through yoyo, a fingerprint of the schema, and some data in it."""
+"""Helpers of the tests of migrations: single steps through yoyo, a fingerprint of the schema, and some data."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from api.postgres import migrate
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = [migration.id for migration in migrate.shipped()]
-# What add_migration() makes of an example that follows them.
+# The example that follows them, which add_migration() writes.
 EXAMPLE = f"{len(NAMES) + 1:04}.example"
 RELEASE_0_1 = Path(__file__).parent / "release-0.1"
 
@@ -114,7 +114,7 @@ def fingerprint_of(conninfo: str) -> dict[str, list[tuple]]:
 
 
 def marked(conninfo: str) -> list[str]:
-    """The migrations that yoyo takes for applied."""
+    """The migrations that yoyo has marked as applied."""
     with psycopg.connect(conninfo) as database:
         return [row[0] for row in database.execute("select migration_id from _yoyo_migration order by migration_id")]
 

@@ -9,7 +9,7 @@ from tests.support import one, refused
 
 NAME = "0002.exits"
 ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
-# What the roll-back would lose.
+# The data that the roll-back would lose.
 KEPT = {
     "deposit": "select ledger.deposit(1, 1, 5)",
     "address": f"select ledger.bind_address(1, 1, '{ADDRESS}')",

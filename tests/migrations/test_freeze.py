@@ -1,4 +1,4 @@
-"""`make migration name=why`: the migration applies through yoyo, and rolls back to what was there before."""
+"""`make migration name=why`: the migration applies through yoyo, and rolls back to the state before."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""db/functions says what the migrations have shipped, no more and no less."""
+"""db/functions equals the functions that the migrations have shipped."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""Where a migration or a roll-back would not be safe, it is refused and changes nothing."""
+"""A migration or a roll-back that would not be safe is refused and changes nothing."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""reset drops the ledger with all that it holds and migrates anew, whole or not at all."""
+"""reset drops the ledger with all its rows and migrates again, completely or not at all."""
 
 import signal
 
@@ -42,7 +42,7 @@ def test_leaves_an_empty_ledger(conninfo):
 
 
 def drop_by_hand(conninfo: str) -> None:
-    """What somebody does who does not know `ledger reset`."""
+    """Drop the ledger as an administrator would without `ledger reset`."""
     with psycopg.connect(conninfo, autocommit=True) as database:
         database.execute("drop schema ledger, ledger_internal cascade")
         database.execute("delete from _yoyo_migration")

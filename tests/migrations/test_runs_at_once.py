@@ -1,4 +1,4 @@
-"""Runs of `migrate` beside each other, beside yoyo's own, on a busy service, and after one that was killed."""
+"""Runs of `migrate` at the same time, beside yoyo's own, under a busy service, and after a killed run."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ migrate.Backend.log_migration = die
 migrate.migrate(sys.argv[1])
 """
 
-# What a busy service may do that a migration has to wait for, by the migration.
+# Statements of a busy service that a migration has to wait for, by the migration.
 HOLDING = {
     "0001.baseline": "create schema ledger",
     "0002.exits": "select from ledger.participants",
@@ -87,7 +87,7 @@ def wait_until_one_is_blocked(server: Server) -> None:
 
 
 def put_lock_row(conninfo: str, age: str) -> None:
-    """What a run of yoyo leaves behind that was killed so long ago."""
+    """Insert the lock of a run of yoyo that was killed so long ago."""
     with migrate.Backend(conninfo, "test") as backend:
         backend.init_database()
         backend.connection.execute(

@@ -1,4 +1,4 @@
-"""db/schema.txt: what the migrations make of a database, and every way in which one differs from it is named."""
+"""db/schema.txt describes the migrated schema, and each difference of a database from it is named."""
 
 import psycopg
 import pytest
@@ -11,7 +11,7 @@ from tests.support import Database, one
 
 MOVE = "function ledger_internal.execute_transfer(bigint,bigint,bigint,numeric,jsonb,bigint)"
 HEALTH = "function ledger.health()"
-# What somebody does, and how it is named; each from a database that is as it should be.
+# A change, and the words for it; each of an intact database.
 CHANGES: dict[str, tuple[str, list[str]]] = {
     "body": (
         "create or replace function ledger_internal.transfer_request(from_id bigint, to_id bigint, amount numeric, "

@@ -1,4 +1,4 @@
-"""Migrations and commands do the same whatever the database or the role sets, and wait for nothing without a word."""
+"""Migrations and commands work under all settings of the database or role, and report each wait."""
 
 import os
 
@@ -12,7 +12,7 @@ from tests.migrations.steps import NAMES, fingerprint_of, marked, put_data_in, r
 from tests.migrations.test_yoyo_command import listed, yoyo
 from tests.support import Database, discrepancies, in_background, one, until
 
-# What changes how a migration's SQL is read or run, each far from PostgreSQL's default.
+# Settings that change how a migration's SQL is read or run, each far from PostgreSQL's default.
 ODD = {
     "search_path": "ledger, public",
     "default_transaction_isolation": "serializable",
@@ -39,7 +39,7 @@ ODD = {
     "client_encoding": "latin1",
     "session_replication_role": "replica",
 }
-# Those that end a session or a statement before its settings can be changed.
+# Settings that end a session or a statement before it can change them.
 DEADLY = {
     "statement_timeout",
     "idle_session_timeout",
@@ -125,7 +125,7 @@ def test_a_search_path_that_begins_with_the_ledger_changes_nothing(empty, connin
 
 
 def make_second_set(conninfo: str, schema: str, applied: list[str]) -> None:
-    """Yoyo's tables in another schema, with marks, as runs made them that followed search_path."""
+    """Create yoyo's tables in another schema, with marks, as runs did that followed search_path."""
     with migrate.Backend(conninfo, "test", schema) as backend:
         backend.init_database()
         backend.ensure_internal_schema_updated()

@@ -43,7 +43,7 @@ select
   (select to_json(r) from ledger.rename_group(1, 'ETX', 'd') as r)
 """
 
-# Each entry, the group's total after it, and what a look at that moment finds.
+# Each entry, and the group's total after it, as stored and as of that moment.
 TOTALS = """
 select
   e.id,
@@ -159,7 +159,7 @@ def test_requests_are_answered_between_its_attempts_to_lock(old, monkeypatch):
     tries = []
 
     def pause(seconds: float) -> None:
-        """Answer a request that needs what the try has locked, and end what holds the last lock."""
+        """Send a request for a table that the attempt has locked, and release the last lock."""
         tries.append(seconds)
         with psycopg.connect(old, options="-c lock_timeout=1s") as reader:
             assert one(reader, "select count(*) from ledger.list_participants(1)") == (2,)
@@ -173,7 +173,7 @@ def test_requests_are_answered_between_its_attempts_to_lock(old, monkeypatch):
 
 
 def test_it_waits_for_a_vacuum_while_requests_are_answered(old, monkeypatch):
-    """One that PostgreSQL started is cancelled after deadlock_timeout, and one by hand is waited for."""
+    """An automatic vacuum is cancelled after deadlock_timeout; a manual one is waited for."""
     monkeypatch.setattr(upgrade, "build_index", lambda connection: None)
     monkeypatch.setattr(upgrade, "LOCK_PATIENCE", 0)  # the first try succeeds
     with psycopg.connect(old) as vacuum, psycopg.connect(old, autocommit=True) as service:

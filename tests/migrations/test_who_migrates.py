@@ -1,4 +1,4 @@
-"""Which roles may migrate: no superuser is needed, and nothing belongs to whoever migrates."""
+"""Which roles may migrate: no superuser is needed, and the migrating role owns no object."""
 
 import tempfile
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def cluster(server: Server) -> Iterator[Path]:
         with psycopg.connect(embedded.url(Path(data), database="postgres"), autocommit=True) as admin:
             admin.execute("alter system set fsync = off")
             admin.execute("select pg_reload_conf()")
-            # May create roles / is made a member of what exists / neither.
+            # May create roles / becomes a member of existing roles / neither.
             admin.execute("create role deployer login createrole")
             admin.execute("create role colleague login")
             admin.execute("create role outsider login")
@@ -169,7 +169,7 @@ def test_a_database_of_another_role_needs_create_on_it_and_on_public(owned, admi
 def test_a_role_with_createrole_needs_a_grant_of_roles_that_another_created(owned, admin, complete):
     migrate.migrate(owned(embedded.ADMIN).url(embedded.ADMIN))
     database = owned("deployer")
-    # From PostgreSQL 16 on only those who created a role, or were given it with admin option, can grant it.
+    # From PostgreSQL 16 on, only a role's creator and members with admin option can grant it.
     if admin.info.server_version >= 160000:
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="ledger_owner"):
             migrate.migrate(database.url("deployer"))

@@ -1,4 +1,4 @@
-"""Whether an answer of the service is one that the description has."""
+"""Check an answer of the service against the description."""
 
 import re
 
@@ -6,7 +6,7 @@ from jsonschema import Draft202012Validator
 
 from tests.http.client import Answer
 
-# What HTTP and the server add to any answer.
+# Headers that HTTP and the server add to any answer.
 OF_HTTP = {"content-type", "content-length", "connection", "date", "cache-control", "x-content-type-options"}
 
 

@@ -1,4 +1,4 @@
-"""A headless Chromium, told what to do over the DevTools protocol, and what a page made it ask for and say."""
+"""A headless Chromium, controlled over the DevTools protocol, with a page's requests and messages."""
 
 from __future__ import annotations
 

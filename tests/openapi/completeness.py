@@ -1,6 +1,6 @@
-"""What a description lacks of the table of routes and the problems, and what it says beyond them.
+"""The differences of a description from the table of routes and the problems.
 
-It is read here as a client reads it, and never with what wrote it.
+It is read here as a client reads it, without the code that wrote it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from api.problems import SQLSTATES
 from api.routes import LIVE, METRICS, Route, Shape
 
-# What the service present of itself, and the media type of its answer.
+# The service's own paths, and the media types of their answers.
 OWN = {LIVE: "application/json", METRICS: "text/plain"}
 
 
@@ -168,7 +168,7 @@ def differences_of_shape(document: dict, schema: dict, shape: Shape) -> Iterator
 
 
 def required_codes(route: Route) -> set[str]:
-    """What a route must be said to refuse with, for what it takes."""
+    """Return the codes that a route must have because of its arguments."""
     codes = {"bad_request", "internal_error", "unavailable", "outcome_unknown", "body_too_large"}
     codes |= {"unauthorized", "forbidden", "foreign_origin"} if route.scope != "open" else set()
     codes |= {"not_found"} if route.parts else set()

@@ -1,4 +1,4 @@
-"""What Schemathesis is told of the service: it loads this module into its own process.
+"""Schemathesis' settings for the service: it loads this module into its own process.
 
 It checks once more, closer than Schemathesis can, that nothing which the description allows is refused as malformed;
 and it counts the requests, by their answers' status, into the file that REQUESTS_SENT names.
@@ -14,7 +14,7 @@ from schemathesis import Case, CheckContext, Response
 
 MALFORMED = {400, 405, 406, 413, 415, 417, 431}
 
-# What no schema can tell: it depends on other values, on what is stored, or on a size in bytes.
+# Refusals that no schema can express: they depend on other values, on stored rows, or on a size in bytes.
 RULES = {
     "goes with the kind exit",
     "must be an entry of the group",
@@ -29,7 +29,7 @@ RULES = {
     "must have at most 4096 bytes",
     "must not be in the future",
     "must not be blank",  # of characters beyond 16 bits
-    "must not contain invisible characters",  # the same, and where joiners stand
+    "must not contain invisible characters",  # the same, and the place of joiners
     "must not contain a NUL or half of a surrogate pair",
     "must not have a number of more than 4096 digits",
     "would take the recipient to 2^256 or more",
@@ -39,7 +39,7 @@ SENT: Counter[int] = Counter()
 
 
 def near(value: object) -> object:
-    """An id among those that are likely to exist, for one that is not; what is no id, or nearly too large, as it is."""
+    """Map a valid id to one that is likely to exist; keep an invalid or nearly too large one."""
     return value % 9 + 1 if type(value) is int and 0 < value < 2**62 else value
 
 
@@ -49,7 +49,7 @@ def map_path_parameters(context, path_parameters):
 
 
 def spelled_as_integers(value: object) -> object:
-    """The same JSON without 5.0, which no schema can tell from 5."""
+    """The same JSON without 5.0, which no schema can distinguish from 5."""
     if isinstance(value, dict):
         return {name: spelled_as_integers(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -67,7 +67,7 @@ def map_body(context, body):
 
 @schemathesis.hook
 def map_query(context, query):
-    """Let nobody wait for what does not come."""
+    """Keep requests from waiting for entries that never come."""
     if query and query.get("wait") in range(2, 31):
         return {**query, "wait": 1}
     return query

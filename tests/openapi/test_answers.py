@@ -1,4 +1,4 @@
-"""What the service really answers is what the description says, of every route and of every refusal that can be had."""
+"""The service's real answers match the description, for every route and every refusal that a test can cause."""
 
 import json
 
@@ -53,7 +53,7 @@ def lasting(server, template, described):
 
 
 def tell_story(api) -> None:
-    """Everything that alice and bob can do, in the order of the examples."""
+    """Send every request that alice and bob can make, in the order of the examples."""
     health, groups = "/api/health", "/api/groups"
     path = f"{groups}/1"
     for name in ("ETH", "BTC"):
@@ -223,7 +223,7 @@ def test_a_service_without_its_database_answers_as_described(api, database):
             admin.execute(f'alter database "{name}" allow_connections true')
 
 
-# What a value may be, and what not: the service and the description draw the line at the same place. A line's end after
+# Valid and invalid values: the service and the description accept the same ones. A line's end after
 # the digits is missing: Python's `$` lets it through, that of ECMA-262, which JSON Schema means, does not.
 AMOUNTS = [
     "0",
@@ -262,7 +262,7 @@ NAMES += ["\ufeff", "\u200b", " x ", "\u3000\u3000", "a\u2028b"]
 
 
 def refused(api, schema: dict, method: str, path: str, body: str) -> tuple[bool, bool]:
-    """Whether the service refuses a body, and whether the schema does."""
+    """Return whether the service refuses a body, and whether the schema does."""
     answer = api.service(method, path, body)
     # A transfer that is well said may be refused since the two are not there.
     assert answer.status in (200, 201, 403, 404, 422), answer
@@ -297,7 +297,7 @@ def test_the_service_and_the_description_refuse_the_same_values(lasting, schema_
 
 
 def test_the_examples_of_bodies_are_taken(api, described):
-    """No example is refused as malformed; the story that they tell is another test's."""
+    """No example is refused as malformed; another test sends them in an order in which they succeed."""
     for route in ROUTES:
         example = EXAMPLES[route.function]
         if example.body is None:

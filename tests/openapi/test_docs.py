@@ -65,7 +65,7 @@ def test_a_browser_shows_every_operation_and_contacts_no_other_host(api, describ
         page.evaluate(f"{opened}.scrollIntoView()")
         page.screenshot(tmp_path / "docs.png")
         assert (tmp_path / "docs.png").stat().st_size > 20_000
-        # What it asked for, and that its policy let it do all that it wanted.
+        # Its requests, and that its policy blocked none of them.
         asked = {address for address in page.requested if not address.startswith("data:")}
         assert asked
         assert all(address.startswith(f"http://127.0.0.1:{api.port}/api/") for address in asked)
@@ -88,7 +88,7 @@ def test_a_call_can_be_made_from_the_page(api, tmp_path):
 
 @needs_a_browser
 def test_a_call_from_the_page_has_no_default_idempotency_key_and_exact_amounts(api, tmp_path):
-    """A key that comes of itself would make the second call a replay of the first."""
+    """A default idempotency key would make the second call a replay of the first."""
     with browser.page(tmp_path / "profile") as page:
         page("Page.navigate", url=f"http://127.0.0.1:{api.port}{DOCS}#/transfers/transfer")
         opened = "document.querySelector('#operations-transfers-transfer')"

@@ -1,4 +1,4 @@
-"""The description is valid OpenAPI 3.1, complete, and its examples are what it says."""
+"""The description is valid OpenAPI 3.1 and complete, and its examples match its schemas."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A client that a public generator makes of the description does what the tutorial's tour in curl does."""
+"""A client that a public generator makes of the description can do the tutorial's tour in curl."""
 
 import importlib
 import json
@@ -21,7 +21,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of a package with the client."""
     folder = tmp_path_factory.mktemp("client")
     (folder / "openapi.json").write_bytes(OPENAPI.read_bytes())
-    (folder / "settings.json").write_text(json.dumps({"post_hooks": []}))  # it would format what nobody reads
+    (folder / "settings.json").write_text(json.dumps({"post_hooks": []}))  # it would format code that nobody reads
     options = ["--output-path", "ledger_client", "--meta", "none", "--config", "settings.json", "--fail-on-warning"]
     result = subprocess.run(
         [GENERATOR, "generate", "--path", "openapi.json", *options],

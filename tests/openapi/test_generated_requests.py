@@ -1,4 +1,4 @@
-"""Requests that Schemathesis makes of the description: what it allows, what it forbids, and sequences of them.
+"""Requests that Schemathesis generates from the description: valid ones, invalid ones, and sequences.
 
 Every answer must be one that is described, none a 5xx; what the description forbids must be refused, and what it allows
 must not be refused as malformed. EXAMPLES says how many of each operation (make fuzz: more than 20,000 requests);
@@ -30,7 +30,7 @@ NUMBERS = itertools.count()
 def run(
     folder: Path, location: str | Path, secret: str, *options: str
 ) -> tuple[subprocess.CompletedProcess, dict[int, int]]:
-    """Run Schemathesis with all its checks: how it ended, and how many answers it got of each status."""
+    """Run Schemathesis with all its checks; return its result, and the number of answers of each status."""
     sent = folder / "sent.json"
     settings = ["--config-file", FOLDER / "schemathesis.toml", "--no-color"]
     key = ["--header", f"Authorization: Bearer {secret}"]
@@ -47,7 +47,7 @@ def run(
 
 @pytest.fixture
 def address(api: Service) -> str:
-    """Where the service is, with a group whose participants have something to move."""
+    """The service's address, with a group whose participants have money."""
     group = api("POST", "/api/groups", {"name": f"generated requests {next(NUMBERS)}"}).data["id"]
     path = f"/api/groups/{group}"
     first, second, third = (

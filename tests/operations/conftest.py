@@ -63,5 +63,5 @@ def site(original: Path, ground: Path) -> Iterator[Site]:
 
 @pytest.fixture(autouse=True)
 def no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What these tests run is told where to connect."""
+    """Commands of these tests connect only where the guide says."""
     monkeypatch.setenv("LEDGER_DATA", "/nonexistent")

@@ -1,6 +1,6 @@
 """The blocks of docs/operations.md, and machines to paste them on: folders that play hosts, servers on Unix sockets.
 
-A block is run as it stands, but for host names, ports and folders. The programs of PostgreSQL's own user run as it, the
+A block is run unchanged, except for host names, ports and folders. The programs of PostgreSQL's own user run as it, the
 others as ourselves.
 """
 

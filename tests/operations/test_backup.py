@@ -1,4 +1,4 @@
-"""Backups and what becomes of them: a restore to a moment, a dump, and both feeds."""
+"""Backups and restores: to a moment, from a dump, and the feed after each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESTART = block("sh", "@restored.example/ledger\nledger verify\n")
 
 
 def feed(connection: psycopg.Connection, after: str | None = None) -> list[tuple[str, int]]:
-    """The cursors and ids of the entries that follow a cursor, once all that was written has come."""
+    """Return the cursors and ids of the entries after a cursor, once the feed has all of them."""
     return connection.execute("select cursor, id from ledger.read_feed(%s)", [after]).fetchall()
 
 
@@ -35,7 +35,7 @@ def test_a_restore_to_a_moment_brings_that_state_back(site: Site) -> None:
     with site.connect("restored") as admin:
         last = "select id, amount, from_amount, to_amount from ledger.record order by id desc limit 1"
         assert one(admin, last) == (kept, 5, 65, 135)
-        # What the guide warns of: the cursor of a lost entry skips new ones.
+        # The guide warns of this: the cursor of a lost entry skips new ones.
         again = [transfer(admin, 1, 1, 2, 1) for _ in range(5)]
         assert again[0] not in [entry for _, entry in feed(admin, cursor)]
     assert site.paste(RESTART, "restored").startswith("0 discrepancies in 1 group (entries: 9, ")

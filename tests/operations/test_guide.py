@@ -43,7 +43,7 @@ def test_time_outs_along_the_way_fit_together() -> None:
     assert min(balancer, read) > ANSWER_TIMEOUT
     # Requests: nginx gives a pause of the client's up before the service gives up the request.
     assert max(number(r"client_header_timeout (\d+)s"), number(r"client_body_timeout (\d+)s")) < REQUEST_TIMEOUT
-    # The text says what the code has.
+    # The text equals the code.
     assert number(r"gives an answer within (\d+) seconds") == RESPONSE_TIMEOUT
     assert number(r"keeps an idle connection for (\d+)") == KEEP_ALIVE_TIMEOUT
 

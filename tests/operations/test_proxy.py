@@ -1,4 +1,4 @@
-"""nginx before the service: TLS, connections that are kept, a limit, and no request sent twice."""
+"""nginx in front of the service: TLS, connections that are kept, a rate limit, and no request sent twice."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def proxied(folder: Path, *services: int) -> Iterator[Proxy]:
     process = subprocess.Popen([NGINX or "", "-p", folder, "-c", folder / "nginx.conf"], stderr=subprocess.DEVNULL)
     try:
         until(lambda: children(process.pid) and (folder / "nginx.pid").read_text().strip(), "nginx")
-        # Those of before close the connections that they have.
+        # The old workers close their connections.
         before = children(process.pid)
         proxy.nginx(reload)
         until(lambda: not set(before) & set(children(process.pid)) and children(process.pid), "nginx to be reloaded")
@@ -146,7 +146,7 @@ def test_a_request_whose_answer_was_lost_is_not_sent_again(ground: Path) -> None
     heard: list[bytes] = []
 
     def hang_up(listener: socket.socket) -> None:
-        """A service that dies of every request."""
+        """A service that ends at every request."""
         while True:
             connection, _ = listener.accept()
             with connection:

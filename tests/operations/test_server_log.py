@@ -1,4 +1,4 @@
-"""What PostgreSQL's log holds of refusals and calls: no name and no balance, once the guide was followed."""
+"""PostgreSQL's log holds no name and no balance of refusals and calls, once the guide was followed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DONE = ("select * from ledger.transfer(%s, %s, %s, %s)", (1, 2, 1, 13))
 
 
 def logged(site: Site) -> str:
-    """What the server logs of two refusals and a transfer, and of the end of a session that comes after them."""
+    """Return the server's log of two refusals, a transfer, and the end of a later session."""
     log = site.folder / "db" / "log" / "ledger.log"
     size = log.stat().st_size
     with site.connect("db", "ledger_service") as service:
@@ -51,7 +51,7 @@ def test_refusals_stay_out_of_the_servers_log(site: Site) -> None:
     site.psql(block("sql", "log_min_messages"), "db", "postgres", "ledger")
     after = logged(site)
     assert "ERROR" not in after
-    # What is slow is logged all the same, without its values.
+    # Slow statements are logged, without their values.
     assert "ledger.transfer($1, $2, $3, $4)" in after
     assert not any(value in after for value in ("987654321", "alice", "= '13'", "parameters"))
     # And the service starts: these are no settings that its login could have made.

@@ -1,4 +1,4 @@
-"""A server with systemd: what is installed is a service. systemd need not run: the test starts what the unit says."""
+"""A server with systemd: the installed files are a service. The test itself starts the unit's command."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_installed_service_works(site: Site) -> None:
     installed, etc, system = (site.folder / name for name in ("opt", "etc", "system"))
     folders = {"/opt/ledger": installed, "/etc/ledger": etc, "/etc/systemd/system": system}
     system.mkdir()
-    # Without a network: what the project needs is ours, what it is built with too.
+    # Without a network: the project's dependencies and build tools are those of the tests.
     ours = {"PYTHONPATH": sysconfig.get_path("purelib"), "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1"}
     install = block("sh", "python3 -m venv /opt/ledger")
     site.paste(install, folders=folders, **ours, PIP_NO_BUILD_ISOLATION="0")
@@ -80,7 +80,7 @@ def test_the_installed_service_works(site: Site) -> None:
         used = done("-P", "-c", code, program=installed / "bin" / "python", PYTHONPATH=ours["PYTHONPATH"])
         assert Path(used.strip()).is_relative_to(installed)
 
-        # What a deployment says once the new version is installed.
+        # The command of a deployment after the new version was installed.
         restart = block("sh", "systemctl restart").replace("4000", str(service.port))
         if shutil.which("curl"):
             said = site.paste(restart, PATH=stub(site, "systemctl"))
@@ -88,7 +88,7 @@ def test_the_installed_service_works(site: Site) -> None:
 
 
 def stub(site: Site, name: str) -> str:
-    """A PATH in which the command only says how it was called, since systemd is not to be touched by a test."""
+    """A PATH in which the command only prints its arguments, since no test may change systemd."""
     folder = site.folder / "stubs"
     folder.mkdir(exist_ok=True)
     (folder / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')

@@ -1,4 +1,4 @@
-"""What to watch: every value can be had by a login that sees no balance, and rises when something is wrong."""
+"""Monitoring: a login that sees no balance can read every value, and each rises when something is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def watched(site: Site) -> Site:
 
 
 def values(site: Site) -> dict[str, tuple[int, int]]:
-    """What is watched: its value, and the most that it should be."""
+    """Return each monitored value and its limit."""
     rows = [line.split("|") for line in site.psql(VALUES, "db", "ledger_watch", "ledger")]
     return {what: (int(value), int(most)) for what, value, most in rows}
 

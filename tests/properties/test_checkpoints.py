@@ -1,4 +1,4 @@
-"""Random histories: the root is Python's, every leaf's proof is valid, and no altered proof is."""
+"""Random histories: the root equals Python's, every leaf's proof is valid, and no altered proof is."""
 
 import json
 import random

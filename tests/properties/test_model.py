@@ -47,7 +47,7 @@ amounts = st.one_of(
 )
 keys = st.sampled_from([None, None, None, "a", "b", "c", "d", "e", "f", "g", "h", "not visible"])
 metadatas = st.sampled_from([None, None, None, {"order": 17}, {"a": {"b": [1, "2"]}}, {}, [1], {"long": "x" * 4096}])
-# Two in two spellings, and what is none.
+# Two in two spellings, and an invalid one.
 ADDRESSES = ["0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"]
 addresses = st.sampled_from(
     [*ADDRESSES, *map(str.lower, ADDRESSES), f"0x{1:040x}", f"0x{0:040x}", ADDRESSES[0][:-1] + "D", "0x1", ""]
@@ -353,7 +353,7 @@ class Model:
         return left
 
     def move(self, sender, recipient, amount, field="amount", **noted):
-        """Money goes from one to another; the entry, without its id."""
+        """Move money, and return the entry without its id."""
         if recipient.amount + amount >= BOUND:
             raise Refusal("LG001", field)
         if sender.amount < amount:
@@ -508,7 +508,7 @@ class Calls(RuleBasedStateMachine):
         return [None, UNKNOWN][number] if number < 2 else ids[number % len(ids)]
 
     def entry(self, number: int, kind: str) -> tuple[int | None, int | None]:
-        """The group and the id of an entry, mostly of that kind."""
+        """Return the group and the id of an entry, mostly of that kind."""
         of_kind = [entry for entry in self.model.entries if entry[1] == kind] if number >= 4 else []
         entries = of_kind or self.model.entries
         if number < 2:
@@ -548,7 +548,7 @@ class Calls(RuleBasedStateMachine):
         elif not refusal and function in READS:
             assert row == expected(row)
         elif not refusal:
-            # A settlement that was there already is told as a replay as well.
+            # A settlement with the recorded reference is a replay as well.
             assert row[-1] is False or function == "settle_exit"
             assert row[:-1] == expected(row[:-1])
             self.model.remember(row)
@@ -655,7 +655,7 @@ class Calls(RuleBasedStateMachine):
 
     @rule()
     def spend_all_and_reverse(self):
-        """Somebody who has just received gives it away, before it is taken back."""
+        """The recipient spends the money before the transfer is reversed."""
         for group in self.model.groups.values():
             inside = self.model.inside(group.id)[:3]
             if len(inside) == 3 and inside[0].amount and max(p.amount for p in inside) < BOUND // 4:
@@ -680,7 +680,7 @@ class Calls(RuleBasedStateMachine):
 
     @rule(number=numbers, function=st.sampled_from(KEYED))
     def repeat_a_request(self, number, function):
-        """With the same values; the model knows whether all else has changed meanwhile."""
+        """Repeat a request with the same values; the model knows the stored answer."""
         stored = list(self.model.keys.items())
         repeatable = [item for item in stored if item[1][0][0] == function] or stored
         if not repeatable:
@@ -761,7 +761,7 @@ def test_random_calls_agree_with_the_model(connection, shared):
         "settle_exit": ["done", "replayed", "LG001", "LG002", "LG006", "LG008"],
     }
     expected = {(function, outcome) for function, those in outcomes.items() for outcome in those}
-    # What never came up was not tested, and some of it is rare.
+    # A case that never occurred was not tested, and some are rare.
     for number in range(MOST_ROUNDS):
         run_state_machine_as_test(
             seed(number)(begin),

@@ -1,4 +1,4 @@
-"""The `ledger` command as people run it: processes of its own, HTTP over a socket, what is left when it has ended."""
+"""The `ledger` command as people run it: its own processes, HTTP over a socket, and the state after its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEDGER = Path(sys.executable).parent / "ledger"
 PATIENCE = 60.0  # seconds
 PORTS = itertools.count()
 
-# What a developer may have set, and no test may depend on.
+# Variables that a developer may have set, and that no test may depend on.
 SETTINGS = (
     "DATABASE_URL",
     "LEDGER_ADMIN_URL",
@@ -71,14 +71,14 @@ def command(
 
 
 def done(*arguments: str | Path, **options: str | Path) -> str:
-    """Run a command that must succeed; what it printed."""
+    """Run a command that must succeed, and return its output."""
     result = command(*arguments, **options)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 def refusal(*arguments: str, status: int = 1, **options: str | Path) -> str:
-    """Run a command that must be refused in words for people; the words."""
+    """Run a command that must be refused with a message, and return the message."""
     result = command(*arguments, **options)
     assert result.returncode == status, (result.returncode, result.stdout, result.stderr)
     assert "Traceback" not in result.stderr
@@ -146,7 +146,7 @@ class Service:
         return True
 
     def said(self) -> str:
-        """What stands in the standard error."""
+        """Return the standard error so far."""
         self.errors.seek(0)
         return self.errors.read()
 
@@ -201,7 +201,7 @@ def serving(*given: str, locked: bool = False, program: Path = LEDGER, **setting
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs; one that has ended and that nobody has asked for does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):

@@ -20,12 +20,12 @@ import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-# What Python and the loader read when they start. With other values than ours a command is started afresh.
+# Variables that Python and the loader read when they start. With other values than ours a command is not forked.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "MALLOC_")
 
 
 def fits(environment: Mapping[str, str]) -> bool:
-    """Whether a fork behaves as a command that is started with this environment."""
+    """Return whether a fork behaves as a command that is started with this environment."""
     return all(
         environment.get(name) == os.environ.get(name)
         for name in environment.keys() | os.environ.keys()
@@ -117,7 +117,7 @@ def watch(
 
 
 def be(command: list[str]) -> None:
-    """Be the command, and end as Python ends."""
+    """Run the command, and end as Python ends."""
     script, *_ = sys.argv = command
     status = 0
     try:
@@ -141,6 +141,6 @@ def be(command: list[str]) -> None:
 if __name__ == "__main__":
     import api.cli  # noqa: F401 - for the forks
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that watch
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the watching ones
     with socket.socket(fileno=int(sys.argv[1])) as requests:
         serve(requests)

@@ -1,4 +1,4 @@
-"""Started by root: the server, the web workers and root's own commands have nothing of each other's to abuse."""
+"""Started by root: the server, the web workers and root's commands cannot abuse each other's files and rights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 WEB, SERVER = "_ledger_web", "_ledger"
 
-# What somebody tries who runs code of their own in a web worker, as its OS user: (what, whether it may be done).
+# The attempts of an attacker who runs code in a web worker, as its OS user: (attempt, whether it is allowed).
 ATTEMPT = """
 import json, os, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -43,7 +43,7 @@ except psycopg.Error as error:
 
 
 def attempted(account: str, url: str, statement: str = "select 1") -> str:
-    """What comes of a statement that an OS user has the database run: `done`, or why not."""
+    """Run a statement in the database as an OS user, and return `done` or the error."""
     command = [sys.executable, "-c", ATTEMPT, json.dumps([str(ROOT), *sys.path]), account, url, statement]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -211,7 +211,7 @@ def pipe(path: Path, target: Path) -> None:
 
 
 def of_an_earlier_release(data: Path) -> None:
-    """Make a folder what it was when the server's account owned all of it."""
+    """Make a folder as it was when the server's account owned all of it."""
     owner = pwd.getpwnam(SERVER)
     for path in [data, *data.rglob("*")]:
         os.lchown(path, owner.pw_uid, owner.pw_gid)
@@ -313,7 +313,7 @@ def test_root_runs_no_program_that_the_servers_account_may_write(fresh: Path) ->
 
 
 def test_programs_in_a_private_folder_of_root_work(fresh: Path, tmp_path: Path) -> None:
-    """Neither account can read the virtual environment; what a worker needs of it is loaded while it is root."""
+    """Neither account can read the virtual environment; a worker loads its modules while it is root."""
     tmp_path.chmod(0o700)
     shutil.copytree(ROOT / "api", tmp_path / "api")
     for name in ("db", "seeds"):

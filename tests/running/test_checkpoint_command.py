@@ -1,4 +1,4 @@
-"""ledger checkpoint, ledger proof and ledger verify-proof: from the database to somebody who only has the header."""
+"""ledger checkpoint, ledger proof and ledger verify-proof: a proof is checked with the header alone."""
 
 from __future__ import annotations
 

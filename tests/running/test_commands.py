@@ -1,4 +1,4 @@
-"""The commands beside serve: migrate, seed, reset, url, psql, and what --help says of them."""
+"""The commands other than serve: migrate, seed, reset, url, psql, and their --help."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ OTHER_ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 
 
 def other_server(folder: Path) -> dict[str, str]:
-    """What a caller may have set for another server: each variable alone would lead a command astray, or fail it."""
+    """Variables for another server: each alone would connect a command to it, or make the command fail."""
     (folder / "service.conf").write_text("[other]\nuser=nobody\ndbname=nothing\n")
     return {
         "PGHOST": "nowhere.invalid",

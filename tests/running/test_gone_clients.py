@@ -1,4 +1,4 @@
-"""Clients that go away while the service is busy with them: nobody is to blame, and the log says so."""
+"""Clients that disconnect while the service handles their requests leave no error in the log."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def post(path: str, body: object, *fields: bytes) -> bytes:
 
 
 def sent(group: int) -> dict[str, bytes]:
-    """What a client has sent when it goes."""
+    """The bytes that a client has sent when it disconnects."""
     transfer = post(f"/api/groups/{group}/transfer", {"from": 1, "to": 2, "amount": 1})
     get = b"GET %s HTTP/1.1\r\n" + HOST + b"\r\n"
     return {
@@ -81,7 +81,7 @@ def sent(group: int) -> dict[str, bytes]:
 
 
 def go(service: Service, content: bytes, how: str) -> None:
-    """Send it and go away: by a reset, by an orderly end, or by the end of one's own side."""
+    """Send them and disconnect: by a reset, by an orderly end, or by the end of the client's side."""
     with socket.create_connection((service.host, service.port), timeout=60) as client:
         if how == "reset":
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -190,7 +190,7 @@ def test_the_request_of_a_disconnected_client_is_logged(app: App, monkeypatch: p
     class Silent:
         pools: ClassVar[dict] = {}
 
-        class activity:  # noqa: N801 - it stands for an attribute
+        class activity:  # noqa: N801 - it replaces an attribute
             ask = staticmethod(lambda statement: asyncio.sleep(0))
 
     gauges = Gauges(app.ctx.telemetry, Silent(), [])
@@ -223,7 +223,7 @@ def test_the_request_of_a_disconnected_client_is_logged(app: App, monkeypatch: p
 
 
 def test_a_call_keeps_its_turn_when_its_client_disconnects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of clients that come with a large body and go away, no more calls are made at a time than of those that stay."""
+    """Clients that send a large body and disconnect get no more calls at a time than others."""
 
     async def main() -> None:
         turns, finished = Turns(), asyncio.Event()

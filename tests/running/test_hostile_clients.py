@@ -1,4 +1,4 @@
-"""Clients that ask for as much as they can: another client is served, and neither the worker nor PostgreSQL grows."""
+"""Beside clients that request as much as they can, others are served, and neither worker nor PostgreSQL grows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_memory_of_large_requests_is_given_back() -> None:
         groups = ledger.fill(1, 1000)
         for kind in ("15 MiB of lines of emoji", "15 MiB of ones instead of lines"):
             under_attack(ledger, groups, kind, seconds=1, before=1)
-        # What its clients had begun when they were stopped is still being read and decoded.
+        # Bodies that the stopped clients had begun are still being read and decoded.
         until(lambda: ledger.worker.memory_info().rss < 150 * MIB, "a worker of less than 150 MiB")
 
 
@@ -92,7 +92,7 @@ def test_a_connection_above_the_limit_is_refused_and_the_others_are_served(port:
 
 
 def read_so_far(client: socket.socket) -> None:
-    """Return when the service has read what others sent: each turn of its loop reads some of it, and answers."""
+    """Return when the service has read what others sent: it answers after reading more in each turn of its loop."""
     for _ in range(20):
         client.sendall(LIVE)
         assert client.recv(65536).startswith(b"HTTP/1.1 200")

@@ -1,4 +1,4 @@
-"""ledger key, and what serve does before there is a key."""
+"""ledger key, and how serve starts before there is an API key."""
 
 from __future__ import annotations
 

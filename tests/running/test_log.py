@@ -1,4 +1,4 @@
-"""The log: a line for each request, whatever the client says and whoever reads it or does not."""
+"""The log: a line for each request, for any client and any reader."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ask(
         connection.close()
 
 
-# What a line says
+# A line's members
 
 
 def test_a_request_has_a_line(database: Database) -> None:
@@ -214,7 +214,7 @@ def test_only_errors_are_logged_with_log_faults(database: Database) -> None:
         assert lines(service) == []
 
 
-# Who reads it
+# Readers
 
 
 def test_lines_of_several_workers_do_not_mix(database: Database) -> None:
@@ -307,7 +307,7 @@ class Pipe:
     dropped: list[int] = field(default_factory=list)
 
     def read_all(self) -> bytes:
-        """What is in it, and what is kept."""
+        """Return the bytes in the pipe and those that are still queued."""
         found = b""
         while True:
             try:

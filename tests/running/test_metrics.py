@@ -1,4 +1,4 @@
-"""What the metrics tell of a running service, whatever its clients, its workers and its database do."""
+"""The metrics of a running service: counts, labels, readers, and failures of workers and the database."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_only_this_machine_is_local(address: str, local: bool) -> None:
 
 
 def address_of_this_machine() -> str | None:
-    """One that others reach it by."""
+    """Return an address at which other machines reach this one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
             sock.connect(("192.0.2.1", 9))  # sends nothing
@@ -204,7 +204,7 @@ def test_other_machines_read_the_metrics_only_when_allowed(readers: str, status:
     with serving(*given, DATABASE_URL=database.url(database.service)) as service:
         for host, expected in ((address_of_this_machine(), status), ("127.0.0.1", 200)):
             connection = http.client.HTTPConnection(host, service.port, timeout=PATIENCE)
-            # What a client says of itself counts for nothing.
+            # A client's own headers have no effect.
             connection.request("GET", "/metrics", headers={"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=[::1]"})
             assert connection.getresponse().status == expected
             connection.close()
@@ -248,12 +248,12 @@ def test_before_a_stop_the_health_check_fails_and_requests_are_served(database: 
             assert service.ask("GET", "/api/health/live") == (200, {"data": {"status": "ok"}})
             assert service.ask("POST", "/api/groups", {"name": f"group {_}"})[0] == 201
         assert scraped(service)["ledger_draining",] == 1
-        # A worker that dies meanwhile is replaced by one that fails the check, too.
+        # The replacement of a worker that dies during this time fails the check as well.
         for worker in service.workers:
             os.kill(worker, signal.SIGKILL)
         assert service.ask("GET", "/api/health")[0] == 503
         assert service.process.poll() is None
-        # A second signal is somebody's who does not want to wait.
+        # A second signal ends the drain at once.
         assert service.stop() == 0
 
 

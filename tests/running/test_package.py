@@ -1,4 +1,4 @@
-"""What pip installs: one command, and the migrations, functions and seeds that it needs, wherever it is run from."""
+"""The installed package: one command, with its migrations, functions and seeds, from any folder."""
 
 from __future__ import annotations
 

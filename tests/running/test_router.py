@@ -1,4 +1,4 @@
-"""The router finds the same as Sanic's own, for every path of the table and for those that nearly are."""
+"""The router finds the same as Sanic's own, for every path of the table and for similar ones."""
 
 from collections.abc import Iterator
 from itertools import product

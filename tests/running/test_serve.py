@@ -1,4 +1,4 @@
-"""`ledger serve`: where it answers, with how many processes, and that a restart finds what was there."""
+"""`ledger serve`: its address, its processes, and that a restart keeps the data."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_worker_that_was_killed_is_replaced(workers: str, database: Database) 
     with serving("--workers", workers, DATABASE_URL=database.url(database.service)) as service:
         before = service.workers
         os.kill(before[0], signal.SIGKILL)
-        # A request that comes meanwhile is answered by another, or waits for the new one.
+        # A request during this time is answered by another worker, or waits for the new one.
         assert service.answers()
         while len(service.workers) < int(workers) or not all(map(lives, service.workers)):
             assert service.answers()

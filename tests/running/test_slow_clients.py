@@ -1,4 +1,4 @@
-"""Clients that are slow, silent, gone or many: what a connection is given, and that the others do not notice."""
+"""Slow, silent, vanished or many clients: the limits of a connection, and that other clients are not affected."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ api.http.protocol.ANSWER_TIMEOUT = {ANSWER_TIMEOUT}
 
 @pytest.fixture
 def hurried(database: Database, tmp_path: Path) -> Iterator[Service]:
-    """A service that is less patient with its clients."""
+    """A service with shorter limits of time."""
     (tmp_path / "sitecustomize.py").write_text(HURRIED)
     with serving(DATABASE_URL=database.url(database.service), PYTHONPATH=tmp_path) as service:
         yield service
@@ -138,7 +138,7 @@ def test_an_idle_connection_is_kept_longer_than_by_a_load_balancer(app: App) -> 
 HEAD = b"POST /read HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
-# What has arrived of a request when its time is over.
+# The part of a request that has arrived when its time is over.
 UNFINISHED = {
     "half of a head": HEAD,
     "half a line": b"POST /re",

@@ -1,4 +1,4 @@
-"""What `ledger serve` does not start with, and that it says so in words."""
+"""`ledger serve` refuses to start with a clear message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stop finishes the requests in hand and leaves no process behind; a kill does no lasting harm."""
+"""A stop finishes the open requests and leaves no process behind; a kill does no lasting harm."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def to_the_terminal(service: Service) -> None:
 
 
 def to_everyone(service: Service) -> None:
-    """As a service manager stops all that it started."""
+    """Stop every process, as a service manager does."""
     for pid in reversed(service.pids):
         os.kill(pid, signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""TLS to the database, and hosts that cannot be reached: what no patience mends is reported at once."""
+"""TLS to the database, and unreachable hosts: permanent errors are reported at once."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def tls() -> Iterator[Tls]:
 
 
 def refused_at_once(url: str, **environment: str | Path) -> str:
-    """What `ledger serve` says about a database that it does not wait for, though it may for an hour."""
+    """Return the error of `ledger serve`, which must come at once although it may wait for an hour."""
     message = refusal("serve", PORT=str(free_port()), DATABASE_URL=url, DATABASE_WAIT="3600", **environment)
     assert "cannot connect to the database at " in message
     assert "waiting" not in message
@@ -140,7 +140,7 @@ class TestTls:
 
     def test_the_systems_certificates_are_found_without_a_variable(self, tls: Tls) -> None:
         url = tls.url(sslmode="verify-full", sslrootcert="system")
-        # The system of this test keeps what it trusts in another place than those that we know.
+        # The system of this test keeps its certificates in another place than those that we know.
         script = f"""
 from api import cli, settings
 settings.BUNDLES = ("/nonexistent", {str(tls.authority)!r})

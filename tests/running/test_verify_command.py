@@ -1,4 +1,4 @@
-"""ledger verify: range by range it looks at everything once, and says what is wrong in words and by its exit status."""
+"""ledger verify: it checks everything once, range by range, and reports discrepancies and an exit status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from api.admin import verify
 from tests.running.commands import command, done, refusal
 from tests.support import Database, call, create, join, one, transfer
 
-# What no constraint and no trigger keeps from being wrong any more; the database is the test's own.
+# Corruptions that no constraint and no trigger prevents any more; the database is the test's own.
 EVERYTHING_WRONG = """
 set session_replication_role = replica;
 alter table ledger.entries drop constraint entries_are_valid;
@@ -121,7 +121,7 @@ def test_a_login_without_the_right_is_refused(urls, ids):
     assert "permission denied" in refusal("verify", DATABASE_URL=urls["DATABASE_URL"])
 
 
-# what belongs to no group
+# rows of no group
 
 
 def test_rows_of_an_unknown_group_are_found(urls, ids, admin):
@@ -164,7 +164,7 @@ def test_a_schema_that_differs_is_found(urls, ids, admin):
         "schema: function ledger_internal.execute_transfer(bigint,bigint,bigint,numeric,jsonb,bigint) has another "
     )
     assert summary.startswith("1 discrepancy in 2 groups (")
-    # A group is right or wrong whatever the schema is.
+    # The verification of a group does not depend on the schema.
     assert done("verify", str(ids["group"]), **urls).startswith("0 discrepancies in 1 group (")
 
 
@@ -177,7 +177,7 @@ def test_a_schema_of_another_release_is_not_compared(urls, ids, admin):
     assert result.stderr == (
         "ledger: the schema was not compared with this release's: the database lacks 0001.baseline\n"
     )
-    # What is right in no release is found.
+    # A change that is wrong in every release is found.
     admin.execute("alter table ledger.entries disable trigger all")
     result = command("verify", **urls)
     assert result.returncode == 1
@@ -192,7 +192,7 @@ def test_verifies_the_embedded_database(data: Path):
 
 
 def keys(admin: psycopg.Connection) -> Counter[tuple[str, int, object]]:
-    """All that there is to look at: part, group, key."""
+    """Return everything that can be checked: part, group, key."""
     return Counter(
         (part, *row)
         for part, table, key in (
@@ -205,7 +205,7 @@ def keys(admin: psycopg.Connection) -> Counter[tuple[str, int, object]]:
 
 
 def found(steps: list[verify.Step]) -> Counter[tuple[str, int, object]]:
-    """What was told to be wrong: part, group, key."""
+    """Count the reported discrepancies: part, group, key."""
     return Counter(
         (
             step.part,

@@ -1,4 +1,4 @@
-"""The demo groups of seeds/: what they hold, and that a second run changes nothing."""
+"""The demo groups of seeds/: their content, and that a second run changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ledger.authenticate and ledger.keys_required: whom a secret stands for, and whether one is asked for."""
+"""ledger.authenticate and ledger.keys_required: the API key of a secret, and whether one is required."""
 
 import hashlib
 
@@ -20,7 +20,7 @@ def key(keys: psycopg.Connection) -> tuple[int, str]:
 
 
 def known(keys: psycopg.Connection, key_id: int | None, digest: bytes | None) -> list[tuple]:
-    """What the serving role, which alone asks, is answer."""
+    """Return the answer to the serving role, the only caller."""
     keys.execute("set role ledger_api")
     answer = call(keys, "authenticate", key_id, digest)
     keys.execute("set role ledger_owner")

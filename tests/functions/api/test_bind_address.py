@@ -1,4 +1,4 @@
-"""ledger.bind_address, and joins and exits with an address: one for good, and for one participant of a group."""
+"""ledger.bind_address, and joins and exits with an address: it never changes, and is unique in its group."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""ledger.create_group: names, and what a new group holds."""
+"""ledger.create_group: names, and the state of a new group."""
 
 from tests.support import call, create
 

@@ -1,4 +1,4 @@
-"""ledger.deposit: what a participant who has joined brings in later."""
+"""ledger.deposit: money that a participant brings in after joining."""
 
 from decimal import Decimal
 

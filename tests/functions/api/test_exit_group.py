@@ -1,4 +1,4 @@
-"""ledger.exit_group: the final amount, and what stays of one who left."""
+"""ledger.exit_group: the final amount, and the state after an exit."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""ledger.get_entry: one entry, with what became of it."""
+"""ledger.get_entry: one entry, with its reversal or settlement."""
 
 import pytest
 
@@ -62,7 +62,7 @@ def test_shows_an_entry_of_a_group_that_was_removed(ledger, group, alice):
 
 
 def test_the_same_number_in_two_groups_is_two_entries(ledger, group, alice):
-    # Numbers are the server's, but a key begins with the group: what was loaded by hand may share one.
+    # The server numbers entries across groups, but their key begins with the group: imported rows may share a number.
     other = create(ledger, "Other")
     theirs = join(ledger, other, "alice", 0)
     ((entry, *_),) = [(e[1],) for e in call(ledger, "list_entries", group)]

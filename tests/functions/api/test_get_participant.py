@@ -1,4 +1,4 @@
-"""ledger.get_participant: one who is present, with the balance."""
+"""ledger.get_participant: a present participant, with the balance."""
 
 import pytest
 

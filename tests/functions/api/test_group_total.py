@@ -1,4 +1,4 @@
-"""ledger.group_total: what those present hold together."""
+"""ledger.group_total: the sum of the present participants' balances."""
 
 from decimal import Decimal
 

@@ -1,4 +1,4 @@
-"""ledger.join_group: who may join, with what, and the entry it writes."""
+"""ledger.join_group: usernames, deposits, and the entry that it writes."""
 
 from decimal import Decimal
 

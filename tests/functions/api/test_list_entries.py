@@ -67,7 +67,7 @@ def history(ledger, group, alice, bob):
 
 
 def expected(history, **chosen):
-    """What a page must hold, by the words of the rule."""
+    """Return the rows that a page must hold, by the words of the rule."""
     wanted = DEFAULTS | chosen
     places = {entry[ID]: place(entry) for entry in history}
     entries = [

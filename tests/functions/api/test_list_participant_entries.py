@@ -1,4 +1,4 @@
-"""ledger.list_participant_entries: one participant's history by pages, also that of one who left."""
+"""ledger.list_participant_entries: one participant's history by pages, also after the exit."""
 
 import json
 from datetime import timedelta
@@ -46,7 +46,7 @@ def of(history, participant):
 
 @pytest.fixture
 def carol(ledger, group, alice, bob):
-    """One who sent, received and left, while others did the same."""
+    """A participant who sent, received and left, while others did the same."""
     carol = join(ledger, group, "carol", 50)
     call(ledger, "transfer", group, alice, bob, 30, None, '{"order": 7}')
     call(ledger, "transfer", group, alice, carol, 10, None, '{"order": 7}')
@@ -75,7 +75,7 @@ def history(ledger, group, carol):
 
 
 def expected(history, participant, **chosen):
-    """What a page must hold, by the words of the rule."""
+    """Return the rows that a page must hold, by the words of the rule."""
     wanted = DEFAULTS | chosen
     places = {entry[ID]: place(entry) for entry in history}
     entries = [

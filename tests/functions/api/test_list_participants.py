@@ -1,4 +1,4 @@
-"""ledger.list_participants: those present in a group, by pages."""
+"""ledger.list_participants: the present participants of a group, by pages."""
 
 import pytest
 

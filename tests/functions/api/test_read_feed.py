@@ -1,4 +1,4 @@
-"""read_feed: an order that can be resumed, cursors, and what a restored backup does to them.
+"""read_feed: an order that can be resumed, cursors, and their end after a restore from a backup.
 
 A transaction's own entries are in no feed before it has ended. Here the superuser gives them the numbers of
 transactions that have.
@@ -53,7 +53,7 @@ def pages(ledger: psycopg.Connection, size: int, after: str | None = None) -> li
 
 
 def as_superuser(ledger: psycopg.Connection, query: str, arguments: object = ()) -> None:
-    """Run what triggers refuse."""
+    """Run a statement that triggers refuse."""
     with behind(ledger):
         ledger.execute("set local session_replication_role = replica")
         ledger.execute(query, arguments)

@@ -1,4 +1,4 @@
-"""ledger.remove_group: only an empty group, and only from sight."""
+"""ledger.remove_group: only an empty group is removed, and its history stays."""
 
 import pytest
 

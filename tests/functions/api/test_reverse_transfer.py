@@ -136,7 +136,7 @@ def test_the_time_is_not_before_the_last_entry_of_either_side(ledger, group, ali
     assert one(ledger, query, [group, reverses(entry)["id"]]) == (ahead,)
 
 
-# What is refused.
+# Refusals.
 
 
 def test_refuses_to_reverse_twice(group, entry, refuses, reverses):

@@ -1,4 +1,4 @@
-"""ledger.settle_exit: which transaction on the main network paid out an exit, noted once."""
+"""ledger.settle_exit: record once which transaction on the main network paid an exit out."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""ledger.transfer: what moves, and what is refused."""
+"""ledger.transfer: movements and refusals."""
 
 from decimal import Decimal
 

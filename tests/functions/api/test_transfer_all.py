@@ -101,7 +101,7 @@ def refuses_lines(refuses, group: int) -> Callable[..., None]:
 
 @pytest.fixture
 def poor(ledger: psycopg.Connection, group: int, alice: int, bob: int) -> list[int]:
-    """Three who hold nothing."""
+    """Three participants without money."""
     return [join(ledger, group, username, 0) for username in ("carol", "dave", "erin")]
 
 
@@ -113,7 +113,7 @@ def balances(ledger: psycopg.Connection, group: int, *participants: int) -> list
     return [balance(ledger, group, participant) for participant in participants]
 
 
-# What moves.
+# Movements.
 
 
 def test_moves_each_line_in_order(ledger, group, alice, bob, record, moves):
@@ -296,7 +296,7 @@ def test_names_every_bad_argument_at_once(refuses, group, alice, bob, blamed):
     refuses("LG001", blamed, "transfer_all", *(arguments | {name: bad[name] for name in blamed}).values())
 
 
-# What a line may say.
+# The members of a line.
 
 
 @pytest.fixture(params=["alone", "first", "between", "last"])
@@ -383,7 +383,7 @@ def test_names_the_first_100_invalid_values(alice, bob, refuses_lines):
     refuses_lines("LG001", [named(at) for at in range(3, 103)], *bad)
 
 
-# Who takes part.
+# Participants.
 
 
 @pytest.mark.parametrize("unknown", [1, 2**62, 2**63 - 1, str(2**63 - 1)])
@@ -445,7 +445,7 @@ def test_bad_values_are_reported_before_unknown_ids_and_those_before_missing_fun
     refuses_lines("LG002", [named(1, "to")], poor, unknown)
 
 
-# What the balances allow.
+# Balances.
 
 
 def test_an_overdraft_in_the_middle_undoes_every_line(alice, bob, poor, refuses_lines):
@@ -593,7 +593,7 @@ PAIRS = st.tuples(st.integers(0, 4), st.integers(1, 4), AMOUNTS)
 
 @pytest.fixture
 def undone(ledger: psycopg.Connection) -> Callable[[Callable[[], object]], object]:
-    """Call in a savepoint that is rolled back; what it returned."""
+    """Call in a savepoint that is rolled back, and return the answer."""
     results = []
 
     def run(of: Callable[[], object]) -> object:
@@ -657,5 +657,5 @@ def test_does_the_same_as_its_transfers_one_by_one(ledger, undone):
         seen[expected[0]] += 1
 
     compare()
-    # What never came up was not compared.
+    # A case that never occurred was not compared.
     assert min(seen[outcome] for outcome in ("done", "LG001", "LG003")) > 10, seen

@@ -1,4 +1,4 @@
-"""ledger.transfer_batch: transfers of many requests in one call, those that can be made without waiting for anybody."""
+"""ledger.transfer_batch: transfers of many requests in one call, except those that would have to wait."""
 
 from decimal import Decimal
 
@@ -17,7 +17,7 @@ order by place
 
 
 def each(ledger: psycopg.Connection, *lines: tuple, keys: list | None = None, metadatas: list | None = None) -> list:
-    """The outcomes of lines (group, from, to, amount): what became of each, both balances after it, the entry."""
+    """Return the outcome, both balances and the entry of each line (group, from, to, amount)."""
     columns = [list(column) for column in zip(*lines, strict=True)] if lines else [[], [], [], []]
     columns[3] = [None if amount is None else Decimal(amount) for amount in columns[3]]
     documents = metadatas and [None if metadata is None else Jsonb(metadata) for metadata in metadatas]
@@ -39,7 +39,7 @@ def dave(ledger, group):
 
 
 def test_makes_each_line_in_order(ledger, group, alice, bob, carol, dave, record):
-    # A chain: each spends what the one before has given.
+    # A chain: each line spends the money of the one before.
     made = each(ledger, (group, alice, bob, 100), (group, bob, carol, 200), (group, carol, dave, 150))
     assert [row[:3] for row in made] == [("done", 200, 0), ("done", 200, 0), ("done", 150, 50)]
     entries = [row[3] for row in made]

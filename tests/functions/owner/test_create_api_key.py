@@ -1,4 +1,4 @@
-"""ledger.create_api_key: a secret that is said once, and what it is for."""
+"""ledger.create_api_key: a secret that is returned once, and its scope."""
 
 import hashlib
 
