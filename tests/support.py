@@ -130,7 +130,7 @@ def balance(connection: psycopg.Connection, group: int, participant: int) -> int
 
 @contextmanager
 def in_background(call: Callable[[], object]) -> Iterator[list[object]]:
-    """Run a call in a thread; the list holds what it returned or raised once the block is left."""
+    """Run a call in a thread; after the block the list holds its result or exception."""
     outcome: list[object] = []
 
     def run() -> None:

@@ -32,7 +32,7 @@ def parts(path: Path) -> tuple[str, ...]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The package, or the module of none, behind each import from api, those for type checkers included."""
+    """Return the package, or the module outside of one, of each import from api, including those for type checkers."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "api":
             yield from (alias.name for alias in node.names)

@@ -76,7 +76,7 @@ def test_results_are_kept_for_a_later_run(tmp_path):
 
 
 class Answers(BaseHTTPRequestHandler):
-    """A server that refuses what asks for it, and who has no key."""
+    """A server that refuses /refused, and requests without the API key."""
 
     protocol_version = "HTTP/1.1"
 

@@ -69,7 +69,7 @@ def looks_up(step: dict) -> bool:
 
 @pytest.fixture(scope="module", params=["never analyzed", "analyzed"])
 def large(request: pytest.FixtureRequest, server: Server, template: NoopExecutor) -> Iterator[psycopg.Connection]:
-    """A group of 10,000, who hold 100 each, in a database whose tables nobody but the test analyzes."""
+    """A group of 10,000, who hold 100 each, in a database whose tables only the test analyzes."""
     with (
         janitor(server, "ledger_batch", template.template_dbname),
         server.database("ledger_batch").connect(embedded.ADMIN) as admin,

@@ -136,7 +136,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call reads: rows returned, pages at most, and rows through each index, or none in sequence."""
+    """The cost of one call: rows returned, pages at most, and rows through each index, or none in sequence."""
 
     rows: int
     pages: int

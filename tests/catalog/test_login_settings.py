@@ -47,7 +47,7 @@ if VERSION >= 17:
 
 @pytest.fixture
 def altered(database: Database) -> Iterator[psycopg.Connection]:
-    """The login itself, which alters its role; and in the end what it set is gone, for roles are the server's."""
+    """The login's connection, which alters its role; the settings are reset in the end, since tests share roles."""
     with database.connect() as attacker:
         yield attacker
     with database.connect(database.admin) as admin:

@@ -117,7 +117,7 @@ def test_a_login_cannot_become_the_owner_or_change_the_schema(login):
 
 @pytest.fixture
 def with_entries(owner: psycopg.Connection) -> psycopg.Connection:
-    """The ledger's own owner, where there is a group with two who joined."""
+    """The ledger's owner, with a group of two participants."""
     (group,) = owner.execute("select id from ledger.create_group('ETH')").fetchone()
     for name in ("alice", "bob"):
         owner.execute("select ledger.join_group(%s, %s, 100)", [group, name])

@@ -1,7 +1,7 @@
 """Sessions that commit for real, and calls that overlap: one holds a lock while another waits.
 
-A client repeats what failed with 40001 or 40P01, since nothing was done; so do these tests above READ COMMITTED, and
-every rule has the same outcome at each isolation level.
+A client repeats a call that failed with 40001 or 40P01, since nothing was done; so do these tests above READ
+COMMITTED, and every rule has the same outcome at each isolation level.
 """
 
 from collections.abc import Callable, Iterator

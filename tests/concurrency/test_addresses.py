@@ -1,4 +1,4 @@
-"""Addresses bound at the same time: one participant who is present has each, and each has one."""
+"""Addresses bound at the same time: each belongs to one present participant, and each participant has one."""
 
 import pytest
 

@@ -43,13 +43,13 @@ def test_the_same_reference_twice_at_once_is_recorded_once(
     assert reference(ledger, group, entry) == "0xa"
 
 
-@pytest.mark.parametrize(("commits", "outcome", "stands"), [(True, "LG008", "0xa"), (False, "done", "0xb")])
+@pytest.mark.parametrize(("commits", "outcome", "recorded"), [(True, "LG008", "0xa"), (False, "done", "0xb")])
 def test_of_two_references_at_once_the_first_is_recorded(
-    ledger, session, overlap, level, group, entry, commits, outcome, stands
+    ledger, session, overlap, level, group, entry, commits, outcome, recorded
 ):
     first, second = (("settle_exit", group, entry, each) for each in ("0xa", "0xb"))
     assert overlap(session(level), first, session(level), second, commits=commits) == outcome
-    assert reference(ledger, group, entry) == stands
+    assert reference(ledger, group, entry) == recorded
 
 
 @pytest.mark.parametrize(("second", "outcome"), [("0xa", "done"), ("0xb", "LG008")])

@@ -81,7 +81,7 @@ def is_late(connection: psycopg.Connection) -> bool:
 
 
 def outcome(connection: psycopg.Connection, query: Callable[[], object]) -> object:
-    """What a call returned, or its SQLSTATE."""
+    """Return a call's rows, or its SQLSTATE."""
     try:
         returned = query()
         connection.commit()

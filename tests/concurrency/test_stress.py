@@ -21,7 +21,7 @@ def test_concurrent_calls_break_no_rule(database, ledger, admin, group):
     deadline = time.monotonic() + SECONDS
 
     def flash(connection):
-        """The group that comes and goes."""
+        """Return the id of the group that is removed and created again."""
         return next((found for name, found in call(connection, "list_groups") if name == "Flash"), group)
 
     def move(connection, chance):

@@ -19,14 +19,14 @@ needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the tours 
 
 
 def in_shell(script: str, service: Service, **settings: str) -> str:
-    """What a script prints that asks the service."""
+    """Run a script that sends requests to the service, and return its output."""
     script = script.replace("127.0.0.1:4000", f"127.0.0.1:{service.port}")
     env = environment(PATH=f"{LEDGER.parent}:{os.environ['PATH']}", **settings)
     return subprocess.run(["sh", "-e", "-c", script], env=env, capture_output=True, text=True, check=True).stdout
 
 
 def in_psql(database: Database, script: str) -> subprocess.CompletedProcess[str]:
-    """What a script prints in psql."""
+    """Run a script in psql, and return its output."""
     psql = [embedded.binaries() / "psql", "-At", "--set=VERBOSITY=verbose", database.url(database.admin)]
     return subprocess.run(psql, input=script, capture_output=True, text=True, check=True)
 
@@ -75,7 +75,7 @@ def test_the_tour_in_curl_works_when_pasted(database):
 
 
 def pasted_in_curl(service: Service, *blocks: str) -> str:
-    """What blocks of the tutorial print when they are pasted after the first lines of its first tour."""
+    """Return the output of the tutorial's blocks, pasted after the first lines of its first tour."""
     names = "".join(block("tutorial", "sh", '"ETH"').splitlines(keepends=True)[:4])
     return in_shell(names + "".join(blocks), service)
 

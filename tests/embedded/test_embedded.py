@@ -493,7 +493,7 @@ def test_refuses_the_folder_of_another_user(made: Path) -> None:
 
 
 def reachable_python(**user: object) -> str:
-    """A Python that the user can run and that can see our packages, be it not the one of these tests."""
+    """A Python that the user can run and that finds our packages; not always the one of these tests."""
     seen = [platformdirs.__file__, embedded.binaries() / "postgres"]
     look = f"import sys; assert sys.version_info >= (3, 11); [open(path) for path in {[str(path) for path in seen]}]"
     for python in (sys.executable, "/usr/bin/python3"):

@@ -217,7 +217,7 @@ def left_as_it_is(ledger: psycopg.Connection, participant: int) -> Iterator[None
 
 @pytest.fixture
 def keys(ledger: psycopg.Connection) -> Iterator[psycopg.Connection]:
-    """The connection as the owner's, who alone makes API keys."""
+    """The connection as the owner, the only role that can create API keys."""
     with behind(ledger):
         ledger.execute("set role ledger_owner")
         yield ledger

@@ -1,6 +1,6 @@
 """Values whose text is thousands of times their size are refused before they are converted to text.
 
-jsonb keeps 1e4096 in a few bytes and writes 4,097 digits. What a refusal costs is the most memory that the session's
+jsonb keeps 1e4096 in a few bytes and writes 4,097 digits. The cost of a refusal is the most memory that the session's
 process has held.
 """
 
@@ -172,7 +172,7 @@ VALUES = st.recursive(
 
 
 def test_the_check_in_advance_does_not_change_the_limit(ledger):
-    """metadata_is_long never refuses what has 4096 bytes or less."""
+    """metadata_is_long never refuses metadata of 4096 bytes or less."""
     outcomes = set()
 
     @settings(derandomize=True, deadline=None, database=None, max_examples=300, suppress_health_check=list(HealthCheck))

@@ -41,7 +41,7 @@ def value_of(request: pytest.FixtureRequest, value: object) -> object:
 
 
 def answer(ledger: psycopg.Connection, function: str, *arguments: object) -> tuple:
-    """What the function returned: (all but the last column, replayed)."""
+    """Return the function's answer: (all but the last column, replayed)."""
     row = one(ledger, statement(function, arguments), arguments)
     return row[:-1], row[-1]
 

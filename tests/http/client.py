@@ -39,7 +39,7 @@ class Service:
     secret: str = ""
 
     def __call__(self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send a request; `body` is JSON text, or what is to be rendered as JSON."""
+        """Send a request; `body` is JSON text, or a value to render as JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             content = body if body is None or isinstance(body, str | bytes) else json.dumps(body)
@@ -54,7 +54,7 @@ class Service:
             connection.close()
 
     def raw(self, sent: bytes) -> bytes:
-        """Send bytes as they are, close our side, and return what comes back."""
+        """Send bytes as they are, close our side, and return the answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(sent)
             connection.shutdown(socket.SHUT_WR)

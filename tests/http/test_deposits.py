@@ -1,4 +1,4 @@
-"""Deposits of participants who have joined: the answer, the entry, and what is refused."""
+"""Deposits of participants who have joined: answers, entries and refusals."""
 
 import pytest
 

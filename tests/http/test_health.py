@@ -82,7 +82,7 @@ def test_a_database_behind_a_dead_host_is_not_away(database: Database) -> None:
 
 
 def test_each_answer_comes_in_time_while_it_connects_once(database: Database) -> None:
-    """However many ask while it connects, it goes on connecting, and does it once."""
+    """Any number of health checks during a connection attempt share that attempt."""
 
     async def story() -> None:
         with silent_host() as port:

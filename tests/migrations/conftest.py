@@ -32,7 +32,7 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(scope="session")
 def fingerprints() -> dict[str, dict[str, list[tuple]]]:
-    """What `complete` has found, by the migrations that ran."""
+    """The results of `complete`, by the migrations that ran."""
     return {}
 
 

@@ -215,7 +215,7 @@ def contents(conninfo: str) -> dict[str, list[dict]]:
 
 
 def lost(before: dict[str, list[dict]], after: dict[str, list[dict]]) -> list[tuple[str, dict]]:
-    """The rows of which a value is gone; a column or a table that came into being is no loss."""
+    """Return the rows that lost a value; a new column or table is no loss."""
     return [
         (name, row)
         for name, rows in before.items()

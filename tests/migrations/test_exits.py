@@ -1,4 +1,4 @@
-"""The roll-back of migration 0002: refused while something would be lost, and otherwise to a ledger that goes on."""
+"""The roll-back of migration 0002: refused while data would be lost; otherwise the ledger works afterwards."""
 
 import psycopg
 import pytest

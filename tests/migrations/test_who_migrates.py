@@ -52,7 +52,7 @@ def admin(cluster: Path) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def owned(cluster: Path, admin: psycopg.Connection):
-    """Makes databases that a role owns; afterwards neither they nor the ledger's roles are left."""
+    """Create databases that a role owns; drop them and the ledger's roles in the end."""
     made = []
 
     def make(owner: str) -> Database:

@@ -16,7 +16,7 @@ YOYO = Path(sys.executable).parent / "yoyo"
 
 @pytest.fixture
 def variables(conninfo: str) -> dict[str, str]:
-    """The environment that names the database to libpq, and nothing else of ours."""
+    """The environment that names the database to libpq, without other settings of the tests."""
     info = psycopg.conninfo.conninfo_to_dict(conninfo)
     names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
     return {"PATH": os.environ["PATH"]} | {variable: str(info[name]) for variable, name in names.items()}

@@ -31,7 +31,7 @@ FLAGS = [
 
 @dataclass
 class Page:
-    """One page. `requested` are the addresses that it asked for, `complaints` what the browser found wrong with it."""
+    """One page. `requested` are the addresses that it requested, `complaints` the browser's messages about it."""
 
     connection: ClientConnection
     requested: list[str] = field(default_factory=list)

@@ -19,7 +19,7 @@ ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 
 
 class Checked:
-    """A service whose answers are looked up in the description; `seen` names the operations and what they answered."""
+    """A service whose answers are checked against the description; `seen` has each operation and status."""
 
     def __init__(self, service: Service, document: dict) -> None:
         self.service = service

@@ -36,7 +36,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_the_generator_understands_every_operation(generated, described):
-    """It leaves out what it does not understand."""
+    """It leaves out operations that it does not understand."""
     package = Path(importlib.import_module(generated).__file__).parent
     made = {file.stem for file in package.glob("api/*/*.py")} - {"__init__"}
     assert made == {operation["operationId"] for _, _, operation in operations(described)}

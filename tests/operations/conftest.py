@@ -27,7 +27,7 @@ def ground() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def managed(ground: Path) -> Iterator[Site]:
-    """The site of "PostgreSQL and its roles": its server runs, with what an administrator who is no superuser made."""
+    """The site of "PostgreSQL and its roles": its server runs, with an administrator who is no superuser."""
     with sited(ground / "managed", VERSION) as site:
         initialise(site)
         with site.connect("db", database="postgres") as superuser:

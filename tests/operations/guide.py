@@ -97,7 +97,7 @@ class Site:
         checkout: Path = ROOT,
         **settings: str | Path,
     ) -> str:
-        """Run a block of sh on a host, in a checkout; what it printed. `server_user` is whom PostgreSQL runs as."""
+        """Run a block of sh on a host, in a checkout, and return its output. `server_user` runs PostgreSQL."""
         script = self.substituted(script, host, folders)
         given = {"PATH": self.path} | {name: str(value) for name, value in settings.items()}
         if server_user:
@@ -112,7 +112,7 @@ class Site:
 
 
 def as_server_user(command: Sequence[str | Path], cwd: Path, settings: dict[str, str]) -> str:
-    """Run a command to its end as the user that PostgreSQL runs as: for root, another than ourselves."""
+    """Run a command to its end as the user that PostgreSQL runs as: for root, another user."""
     account = embedded._account(embedded._ACCOUNT)
     user = (account.pw_uid, account.pw_gid) if os.geteuid() == 0 else (None, None)
     return ended(command, cwd=cwd, env={"LC_ALL": "C"} | settings, user=user[0], group=user[1])
@@ -127,7 +127,7 @@ def ended(
     user: int | None = None,
     group: int | None = None,
 ) -> str:
-    """Run a command that must succeed; what it printed."""
+    """Run a command that must succeed, and return its output."""
     done = subprocess.run(
         command,
         cwd=cwd,

@@ -1,4 +1,4 @@
-"""A deployment: a migration that gives up, old code beside new, and the way back."""
+"""A deployment: a migration that gives up, old code beside new, and a roll-back."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_every_block_is_run_by_a_test() -> None:
 
 
 def test_time_outs_along_the_way_fit_together() -> None:
-    """Each step nearer to the client waits longer, and the service never closes first what a proxy may use again."""
+    """Each hop nearer to the client waits longer, and the service never closes a connection that a proxy may reuse."""
     balancer = number(r"idle time-out (\d+) seconds")
     read = number(r"proxy_read_timeout (\d+)s")
     # Connections: the proxy's end closes them.

@@ -19,7 +19,7 @@ def replica(site: Site) -> Site:
 
 
 def replayed(primary: psycopg.Connection) -> bool:
-    """Whether the replica has replayed what the primary has written by now."""
+    """Return whether the replica has replayed everything that the primary has written by now."""
     written = "select replay_lsn >= pg_current_wal_lsn() from pg_stat_replication"
     return primary.execute(written).fetchall() == [(True,)]
 

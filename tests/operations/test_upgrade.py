@@ -37,7 +37,7 @@ def newer(site: Site) -> Site:
 
 
 def assert_whole(site: Site, host: str, verify_and_restart: str) -> None:
-    """The books are right on 18, the feed asks to be restarted, and the ledger goes on."""
+    """Assert that the books are right on 18, the feed must be restarted, and the ledger works."""
     with site.connect(host) as admin:
         assert admin.info.server_version >= 180000
         refused(admin, "LG009", "select * from ledger.read_feed()")

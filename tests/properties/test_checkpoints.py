@@ -19,7 +19,7 @@ AMOUNTS = [0, 1, 2**63 - 1, 2**63, 2**64, 2**127, 2**128, 2**200, 2**250]
 
 
 class History:
-    """A group, and what it should hold."""
+    """A group, and its expected content."""
 
     def __init__(self, ledger: psycopg.Connection, chance: random.Random, name: str) -> None:
         self.ledger, self.chance = ledger, chance

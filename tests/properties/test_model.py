@@ -1,7 +1,7 @@
 """Random calls, valid and not, against a model of the rules in Python: the same answer and the same rows after each.
 
-A call draws its group, its participants and its entry by number among those there ever were, so that those removed,
-those who left and those of another group come up as well; and its idempotency key among a few, so that requests are
+A call draws its group, its participants and its entry by number among all that ever existed, so that removed groups,
+former participants and those of another group occur as well; and its idempotency key among a few, so that requests are
 repeated, also with another body. At the end of a run the books are verified, and every past moment is looked at.
 """
 
@@ -71,7 +71,7 @@ select
 
 
 class Refusal(Exception):
-    """What the model says of a call that must change nothing."""
+    """The model's answer to a call that must change nothing."""
 
     def __init__(self, sqlstate: str, *blamed: str) -> None:
         super().__init__(sqlstate, blamed)

@@ -55,7 +55,7 @@ def environment(**settings: str | Path) -> dict[str, str]:
 def command(
     *arguments: str | Path, program: Path = LEDGER, said: str | None = None, **settings: str | Path
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, from another folder than the project's; `said` is what a person types."""
+    """Run a command to its end, from another folder than the project's; `said` is its standard input."""
     variables = environment(**settings)
     if program == LEDGER and preloaded.fits(variables):
         return preloaded.run([str(LEDGER), *map(str, arguments)], variables, "/", said or "", PATIENCE)

@@ -35,7 +35,7 @@ MEMBERS = [
 
 
 def lines(service: Service) -> list[dict]:
-    """Stop the service; the lines that it logged and nobody has read."""
+    """Stop the service, and return its log lines that were not read yet."""
     assert service.stop() == 0
     assert service.process.stdout is not None
     return [json.loads(line) for line in service.process.stdout.read().splitlines()]
@@ -136,7 +136,7 @@ def watched(server: object, template: object) -> Iterator[Service]:
 
 
 def raw(service: Service, sent: bytes) -> str:
-    """Send bytes as they are, and return what comes back until the service ends the connection."""
+    """Send bytes as they are, and return the bytes until the service ends the connection."""
     with socket.create_connection((service.host, service.port), timeout=PATIENCE) as connection:
         connection.sendall(sent)
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()

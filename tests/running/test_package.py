@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path) -> Iterator[Path]:
-    """The command in an environment of its own, with the project from the wheel and all else from ours."""
+    """The command in its own environment: the project from the wheel, its dependencies from ours."""
     with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, cwd="/")
         python = Path(folder) / "bin" / "python"

@@ -47,7 +47,7 @@ def hurried(database: Database, tmp_path: Path) -> Iterator[Service]:
 
 
 def sent_slowly(service: Service, *parts: bytes) -> dict:
-    """The problem that answers a request whose last part comes byte by byte, for as long as nothing is answered."""
+    """Send a request's last part byte by byte until an answer comes, and return its problem."""
     *at_once, slowly = parts
     with socket.create_connection((service.host, service.port), timeout=60) as client:
         client.sendall(b"".join(at_once))
@@ -177,7 +177,7 @@ async def nothing_is_under_way() -> None:
 
 @pytest.mark.parametrize("sent", [*UNFINISHED.values(), *ANSWERED.values()], ids=[*UNFINISHED, *ANSWERED])
 def test_every_request_has_the_same_time_limit(app: App, sent: bytes) -> None:
-    """Its last bytes come a second before its time is over."""
+    """The last bytes come a second before the time is over."""
 
     async def take(request: Request) -> HTTPResponse:
         await drop_body(request)

@@ -44,7 +44,7 @@ STOPS = {  # and the number of workers
 
 @contextmanager
 def transfer_in_hand(service: Service, admin: psycopg.Connection) -> Iterator[tuple[Future, Callable[[], None], tuple]]:
-    """A transfer of 30 that waits for a locked row; its answer, what releases the row, and who takes part."""
+    """A transfer of 30 that waits for a locked row; its answer, the row's release, and the participants."""
     group = create(admin, "ETH")
     alice, bob = join(admin, group, "alice"), join(admin, group, "bob")
     with psycopg.connect(admin.info.dsn) as blocker, ThreadPoolExecutor() as threads:

@@ -1,4 +1,4 @@
-"""ledger.get_address: the address of a participant who is present, with its checksum."""
+"""ledger.get_address: the address of a present participant, with its checksum."""
 
 import pytest
 

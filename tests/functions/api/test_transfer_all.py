@@ -301,7 +301,7 @@ def test_names_every_bad_argument_at_once(refuses, group, alice, bob, blamed):
 
 @pytest.fixture(params=["alone", "first", "between", "last"])
 def refuses_among(request, alice, bob, refuses_lines) -> Callable[[str, object], None]:
-    """A bad line is named, alone and wherever it stands among good ones."""
+    """A bad line is named, alone and at each place among good ones."""
 
     def check(member: str, bad: object) -> None:
         good = line(alice, bob, 1)
