@@ -1,4 +1,4 @@
-"""The `ledger` command: serve, migrate, seed, reset, verify, checkpoint, proof, key, url, psql."""
+"""The `ledger` command: serve, migrate, seed, reset, verify, checkpoint, proof, snapshot, key, url, psql."""
 
 import argparse
 import os
@@ -26,7 +26,7 @@ from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
 from api.postgres.preflight import StartError, check_at_start
 from api.postgres.session_settings import TIMEOUTS
-from api.proofs import verify_proof
+from api.proofs import verify_proof, verify_snapshot
 from api.routes import SCOPES
 from api.server.listener import listen
 from api.server.settings import Settings
@@ -36,7 +36,7 @@ from api.settings import Given, conninfo_error, one_of, origins, positive, secon
 EPILOG = """\
 settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and then goes before the bare one:
   DATABASE_URL      the database to serve, postgresql://…; unset: an embedded PostgreSQL
-  LEDGER_ADMIN_URL  what migrate, seed, reset, verify, key, url and psql log in with (DATABASE_URL)
+  LEDGER_ADMIN_URL  what every command but serve logs in with (DATABASE_URL)
   LEDGER_DATA       where the embedded PostgreSQL keeps its files
   HOST, PORT        where to listen (127.0.0.1, 4000)
   WORKERS           processes that answer (1)
@@ -49,7 +49,7 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
 
 COMMANDS = (
     *("serve", "migrate", "seed", "reset", "verify"),
-    *("checkpoint", "proof", "verify-proof", "key", "url", "psql"),
+    *("checkpoint", "proof", "verify-proof", "snapshot", "verify-snapshot", "key", "url", "psql"),
 )
 
 LOGS = ("requests", "faults")
@@ -90,6 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(run(given))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has ended; Python flushes it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (Refusal, StartError, embedded.EmbeddedError, migrate.MigrationError, VerifyError) as error:
         sys.exit(f"ledger: {error}")
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
@@ -113,6 +117,8 @@ def run(given: list[str]) -> int:
         return run_verify(options)
     if options.command == "verify-proof":
         return verify_proof.run(options.file, options.header, options.root)
+    if options.command == "verify-snapshot":
+        return verify_snapshot.run(options.file, options.header, options.root)
     command = {
         "serve": run_serve,
         "migrate": run_migrate,
@@ -120,6 +126,7 @@ def run(given: list[str]) -> int:
         "reset": run_reset,
         "checkpoint": run_checkpoint,
         "proof": run_proof,
+        "snapshot": run_snapshot,
         "key": run_key,
         "url": run_url,
     }
@@ -196,7 +203,16 @@ def parser() -> argparse.ArgumentParser:
     prove.add_argument("group", metavar="GROUP", type=identifier, help="the id of the group")
     prove.add_argument("participant", metavar="PARTICIPANT", type=identifier, help="the id of the participant")
     prove.add_argument("--number", metavar="N", type=identifier, help="the checkpoint; the newest one without it")
-    verify_proof.add_arguments(commands.add_parser("verify-proof", help="check a proof, without the database"))
+    verify_proof.add_arguments(
+        commands.add_parser("verify-proof", help="check a proof, without the database"), "the proof"
+    )
+    export = commands.add_parser("snapshot", help="print all leaves of a checkpoint")
+    export.add_argument("group", metavar="GROUP", type=identifier, help="the id of the group")
+    export.add_argument("--number", metavar="N", type=identifier, help="the checkpoint; the newest one without it")
+    verify_proof.add_arguments(
+        commands.add_parser("verify-snapshot", help="check all leaves of a checkpoint, without the database"),
+        "the snapshot",
+    )
     actions = commands.add_parser("key", help="make, list and revoke API keys").add_subparsers(
         dest="action", metavar="create|list|revoke", required=True
     )
@@ -497,6 +513,15 @@ def run_proof(options: argparse.Namespace) -> None:
             apply_migrations(login)
         with sessions.connect(login.admin, "ledger proof") as connection:
             print(checkpoints.proof(connection, options.group, options.participant, options.number))
+
+
+def run_snapshot(options: argparse.Namespace) -> None:
+    with database() as login:
+        if login.embedded:
+            apply_migrations(login)
+        with sessions.connect(login.admin, "ledger snapshot") as connection:
+            for piece in checkpoints.snapshot(connection, options.group, options.number):
+                print(piece, end="")
 
 
 def run_key(options: argparse.Namespace) -> None:

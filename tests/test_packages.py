@@ -20,10 +20,11 @@ BELOW: dict[str, set[str]] = {
     "telemetry": {"postgres"},
     "http": {"telemetry", "postgres"},
     "server": {"http", "telemetry", "postgres"},
-    "admin": {"postgres"},
+    "admin": {"postgres", "http", "proofs"},
+    "proofs": set(),
     "openapi": {"http"},
     "settings": {"http"},
-    "cli": {"server", "postgres", "admin", "settings"},
+    "cli": {"server", "postgres", "admin", "proofs", "settings"},
 }
 
 

@@ -30,36 +30,19 @@ Json = dict[str, object]
 
 
 class InvalidProof(ValueError):
-    """Why a proof shows nothing."""
+    """Why a proof, or a snapshot, shows nothing."""
 
 
 def verify(proof: object, header: str | None = None, root: str | None = None) -> str:
     """Return, in words, what a decoded proof shows. Raises InvalidProof."""
-    checkpoint, leaf, siblings = member(proof, "checkpoint"), member(proof, "leaf"), member(proof, "siblings")
-    # The ledger's ids and counts are below 2^63.
-    group, number = whole(checkpoint, "group_id", 63), whole(checkpoint, "number", 63)
-    deposits, leaf_count = whole(checkpoint, "deposits", 63), whole(checkpoint, "leaf_count", 63)
-    credited, settled, total = (whole(checkpoint, name, 256) for name in ("credited", "settled", "total"))
-    tree_root, shown = octets(checkpoint, "root", 32), octets(checkpoint, "header", 32)
-    index, participant = whole(leaf, "index", 63), whole(leaf, "participant_id", 63)
-    exit_entry = 0 if member(leaf, "exit_entry") is None else whole(leaf, "exit_entry", 63)
-    amount = whole(leaf, "amount", 256)
+    checkpoint = read_checkpoint(member(proof, "checkpoint"), header, root)
+    leaf = read_leaf(member(proof, "leaf"), checkpoint)
+    require(leaf.index < checkpoint.leaf_count, "the leaf is beyond the last one")
 
-    vault = octets(checkpoint, "vault", 20)
-    domain = digest(b"\x03ledger/vault/1", word(whole(checkpoint, "chain_id", 256)), vault, int64(group))
-    first_half = (domain, int64(number), octets(checkpoint, "previous", 32), int64(deposits))
-    second_half = (word(credited), word(settled), int64(leaf_count), word(total), tree_root)
-    require(digest(b"\x02", *first_half, *second_half) == shown, "the checkpoint does not hash to its header")
-    require(header is None or parse_hex(header, 32) == shown, "the checkpoint is not the one with that header")
-    require(root is None or parse_hex(root, 32) == tree_root, "the checkpoint is not the one with that root")
-    require(total == credited - settled, "the checkpoint's total is not what was credited less what was settled")
-    require(min(group, number, participant) > 0, "an id is 0")
-    require(index < leaf_count, "the leaf is beyond the last one")
-
-    ids = int64(participant) + int64(exit_entry)
-    node = Node(amount, digest(b"\x00", domain, ids, octets(leaf, "owner", 20), word(amount)))
-    rest = [Node(whole(each, "sum", 256), octets(each, "hash", 32)) for each in listed(siblings)]
-    place, width = index, leaf_count
+    node = leaf.node
+    siblings = listed(member(proof, "siblings"))
+    rest = [Node(whole(each, "sum", 256), octets(each, "hash", 32)) for each in siblings]
+    place, width = leaf.index, checkpoint.leaf_count
     while width > 1:
         if place % 2 or place + 1 < width:  # otherwise it is the last of an odd number
             require(bool(rest), "siblings are missing")
@@ -67,11 +50,13 @@ def verify(proof: object, header: str | None = None, root: str | None = None) ->
             node = parent(sibling, node) if place % 2 else parent(node, sibling)
         place, width = place // 2, (width + 1) // 2
     require(not rest, "there are too many siblings")
-    require(node.hash == tree_root, "the path does not lead to the root")
-    require(node.sum == total, "the path does not add up to the total")
+    require(node.hash == checkpoint.root, "the path does not lead to the root")
+    require(node.sum == checkpoint.total, "the path does not add up to the total")
 
+    amount, exit_entry = leaf.node.sum, leaf.exit_entry
     held = f"holds {amount}" if exit_entry == 0 else f"left with {amount} in entry {exit_entry}, which is not settled"
-    return f"participant {participant} of group {group} {held}: leaf {index} of {leaf_count} in checkpoint {number}"
+    place_of_leaf = f"leaf {leaf.index} of {checkpoint.leaf_count} in checkpoint {checkpoint.number}"
+    return f"participant {leaf.participant} of group {checkpoint.group} {held}: {place_of_leaf}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +65,59 @@ class Node:
 
     sum: int
     hash: bytes
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a header commits to, as far as leaves are checked against it."""
+
+    group: int
+    number: int
+    domain: bytes
+    leaf_count: int
+    total: int
+    root: bytes
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf: what a participant holds, or what an exit that is not settled left with."""
+
+    index: int
+    participant: int
+    exit_entry: int  # 0 while present
+    node: Node
+
+
+def read_checkpoint(value: object, header: str | None, root: str | None) -> Checkpoint:
+    """Check a decoded checkpoint against its header, and against what was published. Raises InvalidProof."""
+    # The ledger's ids and counts are below 2^63.
+    group, number = whole(value, "group_id", 63), whole(value, "number", 63)
+    deposits, leaf_count = whole(value, "deposits", 63), whole(value, "leaf_count", 63)
+    credited, settled, total = (whole(value, name, 256) for name in ("credited", "settled", "total"))
+    tree_root, shown = octets(value, "root", 32), octets(value, "header", 32)
+
+    vault = octets(value, "vault", 20)
+    domain = digest(b"\x03ledger/vault/1", word(whole(value, "chain_id", 256)), vault, int64(group))
+    first_half = (domain, int64(number), octets(value, "previous", 32), int64(deposits))
+    second_half = (word(credited), word(settled), int64(leaf_count), word(total), tree_root)
+    require(digest(b"\x02", *first_half, *second_half) == shown, "the checkpoint does not hash to its header")
+    require(header is None or parse_hex(header, 32) == shown, "the checkpoint is not the one with that header")
+    require(root is None or parse_hex(root, 32) == tree_root, "the checkpoint is not the one with that root")
+    require(total == credited - settled, "the checkpoint's total is not what was credited less what was settled")
+    require(min(group, number) > 0, "an id is 0")
+    return Checkpoint(group, number, domain, leaf_count, total, tree_root)
+
+
+def read_leaf(value: object, checkpoint: Checkpoint) -> Leaf:
+    """Return a decoded leaf with its node in the checkpoint's tree. Raises InvalidProof."""
+    index, participant = whole(value, "index", 63), whole(value, "participant_id", 63)
+    exit_entry = 0 if member(value, "exit_entry") is None else whole(value, "exit_entry", 63)
+    amount = whole(value, "amount", 256)
+    require(participant > 0, "an id is 0")
+    ids = int64(participant) + int64(exit_entry)
+    octets_of_leaf = (checkpoint.domain, ids, octets(value, "owner", 20), word(amount))
+    return Leaf(index, participant, exit_entry, Node(amount, digest(b"\x00", *octets_of_leaf)))
 
 
 def parent(left: Node, right: Node) -> Node:
@@ -164,8 +202,8 @@ def hash_text(value: str) -> str:
     return value
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="the proof as JSON; - is the standard input")
+def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("file", metavar="FILE", help=f"{what} as JSON; - is the standard input")
     parser.add_argument("--header", type=hash_text, metavar="HEX", help="the header of the checkpoint, as published")
     parser.add_argument("--root", type=hash_text, metavar="HEX", help="the root of the checkpoint, as published")
 
@@ -186,5 +224,5 @@ def run(file: str, header: str | None, root: str | None) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Check a proof of what a participant of a ledger holds.")
-    add_arguments(parser)
+    add_arguments(parser, "the proof")
     sys.exit(run(**vars(parser.parse_args())))
