@@ -20,8 +20,14 @@ openapi/            `make openapi`: writes the OpenAPI document, openapi.json; n
 admin/              what an administrator does with the command
   api_keys.py         creates, lists and revokes API keys
   seed.py             loads seeds
+  checkpoints.py      makes and exports checkpoints, and gets proofs
+  kept.py             checkpoints that were kept elsewhere
   verify.py           verifies the books
   schema.py           compares the schema of a database with this release's
+
+proofs/             checks what the ledger proves, without the ledger
+  verify_proof.py     a proof
+  verify_snapshot.py  all leaves of a checkpoint
 
 http/               the Sanic application of a worker
   app.py              the application: a handler for each route

@@ -20,7 +20,7 @@ from types import FrameType
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api.admin import api_keys, checkpoints, seed
+from api.admin import api_keys, checkpoints, kept, seed
 from api.admin.verify import NEW_GROUPS, Discrepancy, Step, VerifyError, verify
 from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Whoever read the output has ended; Python flushes it once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except (Refusal, StartError, embedded.EmbeddedError, migrate.MigrationError, VerifyError) as error:
+    except (Refusal, StartError, embedded.EmbeddedError, migrate.MigrationError, VerifyError, kept.KeptError) as error:
         sys.exit(f"ledger: {error}")
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
         sys.exit(f"ledger: the database is not migrated: {error.diag.message_primary}. Run: ledger migrate")
@@ -190,6 +190,9 @@ def parser() -> argparse.ArgumentParser:
     reset.add_argument("--yes", action="store_true", help="do not ask")
     check = commands.add_parser("verify", help="prove that the books are right, or say where they are not")
     check.add_argument("group", metavar="GROUP", nargs="?", type=identifier, help="its id; all of them without it")
+    check.add_argument(
+        "--against", metavar="FILE", type=Path, help="checkpoints that were kept elsewhere, which the record must give"
+    )
     commit = commands.add_parser("checkpoint", help="commit to what everybody in a group holds")
     commit.add_argument("group", metavar="GROUP", type=identifier, help="its id")
     commit.add_argument("--idempotency-key", metavar="KEY", help="make one checkpoint however often it is given")
@@ -451,12 +454,13 @@ def run_reset(options: argparse.Namespace) -> None:
 
 def run_verify(options: argparse.Namespace) -> int:
     """Print discrepancies to the standard output and progress to the standard error; return 1 if there are any."""
+    against = kept.read(options.against) if options.against else []
     seen: Counter[str] = Counter()
     shown_at = time.monotonic()
     with database() as login:
         if login.embedded:
             apply_migrations(login)
-        for step in verify(login.admin, options.group):
+        for step in verify(login.admin, options.group, against):
             for discrepancy in step.discrepancies:
                 print(describe(discrepancy), flush=True)
             if step.note is not None:
@@ -466,7 +470,8 @@ def run_verify(options: argparse.Namespace) -> int:
             if time.monotonic() - shown_at > PROGRESS_SECONDS:
                 print(progress(step, seen), file=sys.stderr, flush=True)
                 shown_at = time.monotonic()
-    parts = ", ".join(f"{part}: {seen[part]:,}" for part in ("entries", "participants", "idempotency keys"))
+    counts = ["entries", "participants", "idempotency keys", *(["kept checkpoints"] if against else [])]
+    parts = ", ".join(f"{part}: {seen[part]:,}" for part in counts)
     found = counted(seen["discrepancies"], "discrepancy", "discrepancies")
     print(f"{found} in {counted(seen['total'], 'group')} ({parts})")
     return 1 if seen["discrepancies"] else 0

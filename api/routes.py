@@ -61,7 +61,7 @@ ENTRY = (
 )
 CHECKPOINT = columns(
     *("group_id", "number", "chain_id", "vault", "previous"),
-    *("deposits", "credited", "settled", "leaf_count", "total", "root", "header", "created_at"),
+    *("deposits", "credited", "settled", "leaf_count", "total", "root", "header", "seal", "created_at"),
 )
 LEAF = columns("index", "participant_id", "exit_entry", "owner", "amount")
 NODE = columns("sum", "hash")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 
 from api.admin import schema
+from api.admin.kept import Kept
 from api.postgres import sessions
 
 RANGE_SECONDS = 1.0  # that a range may take; after a longer one, the next has half the rows
@@ -106,8 +107,10 @@ class Step:
     note: str | None = None
 
 
-def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
+def verify(conninfo: str, group: int | None = None, against: Sequence[Kept] = ()) -> Iterator[Step]:
     """Verify a group, or all groups and the rows of none; yield each finished range.
+
+    Before that, compare checkpoints with what was kept of them elsewhere.
 
     It works half of the time and pauses for the other half. Rows that are committed during this time may be left out.
     Raises VerifyError, psycopg.Error.
@@ -115,6 +118,7 @@ def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
     with sessions.connect(conninfo, "ledger verify") as connection:
         if connection.execute("select to_regprocedure('ledger_internal.verify_schema()')").fetchone() == (None,):
             raise VerifyError("the database is not migrated to this release. Run: ledger migrate")
+        yield from compare_kept(connection, group, against)
         sizes: dict[str, int] = {}
         if group is None:
             yield compare_schema(connection)
@@ -133,6 +137,16 @@ def verify(conninfo: str, group: int | None = None) -> Iterator[Step]:
                 yield from ranges(connection, number, part, sizes)
             found, _ = timed(connection, "select * from ledger_internal.verify_total(%s)", [number])
             yield Step(number, "total", 1, None, found)
+
+
+def compare_kept(connection: psycopg.Connection, group: int | None, against: Sequence[Kept]) -> Iterator[Step]:
+    """Compare checkpoints with what was kept of them elsewhere, and with the record."""
+    for kept in against:
+        if group not in (None, kept.group):
+            raise VerifyError(f"a checkpoint of group {kept.group} was kept too: verify all groups, or keep it apart")
+        query = "select * from ledger_internal.verify_kept(%s, %s, %s, %s)"
+        found, _ = timed(connection, query, [kept.group, kept.number, kept.header, kept.seal])
+        yield Step(kept.group, "kept checkpoints", 1, kept.number, found)
 
 
 def groups(connection: psycopg.Connection) -> Iterator[int]:

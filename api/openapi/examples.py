@@ -49,6 +49,7 @@ CHECKPOINT: Json = {
     "total": 200,
     "root": "0xf88b9c793f5660797f91451a92ae3927b194a529d0be1f7f75cc84462c2c3758",
     "header": "0x0467a440b6160741736187cf1f65389fe358450e7f4326bfe0d5d0405a30491f",
+    "seal": "0x96bc5e32bac69993d79103523a1dfa038f2f8024a2c2033391fb4db9e2c995db",
     "created_at": TIME,
 }
 LEAF: Json = {"index": 0, "participant_id": 1, "exit_entry": None, "owner": NOBODY, "amount": 150}

@@ -194,6 +194,7 @@ ANSWERED: dict[str, Schema] = {
     "total": {**ref("Amount"), "description": "The sum of the leaves' amounts."},
     "root": {**ref("Hash"), "description": "The root of the tree; 0 without a leaf."},
     "header": {**ref("Hash"), "description": "SHA-256 of all these."},
+    "seal": {**ref("Hash"), "description": "SHA-256 of the group's entries up to the checkpoint."},
     "index": {**COUNT, "description": "From 0."},
     "participant_id": ref("Id"),
     "exit_entry": {**ref("Id"), "description": "The exit, which is not settled; null while present."},

@@ -228,6 +228,10 @@ drop function if exists ledger_internal.parse_address;
 drop function if exists ledger_internal.verify_checkpoints;
 -- <<< db/functions/internal/verify/verify_checkpoints.sql
 
+-- >>> db/functions/internal/verify/verify_kept.sql
+drop function if exists ledger_internal.verify_kept;
+-- <<< db/functions/internal/verify/verify_kept.sql
+
 -- >>> db/functions/owner/drop_checkpoint_chunks.sql
 drop function if exists ledger.drop_checkpoint_chunks;
 -- <<< db/functions/owner/drop_checkpoint_chunks.sql

@@ -191,6 +191,7 @@ select
   c.total,
   '0x' || encode(c.root, 'hex') as root,
   '0x' || encode(c.header, 'hex') as header,
+  '0x' || encode(c.seal, 'hex') as seal,
   c.created_at
 from ledger.checkpoints as c;
 
@@ -206,7 +207,8 @@ comment on column ledger.checkpoint_headers.settled is 'What was paid for exits.
 comment on column ledger.checkpoint_headers.leaf_count is 'How many leaves the tree has.';
 comment on column ledger.checkpoint_headers.total is 'What the leaves hold together.';
 comment on column ledger.checkpoint_headers.root is 'The root of the tree; 0 without a leaf.';
-comment on column ledger.checkpoint_headers.header is 'SHA-256 that commits to all of it but the time.';
+comment on column ledger.checkpoint_headers.header is 'SHA-256 that commits to all these.';
+comment on column ledger.checkpoint_headers.seal is 'SHA-256 of the group''s entries up to it.';
 comment on column ledger.checkpoint_headers.created_at is 'When it was made.';
 grant select on ledger.checkpoint_headers to ledger_reader;
 
@@ -215,7 +217,7 @@ declare
   shape text[];
 begin
   foreach shape slice 1 in array array[
-    ['ledger.checkpoint_result', 'group_id bigint, number bigint, chain_id numeric, vault text, previous text, deposits bigint, credited numeric, settled numeric, leaf_count bigint, total numeric, root text, header text, created_at timestamptz, replayed boolean', 'The checkpoint, and whether an earlier request with the same idempotency key made it.'],
+    ['ledger.checkpoint_result', 'group_id bigint, number bigint, chain_id numeric, vault text, previous text, deposits bigint, credited numeric, settled numeric, leaf_count bigint, total numeric, root text, header text, seal text, created_at timestamptz, replayed boolean', 'The checkpoint, and whether an earlier request with the same idempotency key made it.'],
     ['ledger.leaf', 'index bigint, participant_id bigint, exit_entry bigint, owner text, amount numeric', 'A leaf of a checkpoint: its index, from 0, the participant, the exit that is not settled, null while present, the address on the main network, 0 without one, and the amount.'],
     ['ledger.node', 'sum numeric, hash text', 'A node of a checkpoint''s tree: the sum of the leaves below it, and its hash.'],
     ['ledger.proof', 'checkpoint ledger.checkpoint_headers, leaf ledger.leaf, siblings ledger.node[]', 'A leaf of a checkpoint, and the siblings on its way to the root, from the leaf up.'],
@@ -3143,6 +3145,59 @@ comment on function ledger_internal.verify_entries is
   'The discrepancies of a group''s entries whose ids are above after and, where it is given, not above upto. For the owner.';
 revoke execute on function ledger_internal.verify_entries from public;
 -- <<< db/functions/internal/verify/verify_entries.sql
+
+-- >>> db/functions/internal/verify/verify_kept.sql
+-- Find the discrepancies between a checkpoint and what was kept of it elsewhere.
+create or replace function ledger_internal.verify_kept(
+  group_id bigint,
+  number   bigint,
+  header   bytea,
+  seal     bytea
+) returns setof ledger.discrepancy
+language plpgsql stable
+as $$
+declare
+  checkpoint  ledger.checkpoints;
+  discrepancy ledger.discrepancy := row(group_id, null, null, 'kept checkpoint', null);
+begin
+  select c.*
+  into checkpoint
+  from ledger.checkpoints as c
+  where c.group_id = verify_kept.group_id
+    and c.number = verify_kept.number;
+  if not found then
+    discrepancy.detail := format('checkpoint %s is not there', number);
+    return next discrepancy;
+    return;
+  end if;
+
+  if checkpoint.header <> header then
+    discrepancy.detail := format('checkpoint %s has another header than was kept: %s', number, ledger_internal.hex(checkpoint.header));
+    return next discrepancy;
+  end if;
+  if checkpoint.seal <> seal then
+    discrepancy.detail := format('checkpoint %s has another seal than was kept: %s', number, ledger_internal.hex(checkpoint.seal));
+    return next discrepancy;
+  end if;
+
+  begin
+    perform from ledger_internal.recompute_chunks(checkpoint);
+  exception
+    when data_corrupted or numeric_value_out_of_range then
+      discrepancy.detail := format('checkpoint %s has other leaves in the record: %s', number, sqlerrm);
+      return next discrepancy;
+    when sqlstate 'LG002' then
+      -- The ledger was restored since, and only leaves that are stored can be compared with the root.
+      null;
+  end;
+end
+$$;
+
+alter function ledger_internal.verify_kept owner to ledger_owner;
+comment on function ledger_internal.verify_kept is
+  'The discrepancies of a checkpoint with the header and the seal that it had when they were kept elsewhere, and with the leaves that the record gives. Whether the entries give its seal, verify_checkpoints shows, from the first checkpoint on. For the owner.';
+revoke execute on function ledger_internal.verify_kept from public;
+-- <<< db/functions/internal/verify/verify_kept.sql
 
 -- >>> db/functions/internal/verify/verify_participants.sql
 -- Find the discrepancies of a range of a group's participants.

@@ -7,7 +7,7 @@ RECORD = [
 
 CHECKPOINT = [
     *["group_id", "number", "chain_id", "vault", "previous", "deposits", "credited", "settled"],
-    *["leaf_count", "total", "root", "header", "created_at"],
+    *["leaf_count", "total", "root", "header", "seal", "created_at"],
 ]
 
 # Each published function: its parameters, the columns of its result that have promised names, whether it only reads.

@@ -36,8 +36,8 @@ def test_has_a_leaf_for_each_present_participant_and_each_exit_that_is_not_settl
     made = checkpoint()
     expected = [leaf(0, alice, 135, owner=ALICE), leaf(1, bob, 70, waits), leaf(2, dave, 100)]
     assert leaves(1) == expected
-    created_at, replayed = made.pop("created_at"), made.pop("replayed")
-    assert (replayed, bool(created_at)) == (False, True)
+    created_at, seal, replayed = made.pop("created_at"), made.pop("seal"), made.pop("replayed")
+    assert (replayed, bool(created_at), len(seal)) == (False, True, 66)
     figures = {"deposits": 5, "credited": 405, "settled": 100, "leaf_count": 3, "total": 305}
     assert made == {
         **{"group_id": group, "number": 1, "chain_id": 0, "vault": NOBODY, "previous": ZERO},
@@ -46,7 +46,7 @@ def test_has_a_leaf_for_each_present_participant_and_each_exit_that_is_not_settl
         "header": header_of(made),
     }
     shown = one(ledger, "select to_json(c) from ledger.get_checkpoint(%s) as c", [group])[0]
-    assert shown == made | {"created_at": created_at}
+    assert shown == made | {"created_at": created_at, "seal": seal}
 
 
 def test_an_empty_group_has_a_root_of_zeros(checkpoint, leaves):

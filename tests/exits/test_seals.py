@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.exits.conftest import tamper
+from tests.exits.vectors import octets
 from tests.support import call, create, join, transfer
 
 ENTRIES = """
@@ -31,10 +32,7 @@ def entries(admin: psycopg.Connection, group: int) -> Callable[[], list[bytes]]:
 
 
 def seals(admin: psycopg.Connection, group: int) -> list[bytes]:
-    return [
-        seal
-        for (seal,) in admin.execute("select seal from ledger.checkpoints where group_id = %s order by number", [group])
-    ]
+    return [octets(seal) for (seal,) in admin.execute("select seal from ledger.list_checkpoints(%s)", [group])]
 
 
 def sealed(seal: bytes, entries: list[bytes]) -> bytes:

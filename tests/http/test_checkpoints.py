@@ -15,7 +15,7 @@ def test_makes_a_checkpoint_and_returns_its_location(api, group):
     made = answer.data
     assert list(made) == [
         *("group_id", "number", "chain_id", "vault", "previous", "deposits", "credited", "settled"),
-        *("leaf_count", "total", "root", "header", "created_at"),
+        *("leaf_count", "total", "root", "header", "seal", "created_at"),
     ]
     assert (made["group_id"], made["number"], made["deposits"], made["total"]) == (group.id, 1, 2, 200)
     assert answer.headers["Location"] == f"{group.path}/checkpoints/1"

@@ -266,7 +266,7 @@ def test_prints_its_progress_from_time_to_time(seconds, expected, urls, ids, mon
     monkeypatch.setattr(cli, "PROGRESS_SECONDS", seconds)
     for name, value in urls.items():
         monkeypatch.setenv(name, value)
-    assert cli.run_verify(argparse.Namespace(group=None)) == 0
+    assert cli.run_verify(argparse.Namespace(group=None, against=None)) == 0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == expected
     assert all(f"group {ids['group']}: " in line or f"group {ids['removed']}: " in line for line in lines[6:])
