@@ -127,3 +127,18 @@ def test_stays_after_a_restore(ledger, admin, group, history, checkpoint, entrie
     *_, fourth, fifth, sixth = seals(admin, group)
     assert fifth == sealed(fourth, everything[known : known + 2])
     assert sixth == sealed(fifth, everything[known + 2 :])
+
+
+KEPT = "select detail from ledger_internal.verify_kept(%s, 2, %s, %s)"
+
+
+def test_a_checkpoint_is_compared_with_what_was_kept_of_it(ledger, admin, group, history):
+    header, seal = map(
+        octets, ledger.execute("select header, seal from ledger.get_checkpoint(%s, 2)", [group]).fetchone()
+    )
+    assert admin.execute(KEPT, [group, header, seal]).fetchall() == []
+    ((another_header,), (another_seal,)) = admin.execute(KEPT, [group, seal, header]).fetchall()
+    assert "another header than was kept" in another_header
+    assert "another seal than was kept" in another_seal
+    ((missing,),) = admin.execute(KEPT, [group + 1, header, seal]).fetchall()
+    assert missing == "checkpoint 2 is not there"
