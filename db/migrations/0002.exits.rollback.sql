@@ -224,6 +224,86 @@ drop function if exists ledger_internal.invalid_address;
 drop function if exists ledger_internal.parse_address;
 -- <<< db/functions/internal/validation/parse_address.sql
 
+-- >>> db/functions/internal/verify/answer_agrees.sql
+drop function if exists ledger_internal.answer_agrees;
+-- <<< db/functions/internal/verify/answer_agrees.sql
+
+-- >>> db/functions/internal/verify/answered_balance_discrepancies.sql
+drop function if exists ledger_internal.answered_balance_discrepancies;
+-- <<< db/functions/internal/verify/answered_balance_discrepancies.sql
+
+-- >>> db/functions/internal/verify/checkpoint_record_discrepancies.sql
+drop function if exists ledger_internal.checkpoint_record_discrepancies;
+-- <<< db/functions/internal/verify/checkpoint_record_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_form_discrepancies.sql
+drop function if exists ledger_internal.entry_form_discrepancies;
+-- <<< db/functions/internal/verify/entry_form_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_leg_discrepancies.sql
+drop function if exists ledger_internal.entry_leg_discrepancies;
+-- <<< db/functions/internal/verify/entry_leg_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_origin_discrepancies.sql
+drop function if exists ledger_internal.entry_origin_discrepancies;
+-- <<< db/functions/internal/verify/entry_origin_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_total_discrepancies.sql
+drop function if exists ledger_internal.entry_total_discrepancies;
+-- <<< db/functions/internal/verify/entry_total_discrepancies.sql
+
+-- >>> db/functions/internal/verify/group_time_discrepancies.sql
+drop function if exists ledger_internal.group_time_discrepancies;
+-- <<< db/functions/internal/verify/group_time_discrepancies.sql
+
+-- >>> db/functions/internal/verify/header_discrepancies.sql
+drop function if exists ledger_internal.header_discrepancies;
+-- <<< db/functions/internal/verify/header_discrepancies.sql
+
+-- >>> db/functions/internal/verify/leaf_discrepancies.sql
+drop function if exists ledger_internal.leaf_discrepancies;
+-- <<< db/functions/internal/verify/leaf_discrepancies.sql
+
+-- >>> db/functions/internal/verify/orphan_discrepancies.sql
+drop function if exists ledger_internal.orphan_discrepancies;
+-- <<< db/functions/internal/verify/orphan_discrepancies.sql
+
+-- >>> db/functions/internal/verify/participant_record_discrepancies.sql
+drop function if exists ledger_internal.participant_record_discrepancies;
+-- <<< db/functions/internal/verify/participant_record_discrepancies.sql
+
+-- >>> db/functions/internal/verify/recorded_request.sql
+drop function if exists ledger_internal.recorded_request;
+-- <<< db/functions/internal/verify/recorded_request.sql
+
+-- >>> db/functions/internal/verify/rename_discrepancies.sql
+drop function if exists ledger_internal.rename_discrepancies;
+-- <<< db/functions/internal/verify/rename_discrepancies.sql
+
+-- >>> db/functions/internal/verify/reversal_discrepancies.sql
+drop function if exists ledger_internal.reversal_discrepancies;
+-- <<< db/functions/internal/verify/reversal_discrepancies.sql
+
+-- >>> db/functions/internal/verify/rights_discrepancies.sql
+drop function if exists ledger_internal.rights_discrepancies;
+-- <<< db/functions/internal/verify/rights_discrepancies.sql
+
+-- >>> db/functions/internal/verify/settlement_discrepancies.sql
+drop function if exists ledger_internal.settlement_discrepancies;
+-- <<< db/functions/internal/verify/settlement_discrepancies.sql
+
+-- >>> db/functions/internal/verify/shared_identity_discrepancies.sql
+drop function if exists ledger_internal.shared_identity_discrepancies;
+-- <<< db/functions/internal/verify/shared_identity_discrepancies.sql
+
+-- >>> db/functions/internal/verify/total_discrepancies.sql
+drop function if exists ledger_internal.total_discrepancies;
+-- <<< db/functions/internal/verify/total_discrepancies.sql
+
+-- >>> db/functions/internal/verify/trigger_discrepancies.sql
+drop function if exists ledger_internal.trigger_discrepancies;
+-- <<< db/functions/internal/verify/trigger_discrepancies.sql
+
 -- >>> db/functions/internal/verify/verify_checkpoints.sql
 drop function if exists ledger_internal.verify_checkpoints;
 -- <<< db/functions/internal/verify/verify_checkpoints.sql
@@ -988,6 +1068,104 @@ comment on function ledger_internal.answer_discrepancies is
 revoke execute on function ledger_internal.answer_discrepancies from public;
 -- <<< db/functions/internal/verify/answer_discrepancies.sql
 
+-- >>> db/functions/internal/verify/transfer_all_discrepancies.sql
+-- Compare the stored answer to a multi-party transfer with the record.
+create or replace function ledger_internal.transfer_all_discrepancies(
+  group_id    bigint,
+  answer      jsonb,
+  fingerprint bytea
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  with written as materialized (
+    select
+      e.*,
+      l.entry,
+      l.line,
+      ledger_internal.parse_id(l.entry ->> 'id') as named
+    from jsonb_array_elements(
+      case when jsonb_typeof(transfer_all_discrepancies.answer -> 'entries') = 'array' then transfer_all_discrepancies.answer -> 'entries' end
+    ) with ordinality as l (entry, line)
+    -- Looked up for each line, whatever the planner thinks of their number.
+    left join lateral (
+      select e.*
+      from ledger.entries as e
+      where e.group_id = transfer_all_discrepancies.group_id
+        and e.id = ledger_internal.parse_id(l.entry ->> 'id')
+      limit 1
+    ) as e on true
+  ), request as (
+    select
+      count(*) as lines,
+      count(w.id) as found,
+      ledger_internal.fingerprint(array[
+        'transfer_all',
+        array_agg(w.from_id order by w.line)::text,
+        array_agg(w.to_id order by w.line)::text,
+        array_agg(w.amount order by w.line)::text,
+        case when count(w.metadata) > 0 then array_agg(w.metadata order by w.line)::text end
+      ]) as fingerprint
+    from written as w
+  ), legs as (
+    select
+      s.id,
+      -- As the last line that the participant is in leaves it.
+      (array_agg(s.balance order by w.line desc))[1] as balance
+    from written as w
+    cross join lateral (values (w.from_id, w.from_amount), (w.to_id, w.to_amount)) as s (id, balance)
+    group by s.id
+  ), answered as (
+    select
+      ledger_internal.parse_id(p.participant ->> 'id') as id,
+      p.participant
+    from jsonb_array_elements(
+      case when jsonb_typeof(transfer_all_discrepancies.answer -> 'participants') = 'array' then transfer_all_discrepancies.answer -> 'participants' end
+    ) as p (participant)
+  )
+  select
+    transfer_all_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    'idempotency key',
+    f.detail
+  from (
+    select w.named as entry_id, null::bigint as participant_id, 'names an entry that is not there' as detail
+    from written as w
+    where w.id is null
+    union all
+    select w.id, null, 'has an answer to transfer_all that contradicts the record'
+    from written as w
+    where w.id is not null
+      and (
+        w.kind = 'transfer'
+        and w.reverses is null
+        and w.entry @> jsonb_build_object(
+          'id', w.id, 'from_id', w.from_id, 'to_id', w.to_id, 'amount', w.amount,
+          'from_amount', w.from_amount, 'to_amount', w.to_amount
+        )
+      ) is not true
+    union all
+    select null, coalesce(s.id, t.id), 'has an answer to transfer_all that gives another balance than its entries'
+    from legs as s
+    full join answered as t on t.id = s.id
+    where (select r.lines = r.found from request as r)
+      and (
+        t.participant @> jsonb_build_object('id', s.id, 'group_id', transfer_all_discrepancies.group_id, 'amount', s.balance)
+      ) is not true
+    union all
+    select null, null, 'has the fingerprint of another request than the record says'
+    from request as r
+    where r.lines = 0
+      or (r.lines = r.found and r.fingerprint <> transfer_all_discrepancies.fingerprint)
+  ) as f
+$$;
+
+alter function ledger_internal.transfer_all_discrepancies owner to ledger_owner;
+comment on function ledger_internal.transfer_all_discrepancies is
+  'The discrepancies of the answer to a multi-party transfer: its entries, the participants with their balances after it, and the fingerprint of the request. For verify_keys.';
+revoke execute on function ledger_internal.transfer_all_discrepancies from public;
+-- <<< db/functions/internal/verify/transfer_all_discrepancies.sql
+
 -- >>> db/functions/internal/verify/verify_entries.sql
 -- Find the discrepancies of a range of a group's entries.
 create or replace function ledger_internal.verify_entries(
@@ -1214,6 +1392,160 @@ comment on function ledger_internal.verify_entries is
 revoke execute on function ledger_internal.verify_entries from public;
 -- <<< db/functions/internal/verify/verify_entries.sql
 
+-- >>> db/functions/internal/verify/verify_groups.sql
+-- Find the discrepancies of a range of groups, and rows whose group is missing.
+create or replace function ledger_internal.verify_groups(
+  after bigint,
+  upto  bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  with looked_at as materialized (
+    select
+      g.*,
+      count(*) over (partition by g.id) as times,
+      lag(g.id, 1, verify_groups.after) over (order by g.id) as before
+    from ledger.groups as g
+    where g.id > verify_groups.after
+      and g.id <= coalesce(verify_groups.upto, 9223372036854775807)
+  )
+  select
+    g.id,
+    null::bigint,
+    null::bigint,
+    f.kind,
+    f.detail
+  from looked_at as g
+  cross join ledger_internal.verify_bounds() as b
+  left join lateral (
+    select
+      e.created_at,
+      e.xid
+    from ledger.entries as e
+    where e.group_id = g.id
+      and e.kind = 'join'
+    order by e.created_at, e.id
+    limit 1
+  ) as first on true
+  left join lateral (
+    select
+      e.created_at,
+      e.xid
+    from ledger.entries as e
+    where e.group_id = g.id
+      and e.kind = 'exit'
+    order by e.created_at desc, e.id desc
+    limit 1
+  ) as last on true
+  cross join lateral (
+    select 'group id', format('%s groups have it', g.times)
+    where g.times > 1
+    union all
+    select 'group id', 'it is below 1'
+    where g.id < 1
+    union all
+    select 'sequence', 'it will give ids again that are in use'
+    where g.id > (select s.last_value - (not s.is_called)::integer from ledger.groups_id_seq as s)
+    union all
+    select 'name', 'it is empty'
+    where g.name = ''
+    union all
+    select 'name', 'another group that exists has it'
+    where g.closed_at is null
+      and exists (
+        select from ledger.groups as o
+        where o.name = g.name collate "C"
+          and o.closed_at is null
+          and o.id <> g.id
+      )
+    union all
+    select 'group time', format('was opened at %s, and first joined at %s', g.created_at, first.created_at)
+    where g.created_at > b.latest
+      or g.created_at = '-infinity'
+      -- Until entries had their transaction's number, a clock that was set back showed in their times.
+      or (g.created_at > first.created_at and first.xid <> '0')
+    union all
+    select
+      'group time',
+      format('was opened at %s and removed at %s, and last left at %s', g.created_at, g.closed_at, last.created_at)
+    where g.closed_at > b.latest
+      or g.closed_at < g.created_at
+      or (g.closed_at < last.created_at and last.xid <> '0')
+  ) as f (kind, detail)
+  union all
+  -- Groups are numbered nearly without gaps, so there is little to look through.
+  select
+    o.group_id,
+    null,
+    null,
+    'group',
+    format('there is no such group, and it has %s', string_agg(format('%s: %s', o.name, o.rows), ', ' order by o.name))
+  from (
+    select
+      l.before,
+      l.id - 1 as upto
+    from looked_at as l
+    union all
+    select
+      coalesce(max(l.id), verify_groups.after),
+      coalesce(verify_groups.upto, 9223372036854775807)
+    from looked_at as l
+  ) as gap
+  cross join lateral (
+    select p.group_id, 'participants', count(*)
+    from ledger.participants as p
+    where p.group_id > gap.before
+      and p.group_id <= gap.upto
+    group by p.group_id
+    union all
+    select e.group_id, 'entries', count(*)
+    from ledger.entries as e
+    where e.group_id > gap.before
+      and e.group_id <= gap.upto
+    group by e.group_id
+    union all
+    select s.group_id, 'settlements', count(*)
+    from ledger.settlements as s
+    where s.group_id > gap.before
+      and s.group_id <= gap.upto
+    group by s.group_id
+    union all
+    select c.group_id, 'shards', count(*)
+    from ledger.group_total_shards as c
+    where c.group_id > gap.before
+      and c.group_id <= gap.upto
+    group by c.group_id
+    union all
+    select t.group_id, 'totals', count(*)
+    from ledger.group_total_history as t
+    where t.group_id > gap.before
+      and t.group_id <= gap.upto
+    group by t.group_id
+    union all
+    select c.group_id, 'changes of names', count(*)
+    from ledger.name_changes as c
+    where c.group_id > gap.before
+      and c.group_id <= gap.upto
+    group by c.group_id
+    union all
+    select k.group_id, 'idempotency keys', count(*)
+    from ledger.idempotency_keys as k
+    where k.group_id > gap.before
+      and k.group_id <= gap.upto
+      -- Those of requests that created a group.
+      and k.group_id <> 0
+    group by k.group_id
+  ) as o (group_id, name, rows)
+  where gap.before < gap.upto
+  group by o.group_id
+$$;
+
+alter function ledger_internal.verify_groups owner to ledger_owner;
+comment on function ledger_internal.verify_groups is
+  'The discrepancies of the groups whose ids are above after and, where it is given, not above upto: their rows, and what belongs to a group of such an id that is not there. For the owner.';
+revoke execute on function ledger_internal.verify_groups from public;
+-- <<< db/functions/internal/verify/verify_groups.sql
+
 -- >>> db/functions/internal/verify/verify_participants.sql
 -- Find the discrepancies of a range of a group's participants.
 create or replace function ledger_internal.verify_participants(
@@ -1306,6 +1638,111 @@ comment on function ledger_internal.verify_participants is
   'The discrepancies of a group''s participants whose ids are above after and, where it is given, not above upto. For the owner.';
 revoke execute on function ledger_internal.verify_participants from public;
 -- <<< db/functions/internal/verify/verify_participants.sql
+
+-- >>> db/functions/internal/verify/verify_schema.sql
+-- Find rules of the schema that are not in force, in a database of any release.
+create or replace function ledger_internal.verify_schema()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  with schemas as (
+    select n.* from pg_namespace as n where n.nspname in ('ledger', 'ledger_internal')
+  ), objects (kind, name, owner, rights) as (
+    select 'schema', s.nspname, s.nspowner, s.nspacl from schemas as s
+    union all
+    select 'relation', c.relname, c.relowner, c.relacl from pg_class as c where c.relnamespace in (select s.oid from schemas as s)
+    union all
+    select 'function', p.proname, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+    from pg_proc as p
+    where p.pronamespace in (select s.oid from schemas as s)
+  )
+  select
+    null::bigint,
+    null::bigint,
+    null::bigint,
+    'schema',
+    f.detail
+  from (
+    select format('trigger %s of %s is disabled', coalesce(k.conname, t.tgname), t.tgrelid::regclass)
+    from pg_trigger as t
+    join pg_class as c on c.oid = t.tgrelid
+    left join pg_constraint as k on k.oid = t.tgconstraint
+    where c.relnamespace = 'ledger'::regnamespace
+      and t.tgenabled not in ('O', 'A')
+    union all
+    select format('table %s can be rewritten: no trigger refuses it', p.name)
+    from unnest(
+      array[
+        'entries', 'group_total_history', 'idempotency_keys', 'feeds', 'name_changes',
+        'settlements', 'api_keys', 'groups', 'participants'
+      ],
+      array[true, true, true, true, true, false, false, false, false]
+    ) as p (name, is_permanent)
+    where not exists (
+      select from pg_trigger as t
+      where t.tgrelid = to_regclass('ledger.' || p.name)
+        and t.tgfoid = to_regproc('ledger_internal.forbid_mutation')
+        -- Before DELETE and TRUNCATE, a statement; for what is permanent before each UPDATE as well.
+        and t.tgtype & 43 = 42
+        and (not p.is_permanent or t.tgtype & 16 = 16)
+        and t.tgqual is null
+        and cardinality(t.tgattr::smallint[]) = 0
+    )
+    union all
+    select format('table %s has no primary key', c.oid::regclass)
+    from pg_class as c
+    where c.relnamespace = 'ledger'::regnamespace
+      and c.relkind in ('r', 'p')
+      and not exists (select from pg_constraint as k where k.conrelid = c.oid and k.contype = 'p')
+    union all
+    select format('constraint %s of %s is not validated', k.conname, k.conrelid::regclass)
+    from pg_constraint as k
+    where k.connamespace = 'ledger'::regnamespace
+      and not k.convalidated
+    union all
+    select format('index %s is not valid', i.indexrelid::regclass)
+    from pg_index as i
+    join pg_class as c on c.oid = i.indexrelid
+    where c.relnamespace = 'ledger'::regnamespace
+      and not (i.indisvalid and i.indisready and i.indislive)
+    union all
+    select format('%s %s belongs to %s', o.kind, o.name, o.owner::regrole)
+    from objects as o
+    where o.owner <> 'ledger_owner'::regrole
+    union all
+    select format(
+      '%s is granted on %s %s to %s',
+      a.privilege_type, o.kind, o.name, case a.grantee when 0 then 'PUBLIC' else a.grantee::regrole::text end
+    )
+    from objects as o
+    cross join lateral aclexplode(o.rights) as a
+    where a.grantee = 0
+      or (o.kind = 'schema' and o.name = 'ledger_internal' and a.grantee <> o.owner)
+    union all
+    select format('function %s runs as its owner with the search_path of its caller', p.oid::regprocedure)
+    from pg_proc as p
+    where p.pronamespace in (select s.oid from schemas as s)
+      and p.prosecdef
+      and not exists (select from unnest(p.proconfig) as s (setting) where s.setting ~ '^search_path=ledger,.*pg_temp$')
+    union all
+    select format('table %s has rule %s', r.ev_class::regclass, r.rulename)
+    from pg_rewrite as r
+    join pg_class as c on c.oid = r.ev_class
+    where c.relnamespace = 'ledger'::regnamespace
+      and c.relkind in ('r', 'p')
+    union all
+    select format('table %s has row security', c.oid::regclass)
+    from pg_class as c
+    where c.relnamespace = 'ledger'::regnamespace
+      and (c.relrowsecurity or exists (select from pg_policy as p where p.polrelid = c.oid))
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.verify_schema owner to ledger_owner;
+comment on function ledger_internal.verify_schema is
+  'Rules of the schema that are not in force: triggers that are disabled or missing, constraints that are not validated, invalid indexes, other owners than ledger_owner, rights of PUBLIC, rights on ledger_internal. The command ledger verify compares every object with what the migrations made. For the owner.';
+revoke execute on function ledger_internal.verify_schema from public;
+-- <<< db/functions/internal/verify/verify_schema.sql
 
 -- >>> db/functions/internal/verify/verify_total.sql
 -- Find the discrepancies of a group as a whole.

@@ -2650,6 +2650,90 @@ comment on function ledger_internal.parse_address is
 revoke execute on function ledger_internal.parse_address from public;
 -- <<< db/functions/internal/validation/parse_address.sql
 
+-- >>> db/functions/internal/verify/answer_agrees.sql
+-- Whether a stored answer agrees with the record.
+create or replace function ledger_internal.answer_agrees(
+  kept   ledger.idempotency_keys,
+  answer jsonb,
+  named  bigint,
+  entry  ledger.entries
+) returns boolean
+language plpgsql stable
+as $$
+declare
+  -- The entry in the form in which a reversal or a settlement returns it.
+  written jsonb;
+begin
+  if kept.operation in ('reverse_transfer', 'settle_exit') then
+    written := jsonb_build_object(
+      'group_id', entry.group_id, 'id', entry.id, 'kind', entry.kind, 'from_id', entry.from_id, 'to_id', entry.to_id,
+      'amount', entry.amount, 'from_amount', entry.from_amount, 'to_amount', entry.to_amount,
+      'created_at', entry.created_at, 'metadata', entry.metadata, 'reverses', entry.reverses
+    );
+  end if;
+
+  case kept.operation
+    when 'transfer' then
+      return entry.reverses is null and answer @> jsonb_build_object(
+        'to_participant', jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount),
+        'from_participant', jsonb_build_object('id', entry.from_id, 'group_id', entry.group_id, 'amount', entry.from_amount)
+      );
+    when 'join_group' then
+      return entry.kind = 'join'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.amount);
+    when 'deposit' then
+      return entry.kind = 'deposit'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount);
+    when 'exit_group' then
+      return entry.kind = 'exit' and answer @> jsonb_build_object('final_amount', entry.amount);
+    when 'reverse_transfer' then
+      return entry.reverses is not null and answer @> written;
+    when 'settle_exit' then
+      return answer @> written and exists (
+        select from ledger.settlements as s
+        where s.group_id = entry.group_id
+          and s.entry_id = entry.id
+          and s.reference is not null
+          and answer @> jsonb_build_object('reference', s.reference, 'settled_at', s.settled_at)
+      );
+    when 'create_group' then
+      return kept.group_id = 0 and exists (select from ledger.groups as g where g.id = named);
+    when 'rename_group' then
+      return named = kept.group_id;
+    when 'rename_participant' then
+      return answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+      );
+    when 'bind_address' then
+      return answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+          and p.address = ledger_internal.parse_address(answer ->> 'address')
+      );
+    when 'checkpoint' then
+      return exists (
+        select from ledger.checkpoint_headers as h
+        where h.group_id = kept.group_id
+          and h.number = ledger_internal.parse_id(answer ->> 'number')
+          and answer @> to_jsonb(h)
+      );
+    when 'remove_group' then
+      return exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);
+    else
+      return false;
+  end case;
+end
+$$;
+
+alter function ledger_internal.answer_agrees owner to ledger_owner;
+comment on function ledger_internal.answer_agrees is
+  'Whether the answer stored under an idempotency key agrees with the record: with the entry that it names, or with the group, the participant or the checkpoint that it names; null or false where it does not. Names are not compared. For answer_discrepancies.';
+revoke execute on function ledger_internal.answer_agrees from public;
+-- <<< db/functions/internal/verify/answer_agrees.sql
+
 -- >>> db/functions/internal/verify/answer_discrepancies.sql
 -- Compare a stored answer and its fingerprint with the record.
 create or replace function ledger_internal.answer_discrepancies(
@@ -2664,13 +2748,9 @@ declare
   );
   named       bigint := ledger_internal.parse_id(coalesce(answer ->> 'entry_id', answer ->> 'id'));
   entry       ledger.entries;
-  -- The entry in the form in which a reversal or a settlement returns it.
-  written     jsonb;
-  -- The request, as far as the record and the names in the answer show it, and whether the answer agrees with it.
-  request     text[] := array[kept.operation];
+  request     text[];
   -- Of the participant who joined or left; the request may have had it.
   address     text;
-  agrees      boolean;
   discrepancy ledger.discrepancy := (kept.group_id, null, null, 'idempotency key', null);
 begin
   if octet_length(kept.fingerprint) is distinct from 32 then
@@ -2700,78 +2780,13 @@ begin
     end if;
   end if;
 
-  if kept.operation in ('reverse_transfer', 'settle_exit') then
-    written := jsonb_build_object(
-      'group_id', entry.group_id, 'id', entry.id, 'kind', entry.kind, 'from_id', entry.from_id, 'to_id', entry.to_id,
-      'amount', entry.amount, 'from_amount', entry.from_amount, 'to_amount', entry.to_amount,
-      'created_at', entry.created_at, 'metadata', entry.metadata, 'reverses', entry.reverses
-    );
+  if ledger_internal.answer_agrees(kept, answer, named, entry) is not true then
+    discrepancy.detail := format('has an answer to %s that contradicts the record', kept.operation);
+    return next discrepancy;
+    return;
   end if;
 
-  case kept.operation
-    when 'transfer' then
-      request := ledger_internal.transfer_request(entry.from_id, entry.to_id, entry.amount, entry.metadata);
-      agrees := entry.reverses is null and answer @> jsonb_build_object(
-        'to_participant', jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount),
-        'from_participant', jsonb_build_object('id', entry.from_id, 'group_id', entry.group_id, 'amount', entry.from_amount)
-      );
-    when 'join_group' then
-      request := request || array[answer ->> 'username', entry.amount::text, entry.metadata::text];
-      agrees := entry.kind = 'join'
-        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.amount);
-    when 'deposit' then
-      request := request || array[entry.to_id::text, entry.amount::text, entry.metadata::text];
-      agrees := entry.kind = 'deposit'
-        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount);
-    when 'exit_group' then
-      request := request || array[entry.from_id::text, entry.metadata::text];
-      agrees := entry.kind = 'exit' and answer @> jsonb_build_object('final_amount', entry.amount);
-    when 'reverse_transfer' then
-      request := request || array[entry.reverses::text, entry.metadata::text];
-      agrees := entry.reverses is not null and answer @> written;
-    when 'settle_exit' then
-      request := request || array[entry.id::text, answer ->> 'reference'];
-      agrees := answer @> written and exists (
-        select from ledger.settlements as s
-        where s.group_id = entry.group_id
-          and s.entry_id = entry.id
-          and s.reference is not null
-          and answer @> jsonb_build_object('reference', s.reference, 'settled_at', s.settled_at)
-      );
-    when 'create_group' then
-      request := request || array[answer ->> 'name'];
-      agrees := kept.group_id = 0 and exists (select from ledger.groups as g where g.id = named);
-    when 'rename_group' then
-      request := request || array[answer ->> 'name'];
-      agrees := named = kept.group_id;
-    when 'rename_participant' then
-      request := request || array[named::text, answer ->> 'username'];
-      agrees := answer @> jsonb_build_object('group_id', kept.group_id) and exists (
-        select from ledger.participants as p
-        where p.group_id = kept.group_id
-          and p.id = named
-      );
-    when 'bind_address' then
-      request := request || array[named::text, answer ->> 'address'];
-      agrees := answer @> jsonb_build_object('group_id', kept.group_id) and exists (
-        select from ledger.participants as p
-        where p.group_id = kept.group_id
-          and p.id = named
-          and p.address = ledger_internal.parse_address(answer ->> 'address')
-      );
-    when 'checkpoint' then
-      agrees := exists (
-        select from ledger.checkpoint_headers as h
-        where h.group_id = kept.group_id
-          and h.number = ledger_internal.parse_id(answer ->> 'number')
-          and answer @> to_jsonb(h)
-      );
-    when 'remove_group' then
-      agrees := exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);
-    else
-      agrees := false;
-  end case;
-
+  request := ledger_internal.recorded_request(kept.operation, answer, named, entry);
   if kept.operation in ('join_group', 'exit_group') then
     select ledger_internal.format_address(p.address)
     into address
@@ -2780,11 +2795,8 @@ begin
       and p.id = coalesce(entry.to_id, entry.from_id);
   end if;
 
-  if agrees is not true then
-    discrepancy.detail := format('has an answer to %s that contradicts the record', kept.operation);
-    return next discrepancy;
   -- A name is kept in NFC, and another spelling may have been asked for, unless it has none: of ASCII these three have one.
-  elsif kept.fingerprint not in (ledger_internal.fingerprint(request), ledger_internal.fingerprint(request || address))
+  if kept.fingerprint not in (ledger_internal.fingerprint(request), ledger_internal.fingerprint(request || address))
     and coalesce(answer ->> 'name', answer ->> 'username', '') !~ '[K;`\u0080-\uffff\U00010000-\U0010ffff]'
   then
     discrepancy.detail := 'has the fingerprint of another request than the record says';
@@ -2798,6 +2810,1087 @@ comment on function ledger_internal.answer_discrepancies is
   'The discrepancies of the answer stored under an idempotency key, and of the fingerprint of its request; names in the answer are not compared. For verify_keys.';
 revoke execute on function ledger_internal.answer_discrepancies from public;
 -- <<< db/functions/internal/verify/answer_discrepancies.sql
+
+-- >>> db/functions/internal/verify/answered_balance_discrepancies.sql
+-- Compare the balances in the answer to a multi-party transfer with its entries.
+create or replace function ledger_internal.answered_balance_discrepancies(
+  group_id bigint,
+  answer   jsonb,
+  entries  ledger.entries[]
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    answered_balance_discrepancies.group_id,
+    null::bigint,
+    coalesce(s.id, t.id),
+    'idempotency key',
+    'has an answer to transfer_all that gives another balance than its entries'
+  from (
+    select
+      l.id,
+      -- As the last line that the participant is in leaves it.
+      (array_agg(l.balance order by e.ordinality desc))[1] as balance
+    from unnest(answered_balance_discrepancies.entries) with ordinality as e
+    cross join lateral (values (e.from_id, e.from_amount), (e.to_id, e.to_amount)) as l (id, balance)
+    group by l.id
+  ) as s
+  full join (
+    select
+      ledger_internal.parse_id(p.participant ->> 'id') as id,
+      p.participant
+    from jsonb_array_elements(
+      case when jsonb_typeof(answer -> 'participants') = 'array' then answer -> 'participants' end
+    ) as p (participant)
+  ) as t on t.id = s.id
+  where (
+      t.participant @> jsonb_build_object('id', s.id, 'group_id', answered_balance_discrepancies.group_id, 'amount', s.balance)
+    ) is not true
+$$;
+
+alter function ledger_internal.answered_balance_discrepancies owner to ledger_owner;
+comment on function ledger_internal.answered_balance_discrepancies is
+  'The participants whose balance in the answer to a multi-party transfer is not that after its entries, which are given in their order, and those who are only in one of the two. For transfer_all_discrepancies.';
+revoke execute on function ledger_internal.answered_balance_discrepancies from public;
+-- <<< db/functions/internal/verify/answered_balance_discrepancies.sql
+
+-- >>> db/functions/internal/verify/checkpoint_record_discrepancies.sql
+-- Compare a checkpoint's figures with what its snapshot shows of the record.
+create or replace function ledger_internal.checkpoint_record_discrepancies(
+  checkpoint ledger.checkpoints,
+  feed       ledger.feeds
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    checkpoint.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    f.detail
+  from (
+    select format('says %s joins and deposits of %s, and the record %s of %s', checkpoint.deposits, checkpoint.credited, r.deposits, r.credited)
+    from (
+      select
+        count(*) as deposits,
+        coalesce(sum(e.amount), 0) as credited
+      from ledger.entries as e
+      where e.group_id = checkpoint.group_id
+        and e.kind in ('join', 'deposit')
+        and (e.id <= feed.last_restored or pg_visible_in_snapshot(e.xid, checkpoint.snapshot))
+    ) as r
+    where checkpoint.deposits <> r.deposits
+      or checkpoint.credited <> r.credited
+    union all
+    select format('says %s settled, and the record %s', checkpoint.settled, r.settled)
+    from (
+      select coalesce(sum(e.amount), 0) as settled
+      from ledger.settlements as s
+      join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+      where s.group_id = checkpoint.group_id
+        and s.settled_at is not null
+        and (
+          s.settled_xid is null
+          or s.settled_at < feed.began_at
+          or pg_visible_in_snapshot(s.settled_xid, checkpoint.snapshot)
+        )
+    ) as r
+    where checkpoint.settled <> r.settled
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.checkpoint_record_discrepancies owner to ledger_owner;
+comment on function ledger_internal.checkpoint_record_discrepancies is
+  'The discrepancies between a checkpoint and the record of its feed, which must be one of this server: what was credited, and what was settled. For verify_checkpoints.';
+revoke execute on function ledger_internal.checkpoint_record_discrepancies from public;
+-- <<< db/functions/internal/verify/checkpoint_record_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_form_discrepancies.sql
+-- Check an entry's legs and amounts by themselves.
+create or replace function ledger_internal.entry_form_discrepancies(
+  entry ledger.entries
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    entry.group_id,
+    entry.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select
+      entry.from_id,
+      'kind',
+      format(
+        'a movement of kind %s from %s, with %s after it, to %s, with %s after it',
+        entry.kind,
+        coalesce(entry.from_id::text, 'outside'),
+        coalesce(entry.from_amount::text, 'no balance'),
+        coalesce(entry.to_id::text, 'outside'),
+        coalesce(entry.to_amount::text, 'no balance')
+      )
+    where case
+        when entry.kind in ('join', 'deposit') then entry.from_id is not null or entry.to_id is null
+        when entry.kind = 'transfer' then entry.from_id is null or entry.to_id is null or entry.from_id = entry.to_id
+        when entry.kind = 'exit' then entry.from_id is null or entry.to_id is not null
+        else true
+      end
+      or (entry.from_id is null) <> (entry.from_amount is null)
+      or (entry.to_id is null) <> (entry.to_amount is null)
+    union all
+    select null, 'amount', format('moves %s, and the balances after it are %s and %s', entry.amount, entry.from_amount, entry.to_amount)
+    -- As in invalid_amount, which costs as much as all the rest. NaN is above every number.
+    where (entry.amount >= case when entry.kind in ('transfer', 'deposit') then 1 else 0 end) is not true
+      or entry.amount >= 2::numeric ^ 256
+      or entry.amount <> trunc(entry.amount)
+      or entry.from_amount < 0
+      or entry.from_amount >= 2::numeric ^ 256
+      or entry.from_amount <> trunc(entry.from_amount)
+      or entry.to_amount < 0
+      or entry.to_amount >= 2::numeric ^ 256
+      or entry.to_amount <> trunc(entry.to_amount)
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.entry_form_discrepancies owner to ledger_owner;
+comment on function ledger_internal.entry_form_discrepancies is
+  'The discrepancies of an entry whose legs do not fit its kind, or whose amounts are not valid. For verify_entries.';
+revoke execute on function ledger_internal.entry_form_discrepancies from public;
+-- <<< db/functions/internal/verify/entry_form_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_leg_discrepancies.sql
+-- Compare both legs of an entry with the previous entries of their participants.
+create or replace function ledger_internal.entry_leg_discrepancies(
+  entry     ledger.entries,
+  sender    ledger_internal.leg,
+  recipient ledger_internal.leg
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    entry.group_id,
+    entry.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select
+      entry.from_id,
+      'running balance',
+      format('the sender has %s after it, and had %s before it', entry.from_amount, sender.balance)
+    where sender.id is not null
+      and entry.from_amount is distinct from sender.balance - entry.amount
+    union all
+    select entry.from_id, 'running balance', format('the participant left with %s and kept %s', entry.amount, entry.from_amount)
+    where entry.kind = 'exit'
+      and entry.from_amount <> 0
+    union all
+    select
+      entry.to_id,
+      'running balance',
+      format('the recipient has %s after it, and had %s before it', entry.to_amount, coalesce(recipient.balance, 0))
+    where (entry.kind = 'join' or recipient.id is not null)
+      and entry.to_amount is distinct from coalesce(recipient.balance, 0) + entry.amount
+    union all
+    select s.participant_id, 'presence', 'the participant has not joined before it'
+    from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
+    where entry.kind <> 'join'
+      and s.participant_id is not null
+      and s.earlier is null
+    union all
+    select entry.to_id, 'presence', 'the participant was there before joining'
+    where entry.kind = 'join'
+      and recipient.id is not null
+    union all
+    select s.participant_id, 'presence', 'the participant had left before it'
+    from (values (entry.from_id, sender.kind), (entry.to_id, recipient.kind)) as s (participant_id, earlier)
+    where entry.kind <> 'join'
+      and s.earlier = 'exit'
+    union all
+    select s.participant_id, 'time', format('entry %s is earlier and has a higher id', s.earlier)
+    from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
+    where s.earlier > entry.id
+    union all
+    select s.participant_id, 'participant', 'there never was such a participant'
+    from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
+    -- What comes later leads back to the participant's first entry.
+    where s.participant_id is not null
+      and s.earlier is null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = entry.group_id
+          and p.id = s.participant_id
+      )
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.entry_leg_discrepancies owner to ledger_owner;
+comment on function ledger_internal.entry_leg_discrepancies is
+  'The discrepancies between an entry and the latest entries of its sender and its recipient before it, nulls where there is none: balances, presence, and the order of times. If every step is right, so is every balance. For verify_entries.';
+revoke execute on function ledger_internal.entry_leg_discrepancies from public;
+-- <<< db/functions/internal/verify/entry_leg_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_origin_discrepancies.sql
+-- Check an entry's id, time, transaction and metadata.
+create or replace function ledger_internal.entry_origin_discrepancies(
+  entry     ledger.entries,
+  times     bigint,
+  latest    timestamptz,
+  restored  bigint,
+  first_xid xid8,
+  next_xid  xid8
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    entry.group_id,
+    entry.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select null::bigint, 'time', format('it is of %s', entry.created_at)
+    where entry.created_at > entry_origin_discrepancies.latest
+      or entry.created_at = '-infinity'
+    union all
+    select
+      null,
+      'transaction',
+      format('it is of transaction %s, and the feed from %s on', entry.xid, entry_origin_discrepancies.first_xid)
+    where entry.id > entry_origin_discrepancies.restored
+      and entry.xid < entry_origin_discrepancies.first_xid
+    union all
+    select
+      null,
+      'transaction',
+      format('it is of transaction %s, and none from %s on has ended', entry.xid, entry_origin_discrepancies.next_xid)
+    where entry.id > entry_origin_discrepancies.restored
+      and entry.xid >= entry_origin_discrepancies.next_xid
+    union all
+    select null, 'metadata', 'they are no object'
+    where jsonb_typeof(entry.metadata) <> 'object'
+    union all
+    select null, 'entry id', format('%s entries have it', entry_origin_discrepancies.times)
+    where entry_origin_discrepancies.times > 1
+    union all
+    select null, 'entry id', 'it is below 1'
+    where entry.id < 1
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.entry_origin_discrepancies owner to ledger_owner;
+comment on function ledger_internal.entry_origin_discrepancies is
+  'The discrepancies of an entry whose id so many entries have, and of its time, its transaction and its metadata, within the bounds of verify_bounds. For verify_entries.';
+revoke execute on function ledger_internal.entry_origin_discrepancies from public;
+-- <<< db/functions/internal/verify/entry_origin_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_total_discrepancies.sql
+-- Compare a join, deposit or exit with the history of the group's total.
+create or replace function ledger_internal.entry_total_discrepancies(
+  entry ledger.entries
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    entry.group_id,
+    entry.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select null::bigint, 'total', format('the total is noted %s times', n.times)
+    from (
+      select count(*) as times
+      from generate_series(0, 7) as s (slot)
+      cross join lateral (
+        select from ledger.group_total_history as t
+        where t.group_id = entry.group_id
+          and t.slot = s.slot
+          and t.created_at = entry.created_at
+          and t.entry_id = entry.id
+        -- Kept from being merged into a join: a look-up for each shard, whose key begins with the slot.
+        offset 0
+      ) as t
+    ) as n
+    where entry.kind <> 'transfer'
+      and n.times <> 1
+    union all
+    select
+      null,
+      'total',
+      format('shard %s came to %s, and stood at %s before', s.slot, t.total, coalesce(before.total, 0))
+    from generate_series(0, 7) as s (slot)
+    cross join lateral (
+      select t.total
+      from ledger.group_total_history as t
+      where t.group_id = entry.group_id
+        and t.slot = s.slot
+        and t.created_at = entry.created_at
+        and t.entry_id = entry.id
+      offset 0
+    ) as t
+    left join lateral (
+      select b.total
+      from ledger.group_total_history as b
+      where b.group_id = entry.group_id
+        and b.slot = s.slot
+        and (b.created_at, b.entry_id) < (entry.created_at, entry.id)
+      order by b.created_at desc, b.entry_id desc
+      limit 1
+    ) as before on true
+    where entry.kind <> 'transfer'
+      and t.total <> coalesce(before.total, 0) + case when entry.kind = 'exit' then -entry.amount else entry.amount end
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.entry_total_discrepancies owner to ledger_owner;
+comment on function ledger_internal.entry_total_discrepancies is
+  'The discrepancies between a join, a deposit or an exit and what it changed a shard of its group''s total to, none of a transfer. For verify_entries.';
+revoke execute on function ledger_internal.entry_total_discrepancies from public;
+-- <<< db/functions/internal/verify/entry_total_discrepancies.sql
+
+-- >>> db/functions/internal/verify/group_time_discrepancies.sql
+-- Compare the times of a group with its first join and its last exit.
+create or replace function ledger_internal.group_time_discrepancies(
+  id         bigint,
+  created_at timestamptz,
+  closed_at  timestamptz,
+  latest     timestamptz
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    g.id,
+    null::bigint,
+    null::bigint,
+    'group time',
+    f.detail
+  from (
+    values (group_time_discrepancies.id, group_time_discrepancies.created_at, group_time_discrepancies.closed_at)
+  ) as g (id, created_at, closed_at)
+  left join lateral (
+    select
+      e.created_at,
+      e.xid
+    from ledger.entries as e
+    where e.group_id = g.id
+      and e.kind = 'join'
+    order by e.created_at, e.id
+    limit 1
+  ) as first on true
+  left join lateral (
+    select
+      e.created_at,
+      e.xid
+    from ledger.entries as e
+    where e.group_id = g.id
+      and e.kind = 'exit'
+    order by e.created_at desc, e.id desc
+    limit 1
+  ) as last on true
+  cross join lateral (
+    select format('was opened at %s, and first joined at %s', g.created_at, first.created_at)
+    where g.created_at > group_time_discrepancies.latest
+      or g.created_at = '-infinity'
+      -- Until entries had their transaction's number, a clock that was set back showed in their times.
+      or (g.created_at > first.created_at and first.xid <> '0')
+    union all
+    select format('was opened at %s and removed at %s, and last left at %s', g.created_at, g.closed_at, last.created_at)
+    where g.closed_at > group_time_discrepancies.latest
+      or g.closed_at < g.created_at
+      or (g.closed_at < last.created_at and last.xid <> '0')
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.group_time_discrepancies owner to ledger_owner;
+comment on function ledger_internal.group_time_discrepancies is
+  'The discrepancies of the times of a group: when it was opened and removed, its first join, its last exit, and the latest time that a clock may show. For verify_groups.';
+revoke execute on function ledger_internal.group_time_discrepancies from public;
+-- <<< db/functions/internal/verify/group_time_discrepancies.sql
+
+-- >>> db/functions/internal/verify/header_discrepancies.sql
+-- Compare a checkpoint's header with its figures and with the header before it.
+create or replace function ledger_internal.header_discrepancies(
+  checkpoint ledger.checkpoints,
+  previous   ledger.checkpoints,
+  domain     bytea
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    checkpoint.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    f.detail
+  from (
+    select 'has none before it'
+    where checkpoint.number < 1
+      or (checkpoint.number > 1 and previous.number is null)
+    union all
+    select 'has another header before it than it names'
+    where checkpoint.previous <> coalesce(previous.header, decode(repeat('00', 32), 'hex'))
+    union all
+    select 'has another header than its figures make'
+    where checkpoint.header <> ledger_internal.header_hash(
+        header_discrepancies.domain, checkpoint.number, checkpoint.previous, checkpoint.deposits, checkpoint.credited,
+        checkpoint.settled, checkpoint.leaf_count, checkpoint.total, checkpoint.root
+      )
+    union all
+    select format('has a total of %s, of %s credited and %s settled', checkpoint.total, checkpoint.credited, checkpoint.settled)
+    where checkpoint.total <> checkpoint.credited - checkpoint.settled
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.header_discrepancies owner to ledger_owner;
+comment on function ledger_internal.header_discrepancies is
+  'The discrepancies of the chain of headers at a checkpoint: the previous one, nulls where there is none, the hash of its figures, and their sum. For verify_checkpoints.';
+revoke execute on function ledger_internal.header_discrepancies from public;
+-- <<< db/functions/internal/verify/header_discrepancies.sql
+
+-- >>> db/functions/internal/verify/leaf_discrepancies.sql
+-- Compare a checkpoint's leaves with its root.
+create or replace function ledger_internal.leaf_discrepancies(
+  checkpoint ledger.checkpoints,
+  domain     bytea
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    checkpoint.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    f.detail
+  from (
+    select 'has other leaves than its root is of'
+    from (
+      select
+        ledger_internal.fold_tree(
+          array_agg(k.sum order by k.chunk), array_agg(ledger_internal.word(k.sum) || k.hash order by k.chunk)
+        ) as tree,
+        bool_and(t.sum = k.sum and t.hash = k.hash) as fits
+      from ledger.checkpoint_chunks as k
+      cross join lateral ledger_internal.chunk_tree(k, leaf_discrepancies.domain) as t
+      where k.group_id = checkpoint.group_id
+        and k.number = checkpoint.number
+      having count(*) > 0
+    ) as k
+    where (k.fits and (k.tree).hash = checkpoint.root and (k.tree).sum = checkpoint.total) is not true
+    union all
+    select format('has %s leaves of ascending participants, and says %s', l.leaves, checkpoint.leaf_count)
+    from (
+      select count(*) filter (where l.participant_id > l.before) as leaves
+      from (
+        select
+          l.participant_id,
+          lag(l.participant_id, 1, 0::bigint) over (order by l.index) as before
+        from ledger.checkpoint_chunks as k
+        cross join lateral ledger_internal.unpack_leaves(k) as l
+        where k.group_id = checkpoint.group_id
+          and k.number = checkpoint.number
+      ) as l
+      having count(*) > 0
+    ) as l
+    where l.leaves <> checkpoint.leaf_count
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.leaf_discrepancies owner to ledger_owner;
+comment on function ledger_internal.leaf_discrepancies is
+  'The discrepancies of the leaves that are kept of a checkpoint, none if they were dropped: their tree, their number, and their order. For verify_checkpoints.';
+revoke execute on function ledger_internal.leaf_discrepancies from public;
+-- <<< db/functions/internal/verify/leaf_discrepancies.sql
+
+-- >>> db/functions/internal/verify/orphan_discrepancies.sql
+-- Find rows whose group is missing.
+create or replace function ledger_internal.orphan_discrepancies(
+  after bigint,
+  upto  bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    o.group_id,
+    null::bigint,
+    null::bigint,
+    'group',
+    format('there is no such group, and it has %s', string_agg(format('%s: %s', o.name, o.rows), ', ' order by o.name))
+  from (
+    select p.group_id, 'participants', count(*)
+    from ledger.participants as p
+    where p.group_id > orphan_discrepancies.after
+      and p.group_id <= orphan_discrepancies.upto
+    group by p.group_id
+    union all
+    select e.group_id, 'entries', count(*)
+    from ledger.entries as e
+    where e.group_id > orphan_discrepancies.after
+      and e.group_id <= orphan_discrepancies.upto
+    group by e.group_id
+    union all
+    select s.group_id, 'settlements', count(*)
+    from ledger.settlements as s
+    where s.group_id > orphan_discrepancies.after
+      and s.group_id <= orphan_discrepancies.upto
+    group by s.group_id
+    union all
+    select c.group_id, 'shards', count(*)
+    from ledger.group_total_shards as c
+    where c.group_id > orphan_discrepancies.after
+      and c.group_id <= orphan_discrepancies.upto
+    group by c.group_id
+    union all
+    select t.group_id, 'totals', count(*)
+    from ledger.group_total_history as t
+    where t.group_id > orphan_discrepancies.after
+      and t.group_id <= orphan_discrepancies.upto
+    group by t.group_id
+    union all
+    select c.group_id, 'changes of names', count(*)
+    from ledger.name_changes as c
+    where c.group_id > orphan_discrepancies.after
+      and c.group_id <= orphan_discrepancies.upto
+    group by c.group_id
+    union all
+    select k.group_id, 'idempotency keys', count(*)
+    from ledger.idempotency_keys as k
+    where k.group_id > orphan_discrepancies.after
+      and k.group_id <= orphan_discrepancies.upto
+      -- Those of requests that created a group.
+      and k.group_id <> 0
+    group by k.group_id
+  ) as o (group_id, name, rows)
+  group by o.group_id
+$$;
+
+alter function ledger_internal.orphan_discrepancies owner to ledger_owner;
+comment on function ledger_internal.orphan_discrepancies is
+  'The rows of groups whose ids are above after and not above upto, where no group has such an id. For verify_groups.';
+revoke execute on function ledger_internal.orphan_discrepancies from public;
+-- <<< db/functions/internal/verify/orphan_discrepancies.sql
+
+-- >>> db/functions/internal/verify/participant_record_discrepancies.sql
+-- Compare a participant with their entries.
+create or replace function ledger_internal.participant_record_discrepancies(
+  participant ledger.participants,
+  last        ledger_internal.leg,
+  latest      timestamptz
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    participant.group_id,
+    null::bigint,
+    participant.id,
+    f.kind,
+    f.detail
+  from (
+    select 'balance', format('holds %s, and the record says %s', participant.amount, last.balance)
+    where participant.amount is distinct from last.balance
+      and last.id is not null
+      and last.kind <> 'exit'
+    union all
+    select 'balance', format('left and holds %s', participant.amount)
+    where last.kind = 'exit'
+      and participant.amount <> 0
+    union all
+    select 'presence', 'is not in the record'
+    where last.id is null
+    union all
+    select 'presence', 'left without an exit, or is present after one'
+    where (participant.exited_at is not null) <> (last.kind is not distinct from 'exit')
+    union all
+    select 'presence', 'is present in a group that was removed'
+    where participant.exited_at is null
+      and exists (select from ledger.groups as g where g.id = participant.group_id and g.closed_at is not null)
+    union all
+    select 'presence time', format('joined at %s, and the record says %s', participant.joined_at, joined.created_at)
+    from (
+      select e.created_at
+      from ledger.entries as e
+      where e.group_id = participant.group_id
+        and e.to_id = participant.id
+      order by e.created_at, e.id
+      limit 1
+    ) as joined
+    where participant.joined_at <> joined.created_at
+    union all
+    select 'presence time', format('left at %s, and the record says %s', participant.exited_at, last.created_at)
+    where last.kind = 'exit'
+      and participant.exited_at <> last.created_at
+    union all
+    select 'presence time', format('last moved at %s, and the record says %s', participant.moved_at, last.created_at)
+    where participant.moved_at < last.created_at
+      or participant.moved_at > participant_record_discrepancies.latest
+      -- What moved before moved_at was there has no transaction's number, and a later time.
+      or (
+        participant.moved_at > last.created_at
+        and exists (
+          select from ledger.entries as e
+          where e.group_id = participant.group_id
+            and e.id = last.id
+            and e.xid <> '0'
+        )
+      )
+  ) as f (kind, detail)
+$$;
+
+alter function ledger_internal.participant_record_discrepancies owner to ledger_owner;
+comment on function ledger_internal.participant_record_discrepancies is
+  'The discrepancies between a participant''s row and their entries, of which last is the latest: balance, presence, and times. For verify_participants.';
+revoke execute on function ledger_internal.participant_record_discrepancies from public;
+-- <<< db/functions/internal/verify/participant_record_discrepancies.sql
+
+-- >>> db/functions/internal/verify/recorded_request.sql
+-- List the values of the request that an answer is of, as far as the record and the names in the answer show them.
+create or replace function ledger_internal.recorded_request(
+  operation text,
+  answer    jsonb,
+  named     bigint,
+  entry     ledger.entries
+) returns text[]
+language sql immutable parallel safe
+as $$
+  select case recorded_request.operation
+    when 'transfer' then ledger_internal.transfer_request(entry.from_id, entry.to_id, entry.amount, entry.metadata)
+    else
+      recorded_request.operation || case recorded_request.operation
+        when 'join_group' then array[answer ->> 'username', entry.amount::text, entry.metadata::text]
+        when 'deposit' then array[entry.to_id::text, entry.amount::text, entry.metadata::text]
+        when 'exit_group' then array[entry.from_id::text, entry.metadata::text]
+        when 'reverse_transfer' then array[entry.reverses::text, entry.metadata::text]
+        when 'settle_exit' then array[entry.id::text, answer ->> 'reference']
+        when 'create_group' then array[answer ->> 'name']
+        when 'rename_group' then array[answer ->> 'name']
+        when 'rename_participant' then array[recorded_request.named::text, answer ->> 'username']
+        when 'bind_address' then array[recorded_request.named::text, answer ->> 'address']
+      end
+  end
+$$;
+
+alter function ledger_internal.recorded_request owner to ledger_owner;
+comment on function ledger_internal.recorded_request is
+  'The operation and the values of a request with an idempotency key, for its fingerprint, from its answer and the entry that this names; without an address that a join or an exit may have bound. For answer_discrepancies.';
+revoke execute on function ledger_internal.recorded_request from public;
+-- <<< db/functions/internal/verify/recorded_request.sql
+
+-- >>> db/functions/internal/verify/rename_discrepancies.sql
+-- Check a group's changes of names.
+create or replace function ledger_internal.rename_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    rename_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select null::bigint, c.participant_id, 'rename', format('change %s is of a participant who is not there', c.id)
+    from ledger.name_changes as c
+    where c.group_id = rename_discrepancies.group_id
+      and c.participant_id is not null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = c.group_id
+          and p.id = c.participant_id
+      )
+    union all
+    select null, c.participant_id, 'rename', format('change %s was made at %s', c.id, c.changed_at)
+    from ledger.name_changes as c
+    cross join ledger_internal.verify_bounds() as b
+    where c.group_id = rename_discrepancies.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity')
+    union all
+    select null, null, 'sequence', format('name_changes has number %s, which will be given again', c.last)
+    from (
+      select max(c.id) as last from ledger.name_changes as c where c.group_id = rename_discrepancies.group_id
+    ) as c
+    cross join ledger.name_changes_id_seq as s
+    where c.last > s.last_value - (not s.is_called)::integer
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.rename_discrepancies owner to ledger_owner;
+comment on function ledger_internal.rename_discrepancies is
+  'The discrepancies of a group''s changes of names: their participants, their times, and their numbers. For verify_total.';
+revoke execute on function ledger_internal.rename_discrepancies from public;
+-- <<< db/functions/internal/verify/rename_discrepancies.sql
+
+-- >>> db/functions/internal/verify/reversal_discrepancies.sql
+-- Compare a reversal with the transfer that it reverses.
+create or replace function ledger_internal.reversal_discrepancies(
+  entry ledger.entries
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    entry.group_id,
+    entry.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select null::bigint, 'reversal', format('entry %s is no transfer of this amount the other way', entry.reverses)
+    where entry.reverses is not null
+      and not exists (
+        select from ledger.entries as o
+        where o.group_id = entry.group_id
+          and o.id = entry.reverses
+          and o.id < entry.id
+          and o.kind = 'transfer'
+          and o.from_id = entry.to_id
+          and o.to_id = entry.from_id
+          and o.amount = entry.amount
+      )
+    union all
+    select null, 'reversal', format('entry %s is reversed more than once', entry.reverses)
+    where entry.reverses is not null
+      and (
+        select count(*) from ledger.entries as o
+        where o.group_id = entry.group_id
+          and o.reverses = entry.reverses
+      ) > 1
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.reversal_discrepancies owner to ledger_owner;
+comment on function ledger_internal.reversal_discrepancies is
+  'The discrepancies of an entry that reverses what it cannot, or what another entry reverses as well. For verify_entries.';
+revoke execute on function ledger_internal.reversal_discrepancies from public;
+-- <<< db/functions/internal/verify/reversal_discrepancies.sql
+
+-- >>> db/functions/internal/verify/rights_discrepancies.sql
+-- Find rights that others than ledger_owner have.
+create or replace function ledger_internal.rights_discrepancies()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  with schemas as (
+    select n.* from pg_namespace as n where n.nspname in ('ledger', 'ledger_internal')
+  ), objects (kind, name, owner, rights) as (
+    select 'schema', s.nspname, s.nspowner, s.nspacl from schemas as s
+    union all
+    select 'relation', c.relname, c.relowner, c.relacl from pg_class as c where c.relnamespace in (select s.oid from schemas as s)
+    union all
+    select 'function', p.proname, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+    from pg_proc as p
+    where p.pronamespace in (select s.oid from schemas as s)
+  )
+  select
+    null::bigint,
+    null::bigint,
+    null::bigint,
+    'schema',
+    f.detail
+  from (
+    select format('%s %s belongs to %s', o.kind, o.name, o.owner::regrole)
+    from objects as o
+    where o.owner <> 'ledger_owner'::regrole
+    union all
+    select format(
+      '%s is granted on %s %s to %s',
+      a.privilege_type, o.kind, o.name, case a.grantee when 0 then 'PUBLIC' else a.grantee::regrole::text end
+    )
+    from objects as o
+    cross join lateral aclexplode(o.rights) as a
+    where a.grantee = 0
+      or (o.kind = 'schema' and o.name = 'ledger_internal' and a.grantee <> o.owner)
+    union all
+    select format('function %s runs as its owner with the search_path of its caller', p.oid::regprocedure)
+    from pg_proc as p
+    where p.pronamespace in (select s.oid from schemas as s)
+      and p.prosecdef
+      and not exists (select from unnest(p.proconfig) as s (setting) where s.setting ~ '^search_path=ledger,.*pg_temp$')
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.rights_discrepancies owner to ledger_owner;
+comment on function ledger_internal.rights_discrepancies is
+  'Objects of the schemas that belong to another role than ledger_owner, rights of PUBLIC, rights on ledger_internal, and functions run as their owner with the search_path of their caller. For verify_schema.';
+revoke execute on function ledger_internal.rights_discrepancies from public;
+-- <<< db/functions/internal/verify/rights_discrepancies.sql
+
+-- >>> db/functions/internal/verify/settlement_discrepancies.sql
+-- Compare an exit with its settlement.
+create or replace function ledger_internal.settlement_discrepancies(
+  entry  ledger.entries,
+  latest timestamptz
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    entry.group_id,
+    entry.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select entry.from_id, 'settlement', 'the exit has none'
+    where entry.kind = 'exit'
+      and not exists (
+        select from ledger.settlements as s
+        where s.group_id = entry.group_id
+          and s.entry_id = entry.id
+      )
+    union all
+    select entry.from_id, 'settlement', 'it has another time than its exit, a time to come, no reference, or a transaction before its time'
+    from ledger.settlements as s
+    where entry.kind = 'exit'
+      and s.group_id = entry.group_id
+      and s.entry_id = entry.id
+      and (
+        s.exited_at <> entry.created_at
+        or (s.reference is null) <> (s.settled_at is null)
+        or s.settled_at < s.exited_at
+        or s.settled_at > settlement_discrepancies.latest
+        or (s.settled_at is null and s.settled_xid is not null)
+      )
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.settlement_discrepancies owner to ledger_owner;
+comment on function ledger_internal.settlement_discrepancies is
+  'The discrepancies of the settlement of an entry that is an exit, none of another entry. For verify_entries.';
+revoke execute on function ledger_internal.settlement_discrepancies from public;
+-- <<< db/functions/internal/verify/settlement_discrepancies.sql
+
+-- >>> db/functions/internal/verify/shared_identity_discrepancies.sql
+-- Find usernames and addresses that two participants of a group have.
+create or replace function ledger_internal.shared_identity_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    shared_identity_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select null::bigint, null::bigint, 'username', format('%s who are present have the username %s', count(*), p.username)
+    from ledger.participants as p
+    where p.group_id = shared_identity_discrepancies.group_id
+      and p.exited_at is null
+    group by p.username
+    having count(*) > 1
+    union all
+    select null, null, 'address', format('%s who are present have the address %s', count(*), p.address)
+    from ledger.participants as p
+    where p.group_id = shared_identity_discrepancies.group_id
+      and p.exited_at is null
+      and p.address is not null
+    group by p.address
+    having count(*) > 1
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.shared_identity_discrepancies owner to ledger_owner;
+comment on function ledger_internal.shared_identity_discrepancies is
+  'The usernames and the addresses that several participants have who are present in a group. For verify_total.';
+revoke execute on function ledger_internal.shared_identity_discrepancies from public;
+-- <<< db/functions/internal/verify/shared_identity_discrepancies.sql
+
+-- >>> db/functions/internal/verify/total_discrepancies.sql
+-- Compare a group's total with its history, with the balances and with the entries.
+create or replace function ledger_internal.total_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    total_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select
+      null::bigint,
+      null::bigint,
+      'total',
+      format('shard %s stands at %s, and came to %s last', c.slot, c.total, coalesce(last.total, 0))
+    from ledger.group_total_shards as c
+    left join lateral (
+      select t.total
+      from ledger.group_total_history as t
+      where t.group_id = c.group_id
+        and t.slot = c.slot
+      order by t.created_at desc, t.entry_id desc
+      limit 1
+    ) as last on true
+    where c.group_id = total_discrepancies.group_id
+      and c.total <> coalesce(last.total, 0)
+    union all
+    select null, null, 'total', format('the shards add up to %s, the balances to %s', c.total, p.total)
+    from (
+      select coalesce(sum(c.total), 0) as total from ledger.group_total_shards as c where c.group_id = total_discrepancies.group_id
+    ) as c
+    cross join (
+      select coalesce(sum(p.amount), 0) as total from ledger.participants as p where p.group_id = total_discrepancies.group_id
+    ) as p
+    where c.total <> p.total
+    union all
+    select null, null, 'total', format('there are %s shards, from %s to %s', count(*), min(c.slot), max(c.slot))
+    from ledger.group_total_shards as c
+    where c.group_id = total_discrepancies.group_id
+    having count(*) <> 8
+      or min(c.slot) <> 0
+      or max(c.slot) <> 7
+    union all
+    select t.entry_id, null, 'total', format('shard %s came to %s with it, and it is no join, deposit or exit of that time and participant', t.slot, t.total)
+    from ledger.group_total_history as t
+    left join ledger.entries as e on e.group_id = t.group_id and e.id = t.entry_id
+    where t.group_id = total_discrepancies.group_id
+      and (
+        e.kind is null
+        or e.kind = 'transfer'
+        or e.created_at <> t.created_at
+        or t.slot not between 0 and 7
+        or t.participant_id is distinct from case when e.kind = 'deposit' then e.to_id end
+      )
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.total_discrepancies owner to ledger_owner;
+comment on function ledger_internal.total_discrepancies is
+  'The discrepancies of a group''s total: its shards, the history of each, the balances that they add up to, and entries that changed none. For verify_total.';
+revoke execute on function ledger_internal.total_discrepancies from public;
+-- <<< db/functions/internal/verify/total_discrepancies.sql
+
+-- >>> db/functions/internal/verify/transfer_all_discrepancies.sql
+-- Compare the stored answer to a multi-party transfer with the record.
+create or replace function ledger_internal.transfer_all_discrepancies(
+  group_id    bigint,
+  answer      jsonb,
+  fingerprint bytea
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  with lines as materialized (
+    select
+      l.line,
+      l.answered,
+      ledger_internal.parse_id(l.answered ->> 'id') as named,
+      -- Looked up for each line, whatever the planner thinks of their number; null if it is not there.
+      (
+        select e
+        from ledger.entries as e
+        where e.group_id = transfer_all_discrepancies.group_id
+          and e.id = ledger_internal.parse_id(l.answered ->> 'id')
+        limit 1
+      ) as entry
+    from jsonb_array_elements(
+      case when jsonb_typeof(transfer_all_discrepancies.answer -> 'entries') = 'array' then transfer_all_discrepancies.answer -> 'entries' end
+    ) with ordinality as l (answered, line)
+  ), request as (
+    select
+      count(*) as lines,
+      count((l.entry).id) as found,
+      array_agg(l.entry order by l.line) as entries,
+      ledger_internal.fingerprint(array[
+        'transfer_all',
+        array_agg((l.entry).from_id order by l.line)::text,
+        array_agg((l.entry).to_id order by l.line)::text,
+        array_agg((l.entry).amount order by l.line)::text,
+        case when count((l.entry).metadata) > 0 then array_agg((l.entry).metadata order by l.line)::text end
+      ]) as fingerprint
+    from lines as l
+  )
+  select
+    transfer_all_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    'idempotency key',
+    f.detail
+  from (
+    select l.named as entry_id, null::bigint as participant_id, 'names an entry that is not there' as detail
+    from lines as l
+    where (l.entry).id is null
+    union all
+    select (l.entry).id, null, 'has an answer to transfer_all that contradicts the record'
+    from lines as l
+    where (l.entry).id is not null
+      and (
+        (l.entry).kind = 'transfer'
+        and (l.entry).reverses is null
+        and l.answered @> jsonb_build_object(
+          'id', (l.entry).id, 'from_id', (l.entry).from_id, 'to_id', (l.entry).to_id, 'amount', (l.entry).amount,
+          'from_amount', (l.entry).from_amount, 'to_amount', (l.entry).to_amount
+        )
+      ) is not true
+    union all
+    select b.entry_id, b.participant_id, b.detail
+    from request as r
+    cross join lateral ledger_internal.answered_balance_discrepancies(
+      transfer_all_discrepancies.group_id, transfer_all_discrepancies.answer, r.entries
+    ) as b
+    where r.lines = r.found
+    union all
+    select null, null, 'has the fingerprint of another request than the record says'
+    from request as r
+    where r.lines = 0
+      or (r.lines = r.found and r.fingerprint <> transfer_all_discrepancies.fingerprint)
+  ) as f
+$$;
+
+alter function ledger_internal.transfer_all_discrepancies owner to ledger_owner;
+comment on function ledger_internal.transfer_all_discrepancies is
+  'The discrepancies of the answer to a multi-party transfer: its entries, the participants with their balances after it, and the fingerprint of the request. For verify_keys.';
+revoke execute on function ledger_internal.transfer_all_discrepancies from public;
+-- <<< db/functions/internal/verify/transfer_all_discrepancies.sql
+
+-- >>> db/functions/internal/verify/trigger_discrepancies.sql
+-- Find triggers that are not in force.
+create or replace function ledger_internal.trigger_discrepancies()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    null::bigint,
+    null::bigint,
+    null::bigint,
+    'schema',
+    f.detail
+  from (
+    select format('trigger %s of %s is disabled', coalesce(k.conname, t.tgname), t.tgrelid::regclass)
+    from pg_trigger as t
+    join pg_class as c on c.oid = t.tgrelid
+    left join pg_constraint as k on k.oid = t.tgconstraint
+    where c.relnamespace = 'ledger'::regnamespace
+      and t.tgenabled not in ('O', 'A')
+    union all
+    select format('table %s can be rewritten: no trigger refuses it', p.name)
+    from unnest(
+      array[
+        'entries', 'group_total_history', 'idempotency_keys', 'feeds', 'name_changes',
+        'settlements', 'api_keys', 'groups', 'participants'
+      ],
+      array[true, true, true, true, true, false, false, false, false]
+    ) as p (name, is_permanent)
+    where not exists (
+      select from pg_trigger as t
+      where t.tgrelid = to_regclass('ledger.' || p.name)
+        and t.tgfoid = to_regproc('ledger_internal.forbid_mutation')
+        -- Before DELETE and TRUNCATE, a statement; for what is permanent before each UPDATE as well.
+        and t.tgtype & 43 = 42
+        and (not p.is_permanent or t.tgtype & 16 = 16)
+        and t.tgqual is null
+        and cardinality(t.tgattr::smallint[]) = 0
+    )
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.trigger_discrepancies owner to ledger_owner;
+comment on function ledger_internal.trigger_discrepancies is
+  'Triggers of the schema that are disabled, and tables that no trigger keeps from being rewritten. For verify_schema.';
+revoke execute on function ledger_internal.trigger_discrepancies from public;
+-- <<< db/functions/internal/verify/trigger_discrepancies.sql
 
 -- >>> db/functions/internal/verify/verify_checkpoints.sql
 -- Find the discrepancies of a range of a group's checkpoints.
@@ -2826,20 +3919,7 @@ as $$
       and w.generation = c.generation
       and w.generation = (select max(n.generation) from ledger.feeds as n)
   cross join lateral (
-    select 'has none before it'
-    where c.number < 1
-      or (c.number > 1 and p.number is null)
-    union all
-    select 'has another header before it than it names'
-    where c.previous <> coalesce(p.header, decode(repeat('00', 32), 'hex'))
-    union all
-    select 'has another header than its figures make'
-    where c.header <> ledger_internal.header_hash(
-        d.domain, c.number, c.previous, c.deposits, c.credited, c.settled, c.leaf_count, c.total, c.root
-      )
-    union all
-    select format('has a total of %s, of %s credited and %s settled', c.total, c.credited, c.settled)
-    where c.total <> c.credited - c.settled
+    select h.detail from ledger_internal.header_discrepancies(c, p, d.domain) as h
     union all
     select 'has another seal than the entries up to it make'
     where c.seal <> ledger_internal.seal_entries(c, p)
@@ -2848,65 +3928,11 @@ as $$
     where c.created_at > b.latest
       or c.created_at = '-infinity'
     union all
-    select format('says %s joins and deposits of %s, and the record %s of %s', c.deposits, c.credited, r.deposits, r.credited)
-    from (
-      select
-        count(*) as deposits,
-        coalesce(sum(e.amount), 0) as credited
-      from ledger.entries as e
-      where e.group_id = c.group_id
-        and e.kind in ('join', 'deposit')
-        and (e.id <= w.last_restored or pg_visible_in_snapshot(e.xid, c.snapshot))
-    ) as r
+    select r.detail
+    from ledger_internal.checkpoint_record_discrepancies(c, w) as r
     where w.generation is not null
-      and (c.deposits <> r.deposits or c.credited <> r.credited)
     union all
-    select format('says %s settled, and the record %s', c.settled, r.settled)
-    from (
-      select coalesce(sum(e.amount), 0) as settled
-      from ledger.settlements as s
-      join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
-      where s.group_id = c.group_id
-        and s.settled_at is not null
-        and (
-          s.settled_xid is null
-          or s.settled_at < w.began_at
-          or pg_visible_in_snapshot(s.settled_xid, c.snapshot)
-        )
-    ) as r
-    where w.generation is not null
-      and c.settled <> r.settled
-    union all
-    select 'has other leaves than its root is of'
-    from (
-      select
-        ledger_internal.fold_tree(
-          array_agg(k.sum order by k.chunk), array_agg(ledger_internal.word(k.sum) || k.hash order by k.chunk)
-        ) as tree,
-        bool_and(t.sum = k.sum and t.hash = k.hash) as fits
-      from ledger.checkpoint_chunks as k
-      cross join lateral ledger_internal.chunk_tree(k, d.domain) as t
-      where k.group_id = c.group_id
-        and k.number = c.number
-      having count(*) > 0
-    ) as k
-    where (k.fits and (k.tree).hash = c.root and (k.tree).sum = c.total) is not true
-    union all
-    select format('has %s leaves of ascending participants, and says %s', l.leaves, c.leaf_count)
-    from (
-      select count(*) filter (where l.participant_id > l.before) as leaves
-      from (
-        select
-          l.participant_id,
-          lag(l.participant_id, 1, 0::bigint) over (order by l.index) as before
-        from ledger.checkpoint_chunks as k
-        cross join lateral ledger_internal.unpack_leaves(k) as l
-        where k.group_id = c.group_id
-          and k.number = c.number
-      ) as l
-      having count(*) > 0
-    ) as l
-    where l.leaves <> c.leaf_count
+    select l.detail from ledger_internal.leaf_discrepancies(c, d.domain) as l
   ) as f (detail)
   where c.group_id = verify_checkpoints.group_id
     and c.number > verify_checkpoints.after
@@ -2928,12 +3954,8 @@ create or replace function ledger_internal.verify_entries(
 ) returns setof ledger.discrepancy
 language sql stable
 as $$
-  select
-    e.group_id,
-    e.id,
-    f.participant_id,
-    f.kind,
-    f.detail
+  -- The planner puts the statement of each function in place of its call: the range is read once, and no row is made.
+  select f.*
   from (
     select
       e.*,
@@ -2952,192 +3974,28 @@ as $$
     on true
   cross join lateral (
     select
-      e.from_id,
-      'kind',
-      format(
-        'a movement of kind %s from %s, with %s after it, to %s, with %s after it',
-        e.kind,
-        coalesce(e.from_id::text, 'outside'),
-        coalesce(e.from_amount::text, 'no balance'),
-        coalesce(e.to_id::text, 'outside'),
-        coalesce(e.to_amount::text, 'no balance')
-      )
-    where case
-        when e.kind in ('join', 'deposit') then e.from_id is not null or e.to_id is null
-        when e.kind = 'transfer' then e.from_id is null or e.to_id is null or e.from_id = e.to_id
-        when e.kind = 'exit' then e.from_id is null or e.to_id is not null
-        else true
-      end
-      or (e.from_id is null) <> (e.from_amount is null)
-      or (e.to_id is null) <> (e.to_amount is null)
+      (
+        e.group_id, e.id, e.kind, e.from_id, e.to_id, e.amount, e.from_amount, e.to_amount, e.created_at, e.xid, e.metadata,
+        e.reverses
+      )::ledger.entries as entry,
+      (sender.id, sender.kind, sender.created_at, sender.balance)::ledger_internal.leg as sender,
+      (recipient.id, recipient.kind, recipient.created_at, recipient.balance)::ledger_internal.leg as recipient
+  ) as r
+  cross join lateral (
+    select d.* from ledger_internal.entry_form_discrepancies(r.entry) as d
     union all
-    select null, 'amount', format('moves %s, and the balances after it are %s and %s', e.amount, e.from_amount, e.to_amount)
-    -- As in invalid_amount, which costs as much as all the rest. NaN is above every number.
-    where (e.amount >= case when e.kind in ('transfer', 'deposit') then 1 else 0 end) is not true
-      or e.amount >= 2::numeric ^ 256
-      or e.amount <> trunc(e.amount)
-      or e.from_amount < 0
-      or e.from_amount >= 2::numeric ^ 256
-      or e.from_amount <> trunc(e.from_amount)
-      or e.to_amount < 0
-      or e.to_amount >= 2::numeric ^ 256
-      or e.to_amount <> trunc(e.to_amount)
+    select d.* from ledger_internal.entry_leg_discrepancies(r.entry, r.sender, r.recipient) as d
     union all
-    select
-      e.from_id,
-      'running balance',
-      format('the sender has %s after it, and had %s before it', e.from_amount, sender.balance)
-    where sender.id is not null
-      and e.from_amount is distinct from sender.balance - e.amount
+    select d.*
+    from ledger_internal.entry_origin_discrepancies(r.entry, e.times, b.latest, b.restored, b.first_xid, b.next_xid) as d
     union all
-    select e.from_id, 'running balance', format('the participant left with %s and kept %s', e.amount, e.from_amount)
-    where e.kind = 'exit'
-      and e.from_amount <> 0
-    union all
-    select
-      e.to_id,
-      'running balance',
-      format('the recipient has %s after it, and had %s before it', e.to_amount, coalesce(recipient.balance, 0))
-    where (e.kind = 'join' or recipient.id is not null)
-      and e.to_amount is distinct from coalesce(recipient.balance, 0) + e.amount
-    union all
-    select s.participant_id, 'presence', 'the participant has not joined before it'
-    from (values (e.from_id, sender.id), (e.to_id, recipient.id)) as s (participant_id, earlier)
-    where e.kind <> 'join'
-      and s.participant_id is not null
-      and s.earlier is null
-    union all
-    select e.to_id, 'presence', 'the participant was there before joining'
-    where e.kind = 'join'
-      and recipient.id is not null
-    union all
-    select s.participant_id, 'presence', 'the participant had left before it'
-    from (values (e.from_id, sender.kind), (e.to_id, recipient.kind)) as s (participant_id, earlier)
-    where e.kind <> 'join'
-      and s.earlier = 'exit'
-    union all
-    select s.participant_id, 'time', format('entry %s is earlier and has a higher id', s.earlier)
-    from (values (e.from_id, sender.id), (e.to_id, recipient.id)) as s (participant_id, earlier)
-    where s.earlier > e.id
-    union all
-    select s.participant_id, 'participant', 'there never was such a participant'
-    from (values (e.from_id, sender.id), (e.to_id, recipient.id)) as s (participant_id, earlier)
-    -- What comes later leads back to the participant's first entry.
-    where s.participant_id is not null
-      and s.earlier is null
-      and not exists (
-        select from ledger.participants as p
-        where p.group_id = e.group_id
-          and p.id = s.participant_id
-      )
-    union all
-    select null, 'time', format('it is of %s', e.created_at)
-    where e.created_at > b.latest
-      or e.created_at = '-infinity'
-    union all
-    select null, 'transaction', format('it is of transaction %s, and the feed from %s on', e.xid, b.first_xid)
-    where e.id > b.restored
-      and e.xid < b.first_xid
-    union all
-    select null, 'transaction', format('it is of transaction %s, and none from %s on has ended', e.xid, b.next_xid)
-    where e.id > b.restored
-      and e.xid >= b.next_xid
-    union all
-    select null, 'metadata', 'they are no object'
-    where jsonb_typeof(e.metadata) <> 'object'
-    union all
-    select null, 'entry id', format('%s entries have it', e.times)
-    where e.times > 1
-    union all
-    select null, 'entry id', 'it is below 1'
-    where e.id < 1
-    union all
-    select null, 'reversal', format('entry %s is no transfer of this amount the other way', e.reverses)
-    where e.reverses is not null
-      and not exists (
-        select from ledger.entries as o
-        where o.group_id = e.group_id
-          and o.id = e.reverses
-          and o.id < e.id
-          and o.kind = 'transfer'
-          and o.from_id = e.to_id
-          and o.to_id = e.from_id
-          and o.amount = e.amount
-      )
-    union all
-    select null, 'reversal', format('entry %s is reversed more than once', e.reverses)
-    where e.reverses is not null
-      and (
-        select count(*) from ledger.entries as o
-        where o.group_id = e.group_id
-          and o.reverses = e.reverses
-      ) > 1
+    select d.* from ledger_internal.reversal_discrepancies(r.entry) as d
     union all
     -- A settlement or a total of what has none is found by verify_total: here it would be a look-up for each transfer.
-    select e.from_id, 'settlement', 'the exit has none'
-    where e.kind = 'exit'
-      and not exists (
-        select from ledger.settlements as s
-        where s.group_id = e.group_id
-          and s.entry_id = e.id
-      )
+    select d.* from ledger_internal.settlement_discrepancies(r.entry, b.latest) as d
     union all
-    select e.from_id, 'settlement', 'it has another time than its exit, a time to come, no reference, or a transaction before its time'
-    from ledger.settlements as s
-    where e.kind = 'exit'
-      and s.group_id = e.group_id
-      and s.entry_id = e.id
-      and (
-        s.exited_at <> e.created_at
-        or (s.reference is null) <> (s.settled_at is null)
-        or s.settled_at < s.exited_at
-        or s.settled_at > b.latest
-        or (s.settled_at is null and s.settled_xid is not null)
-      )
-    union all
-    select null, 'total', format('the total is noted %s times', n.times)
-    from (
-      select count(*) as times
-      from generate_series(0, 7) as s (slot)
-      cross join lateral (
-        select from ledger.group_total_history as t
-        where t.group_id = e.group_id
-          and t.slot = s.slot
-          and t.created_at = e.created_at
-          and t.entry_id = e.id
-        -- Kept from being merged into a join: a look-up for each shard, whose key begins with the slot.
-        offset 0
-      ) as t
-    ) as n
-    where e.kind <> 'transfer'
-      and n.times <> 1
-    union all
-    select
-      null,
-      'total',
-      format('shard %s came to %s, and stood at %s before', s.slot, t.total, coalesce(before.total, 0))
-    from generate_series(0, 7) as s (slot)
-    cross join lateral (
-      select t.total
-      from ledger.group_total_history as t
-      where t.group_id = e.group_id
-        and t.slot = s.slot
-        and t.created_at = e.created_at
-        and t.entry_id = e.id
-      offset 0
-    ) as t
-    left join lateral (
-      select b.total
-      from ledger.group_total_history as b
-      where b.group_id = e.group_id
-        and b.slot = s.slot
-        and (b.created_at, b.entry_id) < (e.created_at, e.id)
-      order by b.created_at desc, b.entry_id desc
-      limit 1
-    ) as before on true
-    where e.kind <> 'transfer'
-      and t.total <> coalesce(before.total, 0) + case when e.kind = 'exit' then -e.amount else e.amount end
-  ) as f (participant_id, kind, detail)
+    select d.* from ledger_internal.entry_total_discrepancies(r.entry) as d
+  ) as f
 $$;
 
 alter function ledger_internal.verify_entries owner to ledger_owner;
@@ -3145,6 +4003,82 @@ comment on function ledger_internal.verify_entries is
   'The discrepancies of a group''s entries whose ids are above after and, where it is given, not above upto. For the owner.';
 revoke execute on function ledger_internal.verify_entries from public;
 -- <<< db/functions/internal/verify/verify_entries.sql
+
+-- >>> db/functions/internal/verify/verify_groups.sql
+-- Find the discrepancies of a range of groups, and rows whose group is missing.
+create or replace function ledger_internal.verify_groups(
+  after bigint,
+  upto  bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  with looked_at as materialized (
+    select
+      g.*,
+      count(*) over (partition by g.id) as times,
+      lag(g.id, 1, verify_groups.after) over (order by g.id) as before
+    from ledger.groups as g
+    where g.id > verify_groups.after
+      and g.id <= coalesce(verify_groups.upto, 9223372036854775807)
+  )
+  select
+    g.id,
+    null::bigint,
+    null::bigint,
+    f.kind,
+    f.detail
+  from looked_at as g
+  cross join ledger_internal.verify_bounds() as b
+  cross join lateral (
+    select 'group id', format('%s groups have it', g.times)
+    where g.times > 1
+    union all
+    select 'group id', 'it is below 1'
+    where g.id < 1
+    union all
+    select 'sequence', 'it will give ids again that are in use'
+    where g.id > (select s.last_value - (not s.is_called)::integer from ledger.groups_id_seq as s)
+    union all
+    select 'name', 'it is empty'
+    where g.name = ''
+    union all
+    select 'name', 'another group that exists has it'
+    where g.closed_at is null
+      and exists (
+        select from ledger.groups as o
+        where o.name = g.name collate "C"
+          and o.closed_at is null
+          and o.id <> g.id
+      )
+    union all
+    select
+      t.kind,
+      t.detail
+    from ledger_internal.group_time_discrepancies(g.id, g.created_at, g.closed_at, b.latest) as t
+  ) as f (kind, detail)
+  union all
+  -- Groups are numbered nearly without gaps, so there is little to look through.
+  select o.*
+  from (
+    select
+      l.before,
+      l.id - 1 as upto
+    from looked_at as l
+    union all
+    select
+      coalesce(max(l.id), verify_groups.after),
+      coalesce(verify_groups.upto, 9223372036854775807)
+    from looked_at as l
+  ) as gap
+  cross join lateral ledger_internal.orphan_discrepancies(gap.before, gap.upto) as o
+  where gap.before < gap.upto
+$$;
+
+alter function ledger_internal.verify_groups owner to ledger_owner;
+comment on function ledger_internal.verify_groups is
+  'The discrepancies of the groups whose ids are above after and, where it is given, not above upto: their rows, and what belongs to a group of such an id that is not there. For the owner.';
+revoke execute on function ledger_internal.verify_groups from public;
+-- <<< db/functions/internal/verify/verify_groups.sql
 
 -- >>> db/functions/internal/verify/verify_kept.sql
 -- Find the discrepancies between a checkpoint and what was kept of it elsewhere.
@@ -3226,54 +4160,17 @@ as $$
   cross join ledger_internal.verify_bounds() as b
   left join lateral ledger_internal.latest_leg_at(p.group_id, p.id, ('infinity', 9223372036854775807)::ledger_internal.history_position) as last
     on true
-  left join lateral (
-    select e.created_at
-    from ledger.entries as e
-    where e.group_id = p.group_id
-      and e.to_id = p.id
-    order by e.created_at, e.id
-    limit 1
-  ) as joined on true
   cross join lateral (
-    select 'balance', format('holds %s, and the record says %s', p.amount, last.balance)
-    where p.amount is distinct from last.balance
-      and last.id is not null
-      and last.kind <> 'exit'
-    union all
-    select 'balance', format('left and holds %s', p.amount)
-    where last.kind = 'exit'
-      and p.amount <> 0
-    union all
-    select 'presence', 'is not in the record'
-    where last.id is null
-    union all
-    select 'presence', 'left without an exit, or is present after one'
-    where (p.exited_at is not null) <> (last.kind is not distinct from 'exit')
-    union all
-    select 'presence', 'is present in a group that was removed'
-    where p.exited_at is null
-      and exists (select from ledger.groups as g where g.id = p.group_id and g.closed_at is not null)
-    union all
-    select 'presence time', format('joined at %s, and the record says %s', p.joined_at, joined.created_at)
-    where p.joined_at <> joined.created_at
-    union all
-    select 'presence time', format('left at %s, and the record says %s', p.exited_at, last.created_at)
-    where last.kind = 'exit'
-      and p.exited_at <> last.created_at
-    union all
-    select 'presence time', format('last moved at %s, and the record says %s', p.moved_at, last.created_at)
-    where p.moved_at < last.created_at
-      or p.moved_at > b.latest
-      -- What moved before moved_at was there has no transaction's number, and a later time.
-      or (
-        p.moved_at > last.created_at
-        and exists (
-          select from ledger.entries as e
-          where e.group_id = p.group_id
-            and e.id = last.id
-            and e.xid <> '0'
-        )
-      )
+    select
+      r.kind,
+      r.detail
+    from ledger_internal.participant_record_discrepancies(
+      (
+        p.group_id, p.id, p.username, p.amount, p.joined_at, p.exited_at, p.moved_at, p.address, p.address_xid
+      )::ledger.participants,
+      (last.id, last.kind, last.created_at, last.balance)::ledger_internal.leg,
+      b.latest
+    ) as r
     union all
     select 'username', 'is empty'
     where p.username = ''
@@ -3297,6 +4194,59 @@ comment on function ledger_internal.verify_participants is
 revoke execute on function ledger_internal.verify_participants from public;
 -- <<< db/functions/internal/verify/verify_participants.sql
 
+-- >>> db/functions/internal/verify/verify_schema.sql
+-- Find rules of the schema that are not in force, in a database of any release.
+create or replace function ledger_internal.verify_schema()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    null::bigint,
+    null::bigint,
+    null::bigint,
+    'schema',
+    f.detail
+  from (
+    select t.detail from ledger_internal.trigger_discrepancies() as t
+    union all
+    select format('table %s has no primary key', c.oid::regclass)
+    from pg_class as c
+    where c.relnamespace = 'ledger'::regnamespace
+      and c.relkind in ('r', 'p')
+      and not exists (select from pg_constraint as k where k.conrelid = c.oid and k.contype = 'p')
+    union all
+    select format('constraint %s of %s is not validated', k.conname, k.conrelid::regclass)
+    from pg_constraint as k
+    where k.connamespace = 'ledger'::regnamespace
+      and not k.convalidated
+    union all
+    select format('index %s is not valid', i.indexrelid::regclass)
+    from pg_index as i
+    join pg_class as c on c.oid = i.indexrelid
+    where c.relnamespace = 'ledger'::regnamespace
+      and not (i.indisvalid and i.indisready and i.indislive)
+    union all
+    select r.detail from ledger_internal.rights_discrepancies() as r
+    union all
+    select format('table %s has rule %s', r.ev_class::regclass, r.rulename)
+    from pg_rewrite as r
+    join pg_class as c on c.oid = r.ev_class
+    where c.relnamespace = 'ledger'::regnamespace
+      and c.relkind in ('r', 'p')
+    union all
+    select format('table %s has row security', c.oid::regclass)
+    from pg_class as c
+    where c.relnamespace = 'ledger'::regnamespace
+      and (c.relrowsecurity or exists (select from pg_policy as p where p.polrelid = c.oid))
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.verify_schema owner to ledger_owner;
+comment on function ledger_internal.verify_schema is
+  'Rules of the schema that are not in force: triggers that are disabled or missing, constraints that are not validated, invalid indexes, other owners than ledger_owner, rights of PUBLIC, rights on ledger_internal. The command ledger verify compares every object with what the migrations made. For the owner.';
+revoke execute on function ledger_internal.verify_schema from public;
+-- <<< db/functions/internal/verify/verify_schema.sql
+
 -- >>> db/functions/internal/verify/verify_total.sql
 -- Find the discrepancies of a group as a whole.
 create or replace function ledger_internal.verify_total(
@@ -3311,50 +4261,8 @@ as $$
     f.kind,
     f.detail
   from (
-    select
-      null::bigint,
-      null::bigint,
-      'total',
-      format('shard %s stands at %s, and came to %s last', c.slot, c.total, coalesce(last.total, 0))
-    from ledger.group_total_shards as c
-    left join lateral (
-      select t.total
-      from ledger.group_total_history as t
-      where t.group_id = c.group_id
-        and t.slot = c.slot
-      order by t.created_at desc, t.entry_id desc
-      limit 1
-    ) as last on true
-    where c.group_id = verify_total.group_id
-      and c.total <> coalesce(last.total, 0)
-    union all
-    select null, null, 'total', format('the shards add up to %s, the balances to %s', c.total, p.total)
-    from (
-      select coalesce(sum(c.total), 0) as total from ledger.group_total_shards as c where c.group_id = verify_total.group_id
-    ) as c
-    cross join (
-      select coalesce(sum(p.amount), 0) as total from ledger.participants as p where p.group_id = verify_total.group_id
-    ) as p
-    where c.total <> p.total
-    union all
-    select null, null, 'total', format('there are %s shards, from %s to %s', count(*), min(c.slot), max(c.slot))
-    from ledger.group_total_shards as c
-    where c.group_id = verify_total.group_id
-    having count(*) <> 8
-      or min(c.slot) <> 0
-      or max(c.slot) <> 7
-    union all
-    select t.entry_id, null, 'total', format('shard %s came to %s with it, and it is no join, deposit or exit of that time and participant', t.slot, t.total)
-    from ledger.group_total_history as t
-    left join ledger.entries as e on e.group_id = t.group_id and e.id = t.entry_id
-    where t.group_id = verify_total.group_id
-      and (
-        e.kind is null
-        or e.kind = 'transfer'
-        or e.created_at <> t.created_at
-        or t.slot not between 0 and 7
-        or t.participant_id is distinct from case when e.kind = 'deposit' then e.to_id end
-      )
+    select t.entry_id, t.participant_id, t.kind, t.detail
+    from ledger_internal.total_discrepancies(verify_total.group_id) as t
     union all
     select s.entry_id, null, 'settlement', 'it is settled, and is no exit'
     from ledger.settlements as s
@@ -3380,43 +4288,11 @@ as $$
     where c.group_id = verify_total.group_id
       and (c.changed_at > b.latest or c.changed_at = '-infinity' or c.changed_at < last.created_at)
     union all
-    select null, null, 'username', format('%s who are present have the username %s', count(*), p.username)
-    from ledger.participants as p
-    where p.group_id = verify_total.group_id
-      and p.exited_at is null
-    group by p.username
-    having count(*) > 1
+    select s.entry_id, s.participant_id, s.kind, s.detail
+    from ledger_internal.shared_identity_discrepancies(verify_total.group_id) as s
     union all
-    select null, null, 'address', format('%s who are present have the address %s', count(*), p.address)
-    from ledger.participants as p
-    where p.group_id = verify_total.group_id
-      and p.exited_at is null
-      and p.address is not null
-    group by p.address
-    having count(*) > 1
-    union all
-    select null, c.participant_id, 'rename', format('change %s is of a participant who is not there', c.id)
-    from ledger.name_changes as c
-    where c.group_id = verify_total.group_id
-      and c.participant_id is not null
-      and not exists (
-        select from ledger.participants as p
-        where p.group_id = c.group_id
-          and p.id = c.participant_id
-      )
-    union all
-    select null, c.participant_id, 'rename', format('change %s was made at %s', c.id, c.changed_at)
-    from ledger.name_changes as c
-    cross join ledger_internal.verify_bounds() as b
-    where c.group_id = verify_total.group_id
-      and (c.changed_at > b.latest or c.changed_at = '-infinity')
-    union all
-    select null, null, 'sequence', format('name_changes has number %s, which will be given again', c.last)
-    from (
-      select max(c.id) as last from ledger.name_changes as c where c.group_id = verify_total.group_id
-    ) as c
-    cross join ledger.name_changes_id_seq as s
-    where c.last > s.last_value - (not s.is_called)::integer
+    select r.entry_id, r.participant_id, r.kind, r.detail
+    from ledger_internal.rename_discrepancies(verify_total.group_id) as r
     union all
     select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
     from (

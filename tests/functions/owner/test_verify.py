@@ -54,15 +54,13 @@ DETAILS = {
         if " " in text and text not in FAULTS
     ]
     for name in (
-        *(
-            "verify_entries",
-            "verify_participants",
-            "verify_keys",
-            "answer_discrepancies",
-            "transfer_all_discrepancies",
-            "verify_total",
-        ),
-        *("verify_groups", "verify_ids", "verify_ledger", "verify_schema"),
+        *("verify_groups", "group_time_discrepancies", "orphan_discrepancies", "verify_ids"),
+        *("entry_form_discrepancies", "entry_leg_discrepancies", "entry_origin_discrepancies"),
+        *("reversal_discrepancies", "settlement_discrepancies", "entry_total_discrepancies"),
+        *("verify_participants", "participant_record_discrepancies"),
+        *("verify_keys", "answer_discrepancies", "transfer_all_discrepancies", "answered_balance_discrepancies"),
+        *("verify_total", "total_discrepancies", "shared_identity_discrepancies", "rename_discrepancies"),
+        *("verify_ledger", "verify_schema", "trigger_discrepancies", "rights_discrepancies"),
     )
 }
 

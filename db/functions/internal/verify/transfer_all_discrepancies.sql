@@ -6,50 +6,35 @@ create or replace function ledger_internal.transfer_all_discrepancies(
 ) returns setof ledger.discrepancy
 language sql stable
 as $$
-  with written as materialized (
+  with lines as materialized (
     select
-      e.*,
-      l.entry,
       l.line,
-      ledger_internal.parse_id(l.entry ->> 'id') as named
+      l.answered,
+      ledger_internal.parse_id(l.answered ->> 'id') as named,
+      -- Looked up for each line, whatever the planner thinks of their number; null if it is not there.
+      (
+        select e
+        from ledger.entries as e
+        where e.group_id = transfer_all_discrepancies.group_id
+          and e.id = ledger_internal.parse_id(l.answered ->> 'id')
+        limit 1
+      ) as entry
     from jsonb_array_elements(
       case when jsonb_typeof(transfer_all_discrepancies.answer -> 'entries') = 'array' then transfer_all_discrepancies.answer -> 'entries' end
-    ) with ordinality as l (entry, line)
-    -- Looked up for each line, whatever the planner thinks of their number.
-    left join lateral (
-      select e.*
-      from ledger.entries as e
-      where e.group_id = transfer_all_discrepancies.group_id
-        and e.id = ledger_internal.parse_id(l.entry ->> 'id')
-      limit 1
-    ) as e on true
+    ) with ordinality as l (answered, line)
   ), request as (
     select
       count(*) as lines,
-      count(w.id) as found,
+      count((l.entry).id) as found,
+      array_agg(l.entry order by l.line) as entries,
       ledger_internal.fingerprint(array[
         'transfer_all',
-        array_agg(w.from_id order by w.line)::text,
-        array_agg(w.to_id order by w.line)::text,
-        array_agg(w.amount order by w.line)::text,
-        case when count(w.metadata) > 0 then array_agg(w.metadata order by w.line)::text end
+        array_agg((l.entry).from_id order by l.line)::text,
+        array_agg((l.entry).to_id order by l.line)::text,
+        array_agg((l.entry).amount order by l.line)::text,
+        case when count((l.entry).metadata) > 0 then array_agg((l.entry).metadata order by l.line)::text end
       ]) as fingerprint
-    from written as w
-  ), legs as (
-    select
-      s.id,
-      -- As the last line that the participant is in leaves it.
-      (array_agg(s.balance order by w.line desc))[1] as balance
-    from written as w
-    cross join lateral (values (w.from_id, w.from_amount), (w.to_id, w.to_amount)) as s (id, balance)
-    group by s.id
-  ), answered as (
-    select
-      ledger_internal.parse_id(p.participant ->> 'id') as id,
-      p.participant
-    from jsonb_array_elements(
-      case when jsonb_typeof(transfer_all_discrepancies.answer -> 'participants') = 'array' then transfer_all_discrepancies.answer -> 'participants' end
-    ) as p (participant)
+    from lines as l
   )
   select
     transfer_all_discrepancies.group_id,
@@ -58,29 +43,28 @@ as $$
     'idempotency key',
     f.detail
   from (
-    select w.named as entry_id, null::bigint as participant_id, 'names an entry that is not there' as detail
-    from written as w
-    where w.id is null
+    select l.named as entry_id, null::bigint as participant_id, 'names an entry that is not there' as detail
+    from lines as l
+    where (l.entry).id is null
     union all
-    select w.id, null, 'has an answer to transfer_all that contradicts the record'
-    from written as w
-    where w.id is not null
+    select (l.entry).id, null, 'has an answer to transfer_all that contradicts the record'
+    from lines as l
+    where (l.entry).id is not null
       and (
-        w.kind = 'transfer'
-        and w.reverses is null
-        and w.entry @> jsonb_build_object(
-          'id', w.id, 'from_id', w.from_id, 'to_id', w.to_id, 'amount', w.amount,
-          'from_amount', w.from_amount, 'to_amount', w.to_amount
+        (l.entry).kind = 'transfer'
+        and (l.entry).reverses is null
+        and l.answered @> jsonb_build_object(
+          'id', (l.entry).id, 'from_id', (l.entry).from_id, 'to_id', (l.entry).to_id, 'amount', (l.entry).amount,
+          'from_amount', (l.entry).from_amount, 'to_amount', (l.entry).to_amount
         )
       ) is not true
     union all
-    select null, coalesce(s.id, t.id), 'has an answer to transfer_all that gives another balance than its entries'
-    from legs as s
-    full join answered as t on t.id = s.id
-    where (select r.lines = r.found from request as r)
-      and (
-        t.participant @> jsonb_build_object('id', s.id, 'group_id', transfer_all_discrepancies.group_id, 'amount', s.balance)
-      ) is not true
+    select b.entry_id, b.participant_id, b.detail
+    from request as r
+    cross join lateral ledger_internal.answered_balance_discrepancies(
+      transfer_all_discrepancies.group_id, transfer_all_discrepancies.answer, r.entries
+    ) as b
+    where r.lines = r.found
     union all
     select null, null, 'has the fingerprint of another request than the record says'
     from request as r

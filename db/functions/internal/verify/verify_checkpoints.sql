@@ -24,20 +24,7 @@ as $$
       and w.generation = c.generation
       and w.generation = (select max(n.generation) from ledger.feeds as n)
   cross join lateral (
-    select 'has none before it'
-    where c.number < 1
-      or (c.number > 1 and p.number is null)
-    union all
-    select 'has another header before it than it names'
-    where c.previous <> coalesce(p.header, decode(repeat('00', 32), 'hex'))
-    union all
-    select 'has another header than its figures make'
-    where c.header <> ledger_internal.header_hash(
-        d.domain, c.number, c.previous, c.deposits, c.credited, c.settled, c.leaf_count, c.total, c.root
-      )
-    union all
-    select format('has a total of %s, of %s credited and %s settled', c.total, c.credited, c.settled)
-    where c.total <> c.credited - c.settled
+    select h.detail from ledger_internal.header_discrepancies(c, p, d.domain) as h
     union all
     select 'has another seal than the entries up to it make'
     where c.seal <> ledger_internal.seal_entries(c, p)
@@ -46,65 +33,11 @@ as $$
     where c.created_at > b.latest
       or c.created_at = '-infinity'
     union all
-    select format('says %s joins and deposits of %s, and the record %s of %s', c.deposits, c.credited, r.deposits, r.credited)
-    from (
-      select
-        count(*) as deposits,
-        coalesce(sum(e.amount), 0) as credited
-      from ledger.entries as e
-      where e.group_id = c.group_id
-        and e.kind in ('join', 'deposit')
-        and (e.id <= w.last_restored or pg_visible_in_snapshot(e.xid, c.snapshot))
-    ) as r
+    select r.detail
+    from ledger_internal.checkpoint_record_discrepancies(c, w) as r
     where w.generation is not null
-      and (c.deposits <> r.deposits or c.credited <> r.credited)
     union all
-    select format('says %s settled, and the record %s', c.settled, r.settled)
-    from (
-      select coalesce(sum(e.amount), 0) as settled
-      from ledger.settlements as s
-      join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
-      where s.group_id = c.group_id
-        and s.settled_at is not null
-        and (
-          s.settled_xid is null
-          or s.settled_at < w.began_at
-          or pg_visible_in_snapshot(s.settled_xid, c.snapshot)
-        )
-    ) as r
-    where w.generation is not null
-      and c.settled <> r.settled
-    union all
-    select 'has other leaves than its root is of'
-    from (
-      select
-        ledger_internal.fold_tree(
-          array_agg(k.sum order by k.chunk), array_agg(ledger_internal.word(k.sum) || k.hash order by k.chunk)
-        ) as tree,
-        bool_and(t.sum = k.sum and t.hash = k.hash) as fits
-      from ledger.checkpoint_chunks as k
-      cross join lateral ledger_internal.chunk_tree(k, d.domain) as t
-      where k.group_id = c.group_id
-        and k.number = c.number
-      having count(*) > 0
-    ) as k
-    where (k.fits and (k.tree).hash = c.root and (k.tree).sum = c.total) is not true
-    union all
-    select format('has %s leaves of ascending participants, and says %s', l.leaves, c.leaf_count)
-    from (
-      select count(*) filter (where l.participant_id > l.before) as leaves
-      from (
-        select
-          l.participant_id,
-          lag(l.participant_id, 1, 0::bigint) over (order by l.index) as before
-        from ledger.checkpoint_chunks as k
-        cross join lateral ledger_internal.unpack_leaves(k) as l
-        where k.group_id = c.group_id
-          and k.number = c.number
-      ) as l
-      having count(*) > 0
-    ) as l
-    where l.leaves <> c.leaf_count
+    select l.detail from ledger_internal.leaf_discrepancies(c, d.domain) as l
   ) as f (detail)
   where c.group_id = verify_checkpoints.group_id
     and c.number > verify_checkpoints.after
