@@ -7,7 +7,12 @@ create or replace function ledger_internal.verify_entries(
 language sql stable
 as $$
   -- The planner puts the statement of each function in place of its call: the range is read once, and no row is made.
-  select f.*
+  select
+    e.group_id,
+    e.id,
+    f.participant_id,
+    f.kind,
+    f.detail
   from (
     select
       e.*,
@@ -34,19 +39,24 @@ as $$
       (recipient.id, recipient.kind, recipient.created_at, recipient.balance)::ledger_internal.leg as recipient
   ) as r
   cross join lateral (
-    select d.* from ledger_internal.entry_form_discrepancies(r.entry) as d
+    select d.participant_id, d.kind, d.detail
+    from ledger_internal.entry_form_discrepancies(r.entry) as d
     union all
-    select d.* from ledger_internal.entry_leg_discrepancies(r.entry, r.sender, r.recipient) as d
+    select d.participant_id, d.kind, d.detail
+    from ledger_internal.entry_leg_discrepancies(r.entry, r.sender, r.recipient) as d
     union all
-    select d.*
+    select d.participant_id, d.kind, d.detail
     from ledger_internal.entry_origin_discrepancies(r.entry, e.times, b.latest, b.restored, b.first_xid, b.next_xid) as d
     union all
-    select d.* from ledger_internal.reversal_discrepancies(r.entry) as d
+    select d.participant_id, d.kind, d.detail
+    from ledger_internal.reversal_discrepancies(r.entry) as d
     union all
     -- A settlement or a total of what has none is found by verify_total: here it would be a look-up for each transfer.
-    select d.* from ledger_internal.settlement_discrepancies(r.entry, b.latest) as d
+    select d.participant_id, d.kind, d.detail
+    from ledger_internal.settlement_discrepancies(r.entry, b.latest) as d
     union all
-    select d.* from ledger_internal.entry_total_discrepancies(r.entry) as d
+    select d.participant_id, d.kind, d.detail
+    from ledger_internal.entry_total_discrepancies(r.entry) as d
   ) as f
 $$;
 
