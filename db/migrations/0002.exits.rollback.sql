@@ -116,6 +116,10 @@ drop function if exists ledger_internal.format_address;
 drop function if exists ledger_internal.keccak_256;
 -- <<< db/functions/internal/addresses/keccak_256.sql
 
+-- >>> db/functions/internal/addresses/permute_lanes.sql
+drop function if exists ledger_internal.permute_lanes;
+-- <<< db/functions/internal/addresses/permute_lanes.sql
+
 -- >>> db/functions/internal/checkpoints/add_checkpoint.sql
 drop function if exists ledger_internal.add_checkpoint;
 -- <<< db/functions/internal/checkpoints/add_checkpoint.sql

@@ -1368,32 +1368,9 @@ create or replace function ledger_internal.keccak_256(
 ) returns bytea
 language plpgsql immutable strict parallel safe
 as $$
--- The permutation of Keccak's specification (Keccak-f[1600]) on 25 lanes of 64 bits, lane x + 5 y at a; unrolled, since
--- variables are several times faster than the elements of an array. >> keeps the sign, so what it fills in is masked.
 declare
-  round_constants constant bigint[] := array[
-    1, 32898, -9223372036854742902, -9223372034707259392,
-    32907, 2147483649, -9223372034707259263, -9223372036854743031,
-    138, 136, 2147516425, 2147483658,
-    2147516555, -9223372036854775669, -9223372036854742903, -9223372036854743037,
-    -9223372036854743038, -9223372036854775680, 32778, -9223372034707292150,
-    -9223372034707259263, -9223372036854742912, 2147483649, -9223372034707259384
-  ];
-  round_constant bigint;
   block bytea;
   lanes bigint[];
-  a0 bigint; a1 bigint; a2 bigint; a3 bigint; a4 bigint;
-  a5 bigint; a6 bigint; a7 bigint; a8 bigint; a9 bigint;
-  a10 bigint; a11 bigint; a12 bigint; a13 bigint; a14 bigint;
-  a15 bigint; a16 bigint; a17 bigint; a18 bigint; a19 bigint;
-  a20 bigint; a21 bigint; a22 bigint; a23 bigint; a24 bigint;
-  b0 bigint; b1 bigint; b2 bigint; b3 bigint; b4 bigint;
-  b5 bigint; b6 bigint; b7 bigint; b8 bigint; b9 bigint;
-  b10 bigint; b11 bigint; b12 bigint; b13 bigint; b14 bigint;
-  b15 bigint; b16 bigint; b17 bigint; b18 bigint; b19 bigint;
-  b20 bigint; b21 bigint; b22 bigint; b23 bigint; b24 bigint;
-  c0 bigint; c1 bigint; c2 bigint; c3 bigint; c4 bigint;
-  d0 bigint; d1 bigint; d2 bigint; d3 bigint; d4 bigint;
 begin
   if octet_length(message) > 135 then
     raise exception using
@@ -1414,11 +1391,60 @@ begin
     cross join generate_series(0, 7) as b (place)
     group by n.number
   ) as l (number, lane);
+  -- The block is xored into lanes that are all 0.
+  lanes := ledger_internal.permute_lanes(lanes || array_fill(0::bigint, array[8]));
+
+  return (
+    select string_agg(substr(int8send(l.lane), 9 - b.place, 1), '' order by l.number, b.place)
+    from unnest(lanes[1:4]) with ordinality as l (lane, number)
+    cross join generate_series(1, 8) as b (place)
+  );
+end
+$$;
+
+alter function ledger_internal.keccak_256 owner to ledger_owner;
+comment on function ledger_internal.keccak_256 is
+  'Keccak-256, with the padding from before SHA-3, of a message of at most 135 bytes; null for null.';
+revoke execute on function ledger_internal.keccak_256 from public;
+-- <<< db/functions/internal/addresses/keccak_256.sql
+
+-- >>> db/functions/internal/addresses/permute_lanes.sql
+-- Apply Keccak's permutation to its lanes.
+create or replace function ledger_internal.permute_lanes(
+  lanes bigint[]
+) returns bigint[]
+language plpgsql immutable strict parallel safe
+as $$
+-- Keccak-f[1600] of the specification, lane x + 5 y at a. Unrolled, and so long, since variables are several times faster
+-- than the elements of an array. >> keeps the sign, so what it fills in is masked.
+declare
+  round_constants constant bigint[] := array[
+    1, 32898, -9223372036854742902, -9223372034707259392,
+    32907, 2147483649, -9223372034707259263, -9223372036854743031,
+    138, 136, 2147516425, 2147483658,
+    2147516555, -9223372036854775669, -9223372036854742903, -9223372036854743037,
+    -9223372036854743038, -9223372036854775680, 32778, -9223372034707292150,
+    -9223372034707259263, -9223372036854742912, 2147483649, -9223372034707259384
+  ];
+  round_constant bigint;
+  a0 bigint; a1 bigint; a2 bigint; a3 bigint; a4 bigint;
+  a5 bigint; a6 bigint; a7 bigint; a8 bigint; a9 bigint;
+  a10 bigint; a11 bigint; a12 bigint; a13 bigint; a14 bigint;
+  a15 bigint; a16 bigint; a17 bigint; a18 bigint; a19 bigint;
+  a20 bigint; a21 bigint; a22 bigint; a23 bigint; a24 bigint;
+  b0 bigint; b1 bigint; b2 bigint; b3 bigint; b4 bigint;
+  b5 bigint; b6 bigint; b7 bigint; b8 bigint; b9 bigint;
+  b10 bigint; b11 bigint; b12 bigint; b13 bigint; b14 bigint;
+  b15 bigint; b16 bigint; b17 bigint; b18 bigint; b19 bigint;
+  b20 bigint; b21 bigint; b22 bigint; b23 bigint; b24 bigint;
+  c0 bigint; c1 bigint; c2 bigint; c3 bigint; c4 bigint;
+  d0 bigint; d1 bigint; d2 bigint; d3 bigint; d4 bigint;
+begin
   a0 := lanes[1]; a1 := lanes[2]; a2 := lanes[3]; a3 := lanes[4]; a4 := lanes[5];
   a5 := lanes[6]; a6 := lanes[7]; a7 := lanes[8]; a8 := lanes[9]; a9 := lanes[10];
   a10 := lanes[11]; a11 := lanes[12]; a12 := lanes[13]; a13 := lanes[14]; a14 := lanes[15];
-  a15 := lanes[16]; a16 := lanes[17]; a17 := 0; a18 := 0; a19 := 0;
-  a20 := 0; a21 := 0; a22 := 0; a23 := 0; a24 := 0;
+  a15 := lanes[16]; a16 := lanes[17]; a17 := lanes[18]; a18 := lanes[19]; a19 := lanes[20];
+  a20 := lanes[21]; a21 := lanes[22]; a22 := lanes[23]; a23 := lanes[24]; a24 := lanes[25];
 
   foreach round_constant in array round_constants loop
     c0 := a0 # a5 # a10 # a15 # a20;
@@ -1485,19 +1511,21 @@ begin
     a24 := b24 # (~b20 & b21);
   end loop;
 
-  return (
-    select string_agg(substr(int8send(l.lane), 9 - b.place, 1), '' order by l.number, b.place)
-    from unnest(array[a0, a1, a2, a3]) with ordinality as l (lane, number)
-    cross join generate_series(1, 8) as b (place)
-  );
+  return array[
+    a0, a1, a2, a3, a4,
+    a5, a6, a7, a8, a9,
+    a10, a11, a12, a13, a14,
+    a15, a16, a17, a18, a19,
+    a20, a21, a22, a23, a24
+  ];
 end
 $$;
 
-alter function ledger_internal.keccak_256 owner to ledger_owner;
-comment on function ledger_internal.keccak_256 is
-  'Keccak-256, with the padding from before SHA-3, of a message of at most 135 bytes; null for null.';
-revoke execute on function ledger_internal.keccak_256 from public;
--- <<< db/functions/internal/addresses/keccak_256.sql
+alter function ledger_internal.permute_lanes owner to ledger_owner;
+comment on function ledger_internal.permute_lanes is
+  'The 25 lanes of 64 bits that Keccak-f[1600] makes of 25; null for null. For keccak_256.';
+revoke execute on function ledger_internal.permute_lanes from public;
+-- <<< db/functions/internal/addresses/permute_lanes.sql
 
 -- >>> db/functions/internal/checkpoints/add_checkpoint.sql
 -- Write a group's next checkpoint, with its leaves.
