@@ -2800,7 +2800,8 @@ begin
     into entry
     from ledger.entries as e
     where e.group_id = kept.group_id
-      and e.id = named;
+      and e.id = named
+    limit 1;
     if not found then
       discrepancy.detail := 'names an entry that is not there';
       return next discrepancy;

@@ -403,6 +403,22 @@ CASES: dict[str, tuple[str, Expected]] = {
             (None, None, "schema"),
         ],
     ),
+    "twice-and-answered": (
+        TWICE + ENTRY + "select group_id, id, kind, from_id, to_id, amount, from_amount, to_amount, reverses from "
+        "ledger.entries where id = {dora_left}",
+        [
+            ("dora_left", "dora", "presence"),
+            ("dora_left", "dora", "running balance"),
+            ("dora_left", "dora", "settlement"),
+            ("dora_left", None, "entry id"),
+            ("dora_left", None, "entry id"),
+            ("dora_left", None, "total"),
+            ("dora_left", None, "total"),
+            (None, "dora", "presence time"),
+            (None, "dora", "presence time"),
+            (None, None, "schema"),
+        ],
+    ),
     "times-exchanged": (
         "update ledger.entries set created_at = (select e.created_at from ledger.entries as e where "
         "e.id = case entries.id when {sent} then {back} else {sent} end) where id in ({sent}, {back})",
