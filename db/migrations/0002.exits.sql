@@ -3640,7 +3640,7 @@ $$;
 
 alter function ledger_internal.rights_discrepancies owner to ledger_owner;
 comment on function ledger_internal.rights_discrepancies is
-  'Objects of the schemas that belong to another role than ledger_owner, rights of PUBLIC, rights on ledger_internal, and functions run as their owner with the search_path of their caller. For verify_schema.';
+  'Objects of the schemas that belong to another role than ledger_owner, rights of PUBLIC, rights on ledger_internal, and functions that run as their owner with the search_path of their caller. For verify_schema.';
 revoke execute on function ledger_internal.rights_discrepancies from public;
 -- <<< db/functions/internal/verify/rights_discrepancies.sql
 
