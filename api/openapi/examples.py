@@ -148,7 +148,7 @@ REFUSALS: dict[str, tuple[str, dict[str, list[str]]]] = {
     ),
     "group_too_large": (
         "group 1 was credited 2^256 in all, and a checkpoint holds less than 2^256",
-        {"group_id": ["was credited 2^256 or more in all"]},
+        {},
     ),
     "cursor_expired": (
         "the cursor belongs to a feed that has ended",
@@ -187,6 +187,8 @@ def refusal(code: str, route: Route | None = None) -> Problem:
         name = next(argument.name for argument in route.body if argument.kind == "text")
         owner = "group 1" if name == "name" else "participant 2"
         detail, errors = f'{name} "ETH" is taken by {owner}', {name: ["has already been taken"]}
+    if code == "cursor_expired" and route and route.function == "checkpoint":
+        detail, errors = "the ledger was restored into another server, so the feed has ended", {}
     request_id = UUID if code == "internal_error" else None
     return Problem(code, detail, errors, state, request_id=request_id)
 

@@ -26,7 +26,7 @@ begin
     kept := 'deposits';
   -- A roll-back that was killed before its mark has dropped the columns.
   elsif to_regtype('ledger.ethereum_address') is null then
-    return;
+    null;
   elsif exists (select from ledger.participants as p where p.address is not null) then
     kept := 'addresses';
   elsif exists (select from ledger.settlements as s where s.settled_xid is not null) then
@@ -48,6 +48,14 @@ drop index if exists ledger.participants_address_unique_while_present;
 alter table ledger.participants
   drop column if exists address,
   drop column if exists address_xid;
+create or replace trigger settlements_are_final
+  before update on ledger.settlements
+  for each row
+  when (
+    old.settled_at is not null
+    or (old.group_id <> new.group_id or old.entry_id <> new.entry_id or old.exited_at <> new.exited_at)
+  )
+  execute function ledger_internal.forbid_mutation();
 alter table ledger.settlements
   drop column if exists settled_xid;
 drop domain if exists ledger.ethereum_address;
@@ -171,6 +179,10 @@ drop function if exists ledger_internal.refuse_bound_address;
 -- >>> db/functions/internal/errors/refuse_unknown_checkpoint.sql
 drop function if exists ledger_internal.refuse_unknown_checkpoint;
 -- <<< db/functions/internal/errors/refuse_unknown_checkpoint.sql
+
+-- >>> db/functions/internal/feed/current_feed.sql
+drop function if exists ledger_internal.current_feed;
+-- <<< db/functions/internal/feed/current_feed.sql
 
 -- >>> db/functions/internal/proofs/domain_hash.sql
 drop function if exists ledger_internal.domain_hash;
@@ -883,6 +895,79 @@ comment on function ledger_internal.entry_is_valid is
   'Whether an entry has the legs that fit its kind, a balance for each of them, amounts from 0 to 2^256 - 1, metadata that are an object, and reverses an earlier entry if any. A function, because PostgreSQL reads the text of a check constraint for each statement: as expressions these took half of the time of a transfer.';
 revoke execute on function ledger_internal.entry_is_valid from public;
 -- <<< db/functions/internal/constraints/entry_is_valid.sql
+
+-- >>> db/functions/internal/feed/parse_feed_cursor.sql
+-- Parse a cursor of the feed.
+create or replace function ledger_internal.parse_feed_cursor(
+  after text
+) returns ledger_internal.feed_position
+language plpgsql stable
+as $$
+declare
+  feed  ledger.feeds;
+  part  text[];
+  place ledger_internal.feed_position;
+begin
+  select f.*
+  into feed
+  from ledger.feeds as f
+  order by f.generation desc
+  limit 1;
+  if feed.system_identifier <> (select c.system_identifier from pg_control_system() as c) then
+    raise exception using
+      errcode = 'LG009',
+      column  = 'after',
+      message = 'the ledger was restored into another server, so the feed has ended',
+      detail  = 'after: belongs to the feed of another server',
+      hint    = 'As the owner call ledger.restart_feed(); then read the new feed from its beginning, without a cursor.';
+  end if;
+
+  place.generation := feed.generation;
+  place.last_restored := feed.last_restored;
+  place.xid := feed.first_xid;
+  place.id := 0;
+  if after is null then
+    if feed.last_restored > 0 then
+      place.restored_xid := '0';
+      place.restored_id := 0;
+    end if;
+    return place;
+  end if;
+
+  -- The type xid8 reads digits after a zero in base 8.
+  part := regexp_match(after collate "C", '^([0-9]+)-(0|[1-9][0-9]*)-([0-9]+)$');
+  if part is null or length(part[1]) > 9 or length(part[2]) > 19 or ledger_internal.parse_id(part[3]) is null then
+    perform ledger_internal.refuse_invalid(array['after'], array['must be a cursor of the feed']);
+  end if;
+  if part[1]::integer <> feed.generation
+    or (
+      part[3]::bigint > feed.last_restored
+      and (part[2]::xid8 < feed.first_xid or part[2]::xid8 >= pg_snapshot_xmax(pg_current_snapshot()))
+    )
+  then
+    raise exception using
+      errcode = 'LG009',
+      column  = 'after',
+      message = 'the cursor belongs to a feed that has ended',
+      detail  = 'after: belongs to a feed that has ended',
+      hint    = 'The ledger was reset, or restored from a backup. Read the feed from its beginning, without a cursor.';
+  end if;
+  if part[3]::bigint <= feed.last_restored then
+    place.restored_xid := part[2]::xid8;
+    place.restored_id := part[3]::bigint;
+  else
+    place.xid := part[2]::xid8;
+    place.id := part[3]::bigint;
+  end if;
+  return place;
+end
+$$;
+
+alter function ledger_internal.parse_feed_cursor owner to ledger_owner;
+comment on function ledger_internal.parse_feed_cursor is
+  'The position of a cursor in the feed; its beginning for null. Raises LG001 for an invalid cursor, LG009 for one of a feed that a reset or a restored backup ended.';
+revoke execute on function ledger_internal.parse_feed_cursor from public;
+-- <<< db/functions/internal/feed/parse_feed_cursor.sql
 
 -- >>> db/functions/internal/totals/add_to_group_total.sql
 -- Add a deposit to a group's total, or subtract an exit.
@@ -1881,6 +1966,41 @@ comment on function ledger_internal.verify_total is
   'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames that two have, and ids above those that were given. For the owner.';
 revoke execute on function ledger_internal.verify_total from public;
 -- <<< db/functions/internal/verify/verify_total.sql
+
+-- >>> db/functions/owner/restart_feed.sql
+-- Restart the feed after the ledger was restored from a backup.
+create or replace function ledger.restart_feed()
+returns integer
+language plpgsql volatile
+as $$
+declare
+  generation integer;
+begin
+  -- No session writes until this commits, so that every entry is either restored or new.
+  lock table ledger.entries in share row exclusive mode;
+  insert into ledger.feeds (generation, system_identifier, last_restored, first_xid)
+  select
+    (select max(f.generation) from ledger.feeds as f) + 1,
+    c.system_identifier,
+    (select coalesce(max(e.id), 0) from ledger.entries as e),
+    pg_snapshot_xmin(pg_current_snapshot())
+  from pg_control_system() as c
+  on conflict do nothing
+  returning feeds.generation into generation;
+  if not found then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = 'the feed has just begun again';
+  end if;
+  return generation;
+end
+$$;
+
+alter function ledger.restart_feed owner to ledger_owner;
+comment on function ledger.restart_feed is
+  'Restart the feed after a restore: earlier cursors are refused, and the restored entries come first. Returns the number of the new feed. Raises 40001 when another call began it. For the owner.';
+revoke execute on function ledger.restart_feed from public;
+-- <<< db/functions/owner/restart_feed.sql
 
 -- >>> db/functions/owner/verify.sql
 -- Prove that the books are right, or list the discrepancies.

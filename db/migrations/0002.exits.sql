@@ -25,7 +25,7 @@ alter table ledger.participants
   add column if not exists address_xid xid8;
 comment on column ledger.participants.address is
   'The address on the main network: set once, and unique among the participants present in the group; null while none is bound.';
-comment on column ledger.participants.address_xid is 'The transaction that bound the address.';
+comment on column ledger.participants.address_xid is 'The transaction that bound the address, 3 for one before the last restore.';
 
 -- Only now: a column of a domain that has a constraint is added by a rewrite of the table. No row has an address yet.
 do $$
@@ -60,7 +60,23 @@ create index if not exists group_total_history_of_deposits
 alter table ledger.settlements
   add column if not exists settled_xid xid8;
 comment on column ledger.settlements.settled_xid is
-  'The transaction that recorded the reference; null until then, and where that happened before this column was added.';
+  'The transaction that recorded the reference, 3 for one before the last restore; null until then, and where that happened before this column was added.';
+-- A settlement stays final, but its transaction means nothing in another server: restart_feed replaces it.
+create or replace trigger settlements_are_final
+  before update on ledger.settlements
+  for each row
+  when (
+    (
+      old.settled_at is not null
+      and (
+        old.settled_at is distinct from new.settled_at
+        or old.reference is distinct from new.reference
+        or new.settled_xid is distinct from '3'
+      )
+    )
+    or (old.group_id <> new.group_id or old.entry_id <> new.entry_id or old.exited_at <> new.exited_at)
+  )
+  execute function ledger_internal.forbid_mutation();
 
 -- What the functions of this migration return: name, columns, comment.
 do $$
@@ -152,8 +168,10 @@ create table if not exists ledger.checkpoint_chunks (
   constraint checkpoint_chunks_of_a_checkpoint foreign key (group_id, number)
     references ledger.checkpoints (group_id, number) deferrable initially deferred,
   constraint checkpoint_chunks_lengths check (
-    width between 0 and 32 and octet_length(leaves) % (36 + width) = 0
-    and octet_length(leaves) / (36 + width) between 1 and 1024 and octet_length(hash) = 32
+    -- Without `between`: a dump writes it in other parentheses, and verify would find another definition.
+    width >= 0 and width <= 32 and octet_length(leaves) % (36 + width) = 0
+    and octet_length(leaves) / (36 + width) >= 1 and octet_length(leaves) / (36 + width) <= 1024
+    and octet_length(hash) = 32
   )
 );
 -- Addresses do not compress, and the attempt takes twice as long as all the rest.
@@ -329,6 +347,8 @@ begin
   if not found then
     perform refuse_unknown_group(group_id);
   end if;
+  -- The snapshot that is kept means something among the transactions of this server's feed only.
+  perform current_feed('group_id');
   added := add_checkpoint(group_id);
 
   select
@@ -345,7 +365,7 @@ $$;
 
 alter function ledger.checkpoint owner to ledger_owner;
 comment on function ledger.checkpoint is
-  'Make a checkpoint of the group, also of one that was removed: the root of a tree with a leaf for each participant present and for each exit that is not settled, in one snapshot, chained to the checkpoint before it. No movement waits for it. It must be the first change of its transaction. Raises LG001, LG002, LG006, LG011.';
+  'Make a checkpoint of the group, also of one that was removed: the root of a tree with a leaf for each participant present and for each exit that is not settled, in one snapshot, chained to the checkpoint before it. No movement waits for it. It must be the first change of its transaction. Raises LG001, LG002, LG006, LG009, LG011.';
 revoke execute on function ledger.checkpoint from public;
 grant execute on function ledger.checkpoint to ledger_api;
 -- <<< db/functions/api/checkpoint.sql
@@ -1684,7 +1704,6 @@ as $$
   select
     p.id,
     case when last.kind = 'exit' then last.id end,
-    -- An address that came with a backup has another server's transaction: the root shows whether that is right.
     case when pg_visible_in_snapshot(p.address_xid, leaves_at.snapshot) then p.address end,
     case when last.kind = 'exit' then last.amount else last.balance end
   from ledger.participants as p
@@ -1727,14 +1746,7 @@ as $$
   left join ledger.settlements as s on s.group_id = p.group_id and s.entry_id = last.id
   where p.group_id = leaves_at.group_id
     -- Without a transaction it was settled before there were checkpoints.
-    and (
-      s.settled_at is null
-      or not (
-        s.settled_xid is null
-        or s.settled_at < (feed).began_at
-        or pg_visible_in_snapshot(s.settled_xid, leaves_at.snapshot)
-      )
-    )
+    and (s.settled_at is null or not coalesce(pg_visible_in_snapshot(s.settled_xid, leaves_at.snapshot), true))
 $$;
 
 alter function ledger_internal.leaves_at owner to ledger_owner;
@@ -2196,6 +2208,98 @@ comment on function ledger_internal.refuse_unknown_checkpoint is
   'Raise LG002 that blames number for a checkpoint that the group does not have, for null one at all, or the group when there never was one; LG001 for a null group.';
 revoke execute on function ledger_internal.refuse_unknown_checkpoint from public;
 -- <<< db/functions/internal/errors/refuse_unknown_checkpoint.sql
+
+-- >>> db/functions/internal/feed/current_feed.sql
+-- Find the feed in use, unless it is another server's.
+create or replace function ledger_internal.current_feed(
+  blamed text
+) returns ledger.feeds
+language plpgsql stable
+as $$
+declare
+  feed ledger.feeds;
+begin
+  select f.*
+  into feed
+  from ledger.feeds as f
+  order by f.generation desc
+  limit 1;
+  if feed.system_identifier <> (select c.system_identifier from pg_control_system() as c) then
+    raise exception using
+      errcode = 'LG009',
+      column  = blamed,
+      message = 'the ledger was restored into another server, so the feed has ended',
+      detail  = format('%s: belongs to the feed of another server', blamed),
+      hint    = 'As the owner call ledger.restart_feed(). Readers of the feed then begin again, without a cursor.';
+  end if;
+  return feed;
+end
+$$;
+
+alter function ledger_internal.current_feed owner to ledger_owner;
+comment on function ledger_internal.current_feed is
+  'The newest feed. Raises LG009 that blames this parameter where it began in another server and was not restarted in this one.';
+revoke execute on function ledger_internal.current_feed from public;
+-- <<< db/functions/internal/feed/current_feed.sql
+
+-- >>> db/functions/internal/feed/parse_feed_cursor.sql
+-- Parse a cursor of the feed.
+create or replace function ledger_internal.parse_feed_cursor(
+  after text
+) returns ledger_internal.feed_position
+language plpgsql stable
+as $$
+declare
+  feed  ledger.feeds := ledger_internal.current_feed('after');
+  part  text[];
+  place ledger_internal.feed_position;
+begin
+  place.generation := feed.generation;
+  place.last_restored := feed.last_restored;
+  place.xid := feed.first_xid;
+  place.id := 0;
+  if after is null then
+    if feed.last_restored > 0 then
+      place.restored_xid := '0';
+      place.restored_id := 0;
+    end if;
+    return place;
+  end if;
+
+  -- The type xid8 reads digits after a zero in base 8.
+  part := regexp_match(after collate "C", '^([0-9]+)-(0|[1-9][0-9]*)-([0-9]+)$');
+  if part is null or length(part[1]) > 9 or length(part[2]) > 19 or ledger_internal.parse_id(part[3]) is null then
+    perform ledger_internal.refuse_invalid(array['after'], array['must be a cursor of the feed']);
+  end if;
+  if part[1]::integer <> feed.generation
+    or (
+      part[3]::bigint > feed.last_restored
+      and (part[2]::xid8 < feed.first_xid or part[2]::xid8 >= pg_snapshot_xmax(pg_current_snapshot()))
+    )
+  then
+    raise exception using
+      errcode = 'LG009',
+      column  = 'after',
+      message = 'the cursor belongs to a feed that has ended',
+      detail  = 'after: belongs to a feed that has ended',
+      hint    = 'The ledger was reset, or restored from a backup. Read the feed from its beginning, without a cursor.';
+  end if;
+  if part[3]::bigint <= feed.last_restored then
+    place.restored_xid := part[2]::xid8;
+    place.restored_id := part[3]::bigint;
+  else
+    place.xid := part[2]::xid8;
+    place.id := part[3]::bigint;
+  end if;
+  return place;
+end
+$$;
+
+alter function ledger_internal.parse_feed_cursor owner to ledger_owner;
+comment on function ledger_internal.parse_feed_cursor is
+  'The position of a cursor in the feed; its beginning for null. Raises LG001 for an invalid cursor, LG009 for one of a feed that a reset or a restored backup ended.';
+revoke execute on function ledger_internal.parse_feed_cursor from public;
+-- <<< db/functions/internal/feed/parse_feed_cursor.sql
 
 -- >>> db/functions/internal/proofs/domain_hash.sql
 -- Hash what a group's leaves and headers belong to.
@@ -2918,11 +3022,7 @@ as $$
       join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
       where s.group_id = checkpoint.group_id
         and s.settled_at is not null
-        and (
-          s.settled_xid is null
-          or s.settled_at < feed.began_at
-          or pg_visible_in_snapshot(s.settled_xid, checkpoint.snapshot)
-        )
+        and (s.settled_xid is null or pg_visible_in_snapshot(s.settled_xid, checkpoint.snapshot))
     ) as r
     where checkpoint.settled <> r.settled
   ) as f (detail)
@@ -4409,6 +4509,52 @@ comment on function ledger.drop_checkpoint_chunks is
   'Delete the leaves of all checkpoints of the group but the newest ones, keep of them, after each was computed from the record once; return how many checkpoints lost theirs. Those from before a restore keep them. list_leaves and get_proof compute the leaves from then on. Raises LG001, LG002. For the owner.';
 revoke execute on function ledger.drop_checkpoint_chunks from public;
 -- <<< db/functions/owner/drop_checkpoint_chunks.sql
+
+-- >>> db/functions/owner/restart_feed.sql
+-- Restart the feed after the ledger was restored from a backup.
+create or replace function ledger.restart_feed()
+returns integer
+language plpgsql volatile
+as $$
+declare
+  generation integer;
+begin
+  -- No session writes until this commits, so that every entry is either restored or new. Nor does any lock participants
+  -- or exits: it would wait for this one at its next write, and this one for its rows.
+  lock table ledger.participants, ledger.settlements in exclusive mode;
+  lock table ledger.entries in share row exclusive mode;
+  insert into ledger.feeds (generation, system_identifier, last_restored, first_xid)
+  select
+    (select max(f.generation) from ledger.feeds as f) + 1,
+    c.system_identifier,
+    (select coalesce(max(e.id), 0) from ledger.entries as e),
+    pg_snapshot_xmin(pg_current_snapshot())
+  from pg_control_system() as c
+  on conflict do nothing
+  returning feeds.generation into generation;
+  if not found then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = 'the feed has just begun again';
+  end if;
+
+  -- The numbers of another server's transactions mean nothing here. Every snapshot of the new feed has what was restored,
+  -- and every snapshot shows transaction 3.
+  update ledger.participants as p
+  set address_xid = '3'
+  where p.address_xid is not null;
+  update ledger.settlements as s
+  set settled_xid = '3'
+  where s.settled_xid is not null;
+  return generation;
+end
+$$;
+
+alter function ledger.restart_feed owner to ledger_owner;
+comment on function ledger.restart_feed is
+  'Restart the feed after a restore: earlier cursors are refused, the restored entries come first, and restored addresses and settlements are in every later checkpoint. Returns the number of the new feed. Raises 40001 when another call began it. For the owner.';
+revoke execute on function ledger.restart_feed from public;
+-- <<< db/functions/owner/restart_feed.sql
 
 -- >>> db/functions/owner/verify.sql
 -- Prove that the books are right, or list the discrepancies.

@@ -148,6 +148,22 @@ def test_holds_up_to_2_256_less_one_and_no_more(ledger, group, checkpoint):
     assert ledger.execute("select number from ledger.list_checkpoints(%s)", [group]).fetchall() == [(1,)]
 
 
+def test_is_refused_after_a_restore_until_the_feed_is_restarted(ledger, admin, group, checkpoint, discrepancies):
+    alice = join(ledger, group, "alice", 40)
+    first = checkpoint("k")
+    # As if a dump had been restored here.
+    tamper(admin, "update ledger.feeds set system_identifier = system_identifier - 1")
+    diag = refused(ledger, "LG009", "select ledger.checkpoint(%s)", [group])
+    assert (diag.column_name, "restart_feed()" in diag.message_hint) == ("group_id", True)
+    assert checkpoint("k") == first | {"replayed": True}
+    assert admin.execute("select number from ledger.checkpoints").fetchall() == [(1,)]
+    (generation,) = one(admin, "select ledger.restart_feed()")
+    call(ledger, "deposit", group, alice, 2)
+    assert checkpoint()["total"] == 42
+    assert admin.execute("select generation from ledger.checkpoints where number = 2").fetchall() == [(generation,)]
+    assert discrepancies() == []
+
+
 def test_is_refused_where_the_books_are_wrong(ledger, admin, group):
     alice = join(ledger, group, "alice", 40)
     tamper(admin, f"update ledger.participants set amount = 41 where id = {alice}")

@@ -1,5 +1,7 @@
 """Old checkpoints lose their leaves and are computed from the record, to the byte."""
 
+import re
+
 import pytest
 
 from tests.exits.conftest import tamper
@@ -91,6 +93,45 @@ def test_are_lost_after_a_restore_unless_they_were_kept(ledger, admin, group, hi
     assert (drop(), kept(admin)) == (1, [2, 3, 5])
     assert leaves(number) == fourth
     assert discrepancies() == []
+
+
+FAR_AHEAD = 9 * 10**17  # the number of a transaction that this server has not begun
+
+
+def test_what_another_server_bound_and_settled_is_in_the_leaves(
+    ledger, admin, group, checkpoint, history, leaves, drop, discrepancies
+):
+    alice, *_ = history
+    # As if a dump had been restored here: its numbers are of transactions that this server has yet to reach.
+    tamper(admin, "update ledger.feeds set system_identifier = system_identifier - 1")
+    for table, column in (("entries", "xid"), ("participants", "address_xid"), ("settlements", "settled_xid")):
+        tamper(admin, f"update ledger.{table} set {column} = ({column}::text::numeric + {FAR_AHEAD})::text::xid8")
+    for number, snapshot in admin.execute("select number, snapshot::text from ledger.checkpoints").fetchall():
+        ahead = re.sub("[0-9]+", lambda found: str(int(found[0]) + FAR_AHEAD), snapshot)
+        tamper(admin, f"update ledger.checkpoints set snapshot = '{ahead}' where number = {number}")
+    # The clock of the server that was lost was ahead of this one.
+    tamper(
+        admin,
+        "update ledger.settlements set settled_at = clock_timestamp() + interval '30 s' where settled_at is not null",
+    )
+    admin.execute("select ledger.restart_feed()")
+    checkpoint()
+    restored = leaves(4)
+    assert [each["owner"] for each in restored if each["participant_id"] == alice] == ["0x" + "ab" * 20]
+    checkpoint()
+    assert discrepancies() == []
+    assert (drop(), kept(admin)) == (1, [1, 2, 3, 5])
+    assert leaves(4) == restored
+
+
+def test_an_exit_that_was_settled_before_this_migration_has_no_leaf(ledger, admin, group, checkpoint, history, drop):
+    tamper(admin, "update ledger.settlements set settled_xid = null")
+    checkpoint()
+    checkpoint()
+    tamper(
+        admin, "delete from ledger.checkpoint_chunks where number < 4; delete from ledger.checkpoints where number < 4"
+    )
+    assert (drop(), kept(admin)) == (1, [5])
 
 
 FORGERIES = {

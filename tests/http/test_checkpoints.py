@@ -99,6 +99,18 @@ def test_refuses_a_group_whose_total_is_too_large_for_a_checkpoint(api, group):
     assert api("GET", f"{group.path}/checkpoints").data == []
 
 
+def test_refuses_after_a_restore_until_the_feed_is_restarted(api, admin, group):
+    admin.execute("set session_replication_role = replica")
+    change = "update ledger.feeds set system_identifier = system_identifier %s 1"
+    admin.execute(change % "-")
+    try:
+        body = problem(api("POST", f"{group.path}/checkpoints"), 410, "cursor_expired")
+    finally:
+        admin.execute(change % "+")
+    assert body["sqlstate"] == "LG009"
+    assert api("GET", f"{group.path}/checkpoints").data == []
+
+
 def test_amounts_are_exact(api, group):
     api("POST", f"{group.path}/participants", {"username": "carol", "amount": str(2**255 + 1)})
     made = api("POST", f"{group.path}/checkpoints")

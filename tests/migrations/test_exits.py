@@ -45,6 +45,16 @@ def test_is_refused_with_rows_to_lose_and_changes_nothing(filled, statement):
     assert (fingerprint_of(filled), contents(filled)) == before
 
 
+def test_checkpoints_are_kept_also_where_the_columns_are_gone(filled):
+    with psycopg.connect(filled, autocommit=True) as database:
+        database.execute("select ledger.checkpoint(1)")
+        database.execute("drop domain ledger.ethereum_address cascade")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        roll_back(filled, NAME)
+    with psycopg.connect(filled) as database:
+        assert one(database, "select count(*) from ledger.checkpoints") == (1,)
+
+
 def test_without_such_rows_nothing_is_lost_and_the_ledger_works(filled):
     values = contents(filled)
     for table in ("participants", "settlements", "group_total_history"):

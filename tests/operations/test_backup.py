@@ -9,6 +9,7 @@ from tests.operations.guide import Site, block, initialise, served
 from tests.running.commands import done, refusal
 from tests.support import one, refused, transfer, until
 
+ADDRESS = "0x" + "ab" * 20
 RESTART = block("sh", "@restored.example/ledger\nledger verify\n")
 
 
@@ -46,7 +47,14 @@ def test_a_restore_to_a_moment_brings_that_state_back(site: Site) -> None:
 
 @pytest.fixture
 def restored(site: Site) -> Site:
-    """The site with a new server into which the dump of the first went."""
+    """The site with a new server into which the dump of the first went.
+
+    Alice has an address, and there is a checkpoint; the first server has numbered more transactions than the new one.
+    """
+    with site.connect("db") as admin:
+        admin.execute("do $$ begin for i in 1 .. 20000 loop perform pg_current_xact_id(); commit; end loop; end $$")
+        admin.execute("select ledger.bind_address(1, 1, %s)", [ADDRESS])
+        admin.execute("select ledger.checkpoint(1)")
     site.run("install", "-d", site.folder / "backup")
     site.paste(block("sh", "pg_dumpall"), server_user=True)
     site.stop("db")
@@ -71,6 +79,20 @@ def test_a_dump_is_the_whole_ledger(restored: Site) -> None:
     line = block("sh", "@db.example/ledger ledger serve").replace("db.example", "restored.example").splitlines()[-1]
     with served(restored, line, "restored", "--insecure") as service:
         assert service.answers()
+
+
+def test_checkpoints_go_on_after_a_dump_was_restored(restored: Site) -> None:
+    leaves = "select array_agg(l order by index) from ledger.list_leaves(1, %s) as l"
+    with restored.connect("restored") as admin:
+        assert refused(admin, "LG009", "select ledger.checkpoint(1)").column_name == "group_id"
+        restored.paste(RESTART, "restored")
+        assert one(admin, "select number from ledger.checkpoint(1)") == (2,)
+        expected = one(admin, leaves, [2])
+        assert one(admin, "select owner from ledger.list_leaves(1, 2) limit 1") == (ADDRESS,)
+        admin.execute("select ledger.checkpoint(1)")
+        assert one(admin, "select ledger.drop_checkpoint_chunks(1, 1)") == (1,)
+        assert one(admin, leaves, [2]) == one(admin, leaves, [1]) == expected
+    assert restored.paste(RESTART, "restored").startswith("0 discrepancies in 1 group ")
 
 
 def test_a_dump_restored_into_a_database_made_by_hand_lacks_its_rights(restored: Site) -> None:

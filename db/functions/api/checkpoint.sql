@@ -34,6 +34,8 @@ begin
   if not found then
     perform refuse_unknown_group(group_id);
   end if;
+  -- The snapshot that is kept means something among the transactions of this server's feed only.
+  perform current_feed('group_id');
   added := add_checkpoint(group_id);
 
   select
@@ -50,6 +52,6 @@ $$;
 
 alter function ledger.checkpoint owner to ledger_owner;
 comment on function ledger.checkpoint is
-  'Make a checkpoint of the group, also of one that was removed: the root of a tree with a leaf for each participant present and for each exit that is not settled, in one snapshot, chained to the checkpoint before it. No movement waits for it. It must be the first change of its transaction. Raises LG001, LG002, LG006, LG011.';
+  'Make a checkpoint of the group, also of one that was removed: the root of a tree with a leaf for each participant present and for each exit that is not settled, in one snapshot, chained to the checkpoint before it. No movement waits for it. It must be the first change of its transaction. Raises LG001, LG002, LG006, LG009, LG011.';
 revoke execute on function ledger.checkpoint from public;
 grant execute on function ledger.checkpoint to ledger_api;

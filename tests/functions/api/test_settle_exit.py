@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.functions.conftest import BAD_REFERENCES, behind, rows
-from tests.support import call, join, one, transfer
+from tests.support import call, join, one, refused, transfer
 
 REFERENCE = "0x5c504ed432cb51138bcf09aa5e8a410dd4a1e204ef84bfed1be16dfba1b22060"
 
@@ -74,6 +74,16 @@ def test_leaves_every_row_of_the_books_as_it_was(ledger, entry, settles):
     before = rows(ledger)
     settles(entry)
     assert rows(ledger) == before
+
+
+@pytest.mark.parametrize(
+    "change", ["reference = 'x'", "settled_at = clock_timestamp()", "settled_xid = '4'", "settled_xid = null"]
+)
+def test_is_final_but_for_the_transaction_that_a_restore_replaces(ledger, entry, settles, change):
+    settles(entry)
+    with behind(ledger):
+        refused(ledger, "23001", f"update ledger.settlements set {change}")
+        ledger.execute("update ledger.settlements set settled_xid = '3' where settled_at is not null")
 
 
 def test_settles_one_exit_of_many(ledger, group, alice, bob, leaves, settles):

@@ -9,7 +9,6 @@ as $$
   select
     p.id,
     case when last.kind = 'exit' then last.id end,
-    -- An address that came with a backup has another server's transaction: the root shows whether that is right.
     case when pg_visible_in_snapshot(p.address_xid, leaves_at.snapshot) then p.address end,
     case when last.kind = 'exit' then last.amount else last.balance end
   from ledger.participants as p
@@ -52,14 +51,7 @@ as $$
   left join ledger.settlements as s on s.group_id = p.group_id and s.entry_id = last.id
   where p.group_id = leaves_at.group_id
     -- Without a transaction it was settled before there were checkpoints.
-    and (
-      s.settled_at is null
-      or not (
-        s.settled_xid is null
-        or s.settled_at < (feed).began_at
-        or pg_visible_in_snapshot(s.settled_xid, leaves_at.snapshot)
-      )
-    )
+    and (s.settled_at is null or not coalesce(pg_visible_in_snapshot(s.settled_xid, leaves_at.snapshot), true))
 $$;
 
 alter function ledger_internal.leaves_at owner to ledger_owner;

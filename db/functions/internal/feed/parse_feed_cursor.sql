@@ -5,24 +5,10 @@ create or replace function ledger_internal.parse_feed_cursor(
 language plpgsql stable
 as $$
 declare
-  feed  ledger.feeds;
+  feed  ledger.feeds := ledger_internal.current_feed('after');
   part  text[];
   place ledger_internal.feed_position;
 begin
-  select f.*
-  into feed
-  from ledger.feeds as f
-  order by f.generation desc
-  limit 1;
-  if feed.system_identifier <> (select c.system_identifier from pg_control_system() as c) then
-    raise exception using
-      errcode = 'LG009',
-      column  = 'after',
-      message = 'the ledger was restored into another server, so the feed has ended',
-      detail  = 'after: belongs to the feed of another server',
-      hint    = 'As the owner call ledger.restart_feed(); then read the new feed from its beginning, without a cursor.';
-  end if;
-
   place.generation := feed.generation;
   place.last_restored := feed.last_restored;
   place.xid := feed.first_xid;

@@ -32,11 +32,7 @@ as $$
       join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
       where s.group_id = checkpoint.group_id
         and s.settled_at is not null
-        and (
-          s.settled_xid is null
-          or s.settled_at < feed.began_at
-          or pg_visible_in_snapshot(s.settled_xid, checkpoint.snapshot)
-        )
+        and (s.settled_xid is null or pg_visible_in_snapshot(s.settled_xid, checkpoint.snapshot))
     ) as r
     where checkpoint.settled <> r.settled
   ) as f (detail)
