@@ -183,7 +183,8 @@ def read(text: str) -> object:
         decoded = json.loads(text, object_pairs_hook=members)
     except (ValueError, RecursionError) as error:
         raise InvalidProof(f"it is not JSON: {error}") from None
-    return decoded["data"] if isinstance(decoded, dict) and "data" in decoded else decoded
+    answered = isinstance(decoded, dict) and "data" in decoded and "checkpoint" not in decoded
+    return decoded["data"] if answered else decoded
 
 
 def members(pairs: list[tuple[str, object]]) -> Json:

@@ -204,6 +204,14 @@ drop function if exists ledger_internal.hex;
 drop function if exists ledger_internal.invalid_hash;
 -- <<< db/functions/internal/proofs/invalid_hash.sql
 
+-- >>> db/functions/internal/proofs/json_digits.sql
+drop function if exists ledger_internal.json_digits;
+-- <<< db/functions/internal/proofs/json_digits.sql
+
+-- >>> db/functions/internal/proofs/json_hex.sql
+drop function if exists ledger_internal.json_hex;
+-- <<< db/functions/internal/proofs/json_hex.sql
+
 -- >>> db/functions/internal/proofs/leaf_hash.sql
 drop function if exists ledger_internal.leaf_hash;
 -- <<< db/functions/internal/proofs/leaf_hash.sql
@@ -223,6 +231,10 @@ drop function if exists ledger_internal.parse_hex;
 -- >>> db/functions/internal/proofs/proof_is_valid.sql
 drop function if exists ledger_internal.proof_is_valid;
 -- <<< db/functions/internal/proofs/proof_is_valid.sql
+
+-- >>> db/functions/internal/proofs/sibling_count.sql
+drop function if exists ledger_internal.sibling_count;
+-- <<< db/functions/internal/proofs/sibling_count.sql
 
 -- >>> db/functions/internal/proofs/word.sql
 drop function if exists ledger_internal.word;

@@ -1231,23 +1231,23 @@ declare
   leaf       jsonb := proof -> 'leaf';
   siblings   jsonb := proof -> 'siblings';
   -- Null stands for what is missing or malformed.
-  group_id   bigint := parse_id(json_scalar_text(checkpoint -> 'group_id'));
-  number     bigint := parse_id(json_scalar_text(checkpoint -> 'number'));
-  chain_id   numeric := parse_amount(json_scalar_text(checkpoint -> 'chain_id'));
-  vault      bytea := parse_hex(checkpoint ->> 'vault', 20);
-  previous   bytea := parse_hex(checkpoint ->> 'previous', 32);
-  deposits   numeric := parse_amount(json_scalar_text(checkpoint -> 'deposits'));
-  credited   numeric := parse_amount(json_scalar_text(checkpoint -> 'credited'));
-  settled    numeric := parse_amount(json_scalar_text(checkpoint -> 'settled'));
-  leaf_count numeric := parse_amount(json_scalar_text(checkpoint -> 'leaf_count'));
-  total      numeric := parse_amount(json_scalar_text(checkpoint -> 'total'));
-  tree_root  bytea := parse_hex(checkpoint ->> 'root', 32);
-  shown      bytea := parse_hex(checkpoint ->> 'header', 32);
-  leaf_index numeric := parse_amount(json_scalar_text(leaf -> 'index'));
-  leaf_of    bigint := parse_id(json_scalar_text(leaf -> 'participant_id'));
-  exit_entry numeric := parse_amount(coalesce(json_scalar_text(leaf -> 'exit_entry'), '0'));
-  owner      bytea := parse_hex(leaf ->> 'owner', 20);
-  amount     numeric := parse_amount(json_scalar_text(leaf -> 'amount'));
+  group_id   bigint := parse_id(json_digits(checkpoint -> 'group_id'));
+  number     bigint := parse_id(json_digits(checkpoint -> 'number'));
+  chain_id   numeric := parse_amount(json_digits(checkpoint -> 'chain_id'));
+  vault      bytea := json_hex(checkpoint -> 'vault', 20);
+  previous   bytea := json_hex(checkpoint -> 'previous', 32);
+  deposits   numeric := parse_amount(json_digits(checkpoint -> 'deposits'));
+  credited   numeric := parse_amount(json_digits(checkpoint -> 'credited'));
+  settled    numeric := parse_amount(json_digits(checkpoint -> 'settled'));
+  leaf_count numeric := parse_amount(json_digits(checkpoint -> 'leaf_count'));
+  total      numeric := parse_amount(json_digits(checkpoint -> 'total'));
+  tree_root  bytea := json_hex(checkpoint -> 'root', 32);
+  shown      bytea := json_hex(checkpoint -> 'header', 32);
+  leaf_index numeric := parse_amount(json_digits(leaf -> 'index'));
+  leaf_of    bigint := parse_id(json_digits(leaf -> 'participant_id'));
+  exit_entry numeric := case when leaf -> 'exit_entry' = 'null' then 0 else parse_amount(json_digits(leaf -> 'exit_entry')) end;
+  owner      bytea := json_hex(leaf -> 'owner', 20);
+  amount     numeric := parse_amount(json_digits(leaf -> 'amount'));
   sums       numeric[];
   hashes     bytea[];
   domain     bytea;
@@ -1260,16 +1260,6 @@ begin
     ]
   );
 
-  -- More siblings than a tree can have levels need not be read.
-  if jsonb_typeof(siblings) is distinct from 'array' or jsonb_array_length(siblings) > 63 then
-    return false;
-  end if;
-  select
-    coalesce(array_agg(parse_amount(json_scalar_text(s.sibling -> 'sum')) order by s.level), '{}'),
-    coalesce(array_agg(parse_hex(s.sibling ->> 'hash', 32) order by s.level), '{}')
-  into sums, hashes
-  from jsonb_array_elements(siblings) with ordinality as s (sibling, level);
-
   if num_nulls(
       group_id, number, chain_id, vault, previous, deposits, credited, settled, leaf_count, total, tree_root, shown,
       leaf_index, leaf_of, exit_entry, owner, amount
@@ -1280,6 +1270,18 @@ begin
   then
     return false;
   end if;
+
+  -- Siblings that cannot be right are not read.
+  if (case jsonb_typeof(siblings) when 'array' then jsonb_array_length(siblings) end = sibling_count(leaf_count, leaf_index))
+    is not true
+  then
+    return false;
+  end if;
+  select
+    coalesce(array_agg(parse_amount(json_digits(s.sibling -> 'sum')) order by s.level), '{}'),
+    coalesce(array_agg(json_hex(s.sibling -> 'hash', 32) order by s.level), '{}')
+  into sums, hashes
+  from jsonb_array_elements(siblings) with ordinality as s (sibling, level);
 
   domain := domain_hash(chain_id, vault, group_id);
   return
@@ -2444,6 +2446,47 @@ comment on function ledger_internal.invalid_hash is
 revoke execute on function ledger_internal.invalid_hash from public;
 -- <<< db/functions/internal/proofs/invalid_hash.sql
 
+-- >>> db/functions/internal/proofs/json_digits.sql
+-- Read the digits of a whole number in a proof.
+create or replace function ledger_internal.json_digits(
+  value jsonb
+) returns text
+language sql immutable parallel safe
+as $$
+  select case
+    when octet_length(j.digits) between 1 and 78 and ltrim(j.digits, '0123456789') = ''
+    then j.digits
+  end
+  from (select ledger_internal.json_scalar_text(json_digits.value) as digits) as j
+$$;
+
+alter function ledger_internal.json_digits owner to ledger_owner;
+comment on function ledger_internal.json_digits is
+  'The 1 to 78 digits of a whole number in JSON, a string or a number; null for anything else.';
+revoke execute on function ledger_internal.json_digits from public;
+-- <<< db/functions/internal/proofs/json_digits.sql
+
+-- >>> db/functions/internal/proofs/json_hex.sql
+-- Read bytes from the hex digits of a JSON string.
+create or replace function ledger_internal.json_hex(
+  value jsonb,
+  bytes integer
+) returns bytea
+language sql immutable parallel safe
+as $$
+  -- Nothing else is written out: an array of a few bytes can have gigabytes of digits.
+  select case jsonb_typeof(json_hex.value)
+    when 'string'
+    then ledger_internal.parse_hex(json_hex.value #>> '{}', json_hex.bytes)
+  end
+$$;
+
+alter function ledger_internal.json_hex owner to ledger_owner;
+comment on function ledger_internal.json_hex is
+  'So many bytes as a JSON string spells by 0x and two hex digits each; null for anything else.';
+revoke execute on function ledger_internal.json_hex from public;
+-- <<< db/functions/internal/proofs/json_hex.sql
+
 -- >>> db/functions/internal/proofs/leaf_hash.sql
 -- Hash a leaf.
 create or replace function ledger_internal.leaf_hash(
@@ -2586,6 +2629,40 @@ comment on function ledger_internal.proof_is_valid is
   'Whether the leaf is at this index, from 0, in the tree of leaf_count leaves that has this root and total; the siblings go from the leaf up. The root does not bind the leaf count: compare the header as well.';
 revoke execute on function ledger_internal.proof_is_valid from public;
 -- <<< db/functions/internal/proofs/proof_is_valid.sql
+
+-- >>> db/functions/internal/proofs/sibling_count.sql
+-- Count the siblings on the way from a leaf to the root.
+create or replace function ledger_internal.sibling_count(
+  leaf_count numeric,
+  leaf_index numeric
+) returns integer
+language plpgsql immutable parallel safe
+as $$
+declare
+  place    numeric := leaf_index;
+  width    numeric := leaf_count;
+  siblings integer := 0;
+begin
+  if (place >= 0 and place < width and width < 9223372036854775808) is not true then
+    return null;
+  end if;
+  while width > 1 loop
+    -- The last node of an odd number moves up as it is.
+    if place % 2 = 1 or place + 1 < width then
+      siblings := siblings + 1;
+    end if;
+    place := div(place, 2);
+    width := div(width + 1, 2);
+  end loop;
+  return siblings;
+end
+$$;
+
+alter function ledger_internal.sibling_count owner to ledger_owner;
+comment on function ledger_internal.sibling_count is
+  'How many siblings the proof of the leaf at this index, from 0, of a tree of leaf_count leaves has; null where there is no such leaf.';
+revoke execute on function ledger_internal.sibling_count from public;
+-- <<< db/functions/internal/proofs/sibling_count.sql
 
 -- >>> db/functions/internal/proofs/word.sql
 -- Write an amount as the 32 bytes that hashes are made of.

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,18 @@ def test_refuses_another_header_or_root_than_the_published_one():
     for published in ({"header": OTHER}, {"root": OTHER}, {"header": HEADER, "root": OTHER}):
         with pytest.raises(InvalidProof):
             verify(PROOF, **published)
+
+
+def test_refuses_a_leaf_that_does_not_say_whether_it_is_an_exit():
+    proof = deepcopy(PROOF)
+    del proof["leaf"]["exit_entry"]
+    with pytest.raises(InvalidProof, match="exit_entry is missing"):
+        verify(proof)
+
+
+def test_takes_a_proof_with_members_of_other_names():
+    assert verify(read(json.dumps(PROOF | {"data": 1}))) == verify(PROOF)
+    assert verify(read(json.dumps({"data": PROOF, "next": None}))) == verify(PROOF)
 
 
 def test_shows_an_exit_that_waits_for_its_payment():

@@ -12,23 +12,23 @@ declare
   leaf       jsonb := proof -> 'leaf';
   siblings   jsonb := proof -> 'siblings';
   -- Null stands for what is missing or malformed.
-  group_id   bigint := parse_id(json_scalar_text(checkpoint -> 'group_id'));
-  number     bigint := parse_id(json_scalar_text(checkpoint -> 'number'));
-  chain_id   numeric := parse_amount(json_scalar_text(checkpoint -> 'chain_id'));
-  vault      bytea := parse_hex(checkpoint ->> 'vault', 20);
-  previous   bytea := parse_hex(checkpoint ->> 'previous', 32);
-  deposits   numeric := parse_amount(json_scalar_text(checkpoint -> 'deposits'));
-  credited   numeric := parse_amount(json_scalar_text(checkpoint -> 'credited'));
-  settled    numeric := parse_amount(json_scalar_text(checkpoint -> 'settled'));
-  leaf_count numeric := parse_amount(json_scalar_text(checkpoint -> 'leaf_count'));
-  total      numeric := parse_amount(json_scalar_text(checkpoint -> 'total'));
-  tree_root  bytea := parse_hex(checkpoint ->> 'root', 32);
-  shown      bytea := parse_hex(checkpoint ->> 'header', 32);
-  leaf_index numeric := parse_amount(json_scalar_text(leaf -> 'index'));
-  leaf_of    bigint := parse_id(json_scalar_text(leaf -> 'participant_id'));
-  exit_entry numeric := parse_amount(coalesce(json_scalar_text(leaf -> 'exit_entry'), '0'));
-  owner      bytea := parse_hex(leaf ->> 'owner', 20);
-  amount     numeric := parse_amount(json_scalar_text(leaf -> 'amount'));
+  group_id   bigint := parse_id(json_digits(checkpoint -> 'group_id'));
+  number     bigint := parse_id(json_digits(checkpoint -> 'number'));
+  chain_id   numeric := parse_amount(json_digits(checkpoint -> 'chain_id'));
+  vault      bytea := json_hex(checkpoint -> 'vault', 20);
+  previous   bytea := json_hex(checkpoint -> 'previous', 32);
+  deposits   numeric := parse_amount(json_digits(checkpoint -> 'deposits'));
+  credited   numeric := parse_amount(json_digits(checkpoint -> 'credited'));
+  settled    numeric := parse_amount(json_digits(checkpoint -> 'settled'));
+  leaf_count numeric := parse_amount(json_digits(checkpoint -> 'leaf_count'));
+  total      numeric := parse_amount(json_digits(checkpoint -> 'total'));
+  tree_root  bytea := json_hex(checkpoint -> 'root', 32);
+  shown      bytea := json_hex(checkpoint -> 'header', 32);
+  leaf_index numeric := parse_amount(json_digits(leaf -> 'index'));
+  leaf_of    bigint := parse_id(json_digits(leaf -> 'participant_id'));
+  exit_entry numeric := case when leaf -> 'exit_entry' = 'null' then 0 else parse_amount(json_digits(leaf -> 'exit_entry')) end;
+  owner      bytea := json_hex(leaf -> 'owner', 20);
+  amount     numeric := parse_amount(json_digits(leaf -> 'amount'));
   sums       numeric[];
   hashes     bytea[];
   domain     bytea;
@@ -41,16 +41,6 @@ begin
     ]
   );
 
-  -- More siblings than a tree can have levels need not be read.
-  if jsonb_typeof(siblings) is distinct from 'array' or jsonb_array_length(siblings) > 63 then
-    return false;
-  end if;
-  select
-    coalesce(array_agg(parse_amount(json_scalar_text(s.sibling -> 'sum')) order by s.level), '{}'),
-    coalesce(array_agg(parse_hex(s.sibling ->> 'hash', 32) order by s.level), '{}')
-  into sums, hashes
-  from jsonb_array_elements(siblings) with ordinality as s (sibling, level);
-
   if num_nulls(
       group_id, number, chain_id, vault, previous, deposits, credited, settled, leaf_count, total, tree_root, shown,
       leaf_index, leaf_of, exit_entry, owner, amount
@@ -61,6 +51,18 @@ begin
   then
     return false;
   end if;
+
+  -- Siblings that cannot be right are not read.
+  if (case jsonb_typeof(siblings) when 'array' then jsonb_array_length(siblings) end = sibling_count(leaf_count, leaf_index))
+    is not true
+  then
+    return false;
+  end if;
+  select
+    coalesce(array_agg(parse_amount(json_digits(s.sibling -> 'sum')) order by s.level), '{}'),
+    coalesce(array_agg(json_hex(s.sibling -> 'hash', 32) order by s.level), '{}')
+  into sums, hashes
+  from jsonb_array_elements(siblings) with ordinality as s (sibling, level);
 
   domain := domain_hash(chain_id, vault, group_id);
   return

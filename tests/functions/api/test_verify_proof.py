@@ -1,6 +1,7 @@
 """ledger.verify_proof: a proof is checked without the tables, in SQL as by the file that clients copy away."""
 
 import json
+from copy import deepcopy
 
 import psycopg
 import pytest
@@ -65,6 +66,39 @@ def test_refuses_a_header_or_a_root_that_is_no_hash(refuses, hash_):
     refuses("LG001", ["header"], "verify_proof", "{}", hash_, None)
     refuses("LG001", ["root"], "verify_proof", "{}", None, hash_)
     refuses("LG001", ["header", "root"], "verify_proof", "{}", hash_, hash_)
+
+
+def test_refuses_a_leaf_that_does_not_say_whether_it_is_an_exit(ledger):
+    proof = deepcopy(PROOF)
+    del proof["leaf"]["exit_entry"]
+    assert verify(ledger, proof) is False
+
+
+def test_takes_a_proof_with_members_of_other_names(ledger):
+    assert verify(ledger, PROOF | {"data": 1}) is True
+
+
+# Numbers of a few bytes each, whose digits together are more than a text can have.
+ENORMOUS = f"[{', '.join(['1e131071'] * 10_000)}]"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(("checkpoint", name) for name in ("vault", "previous", "root", "header", "number", "total")),
+        *(("leaf", name) for name in ("owner", "amount", "exit_entry")),
+        *(("siblings", 0, name) for name in ("hash", "sum")),
+    ],
+    ids=str,
+)
+def test_writes_no_enormous_value_out(ledger, path):
+    proof = deepcopy(PROOF)
+    place = proof
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = "enormous"
+    text = json.dumps(proof).replace('"enormous"', ENORMOUS)
+    assert one(ledger, "select ledger.verify_proof(%s::text::jsonb)", [text]) == (False,)
 
 
 def test_null_is_no_proof(ledger):

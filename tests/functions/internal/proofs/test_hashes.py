@@ -6,7 +6,7 @@ from decimal import Decimal
 import psycopg
 import pytest
 
-from tests.exits.vectors import CASES, VECTORS, octets, spelled
+from tests.exits.vectors import CASES, VECTORS, octets, siblings_of, spelled
 from tests.functions.conftest import behind
 from tests.support import one, refused
 
@@ -24,6 +24,20 @@ def internal(ledger: psycopg.Connection) -> Iterator[psycopg.Connection]:
     """The connection as the superuser's, who may call internal functions."""
     with behind(ledger):
         yield ledger
+
+
+@pytest.mark.parametrize("leaves", [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 17])
+def test_counts_the_siblings_of_every_leaf(internal, leaves):
+    levels = [[(0, bytes(32))] * leaves]
+    while len(levels[-1]) > 1:
+        levels.append([(0, bytes(32))] * ((len(levels[-1]) + 1) // 2))
+    query = "select ledger_internal.sibling_count(%s, %s)"
+    for index in range(leaves):
+        assert one(internal, query, [leaves, index]) == (len(siblings_of(levels, index)),)
+    for index in (-1, leaves, None):
+        assert one(internal, query, [leaves, index]) == (None,)
+    assert one(internal, query, [2**63 - 1, 0]) == (63,)
+    assert one(internal, query, [2**63, 0]) == (None,)
 
 
 @pytest.mark.parametrize("amount", ACCEPTED)
