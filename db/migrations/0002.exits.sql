@@ -164,7 +164,7 @@ create table if not exists ledger.checkpoint_chunks (
   sum      numeric(78, 0) not null,
   hash     bytea not null,
   constraint checkpoint_chunks_pkey primary key (group_id, number, chunk),
-  -- The chunks are written while the leaves are read, the header after them.
+  -- The chunks are written before the header.
   constraint checkpoint_chunks_of_a_checkpoint foreign key (group_id, number)
     references ledger.checkpoints (group_id, number) deferrable initially deferred,
   constraint checkpoint_chunks_lengths check (
@@ -239,7 +239,7 @@ begin
     ['ledger.leaf', 'index bigint, participant_id bigint, exit_entry bigint, owner text, amount numeric', 'A leaf of a checkpoint: its index, from 0, the participant, the exit that is not settled, null while present, the address on the main network, 0 without one, and the amount.'],
     ['ledger.node', 'sum numeric, hash text', 'A node of a checkpoint''s tree: the sum of the leaves below it, and its hash.'],
     ['ledger.proof', 'checkpoint ledger.checkpoint_headers, leaf ledger.leaf, siblings ledger.node[]', 'A leaf of a checkpoint, and the siblings on its way to the root, from the leaf up.'],
-    ['ledger_internal.figures', 'snapshot pg_snapshot, generation integer, deposits bigint, credited numeric, settled numeric, leaf_count bigint, total numeric, root bytea', 'What a checkpoint finds in its snapshot.'],
+    ['ledger_internal.figures', 'snapshot pg_snapshot, generation integer, deposits bigint, credited numeric, settled numeric, leaf_count bigint, total numeric, root bytea, seal bytea', 'What a checkpoint finds in its snapshot.'],
     ['ledger_internal.unpacked_leaf', 'participant_id bigint, exit_entry bigint, owner bytea, amount numeric', 'A leaf before it is packed.'],
     ['ledger_internal.tree', 'sum numeric, hash bytea, sibling_sums numeric[], sibling_hashes bytea[]', 'The root of a tree, and the siblings of one of its leaves, from the leaf up.']
   ] loop
@@ -1577,7 +1577,7 @@ begin
   made.previous := coalesce(previous.header, decode(repeat('00', 32), 'hex'));
   domain := ledger_internal.domain_hash(made.chain_id, made.vault, group_id);
 
-  figures := ledger_internal.write_chunks(group_id, made.number, domain);
+  figures := ledger_internal.write_chunks(made, previous, domain);
   if figures.total <> figures.credited - figures.settled then
     raise exception using
       errcode = 'data_corrupted',
@@ -1595,19 +1595,24 @@ begin
   );
   made.snapshot := figures.snapshot;
   made.generation := figures.generation;
-  made.seal := ledger_internal.seal_entries(made, previous);
+  made.seal := figures.seal;
   made.created_at := clock_timestamp();
   insert into ledger.checkpoints
   select made.*
   -- As in write_chunks, for a group without leaves.
   on conflict do nothing;
+  if not found then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = format('another transaction made checkpoint %s of group %s', made.number, group_id);
+  end if;
   return made.number;
 end
 $$;
 
 alter function ledger_internal.add_checkpoint owner to ledger_owner;
 comment on function ledger_internal.add_checkpoint is
-  'Write the next checkpoint of a group, chained to the one before it, and return its number. Call it where no other transaction makes a checkpoint of the group, and before this one has written anything. Raises LG011, XX001 where the leaves are not what was credited less what was settled.';
+  'Write the next checkpoint of a group, chained to the one before it, and return its number. Call it where no other transaction makes a checkpoint of the group, and before this one has written anything. Raises LG011, 40001 where another transaction made it, XX001 where the leaves are not what was credited less what was settled.';
 revoke execute on function ledger_internal.add_checkpoint from public;
 -- <<< db/functions/internal/checkpoints/add_checkpoint.sql
 
@@ -1991,15 +1996,20 @@ revoke execute on function ledger_internal.unpack_leaves from public;
 -- >>> db/functions/internal/checkpoints/write_chunks.sql
 -- Write the leaves of a new checkpoint, and return what it finds.
 create or replace function ledger_internal.write_chunks(
-  group_id bigint,
-  number   bigint,
-  domain   bytea
+  checkpoint ledger.checkpoints,
+  previous   ledger.checkpoints,
+  domain     bytea
 ) returns ledger_internal.figures
 language plpgsql volatile
 as $$
 declare
   figures ledger_internal.figures;
   piece   record;
+  chunk   ledger.checkpoint_chunks;
+  chunks  ledger.checkpoint_chunks[] := array[]::ledger.checkpoint_chunks[];
+  sums    numeric[] := array[]::numeric[];
+  nodes   bytea[] := array[]::bytea[];
+  tree    ledger_internal.tree;
 begin
   figures.leaf_count := 0;
 
@@ -2020,14 +2030,14 @@ begin
         count(*) as deposits,
         coalesce(sum(e.amount), 0) as amount
       from ledger.entries as e
-      where e.group_id = write_chunks.group_id
+      where e.group_id = checkpoint.group_id
         and e.kind in ('join', 'deposit')
     ) as credited
     cross join (
       select coalesce(sum(e.amount), 0) as amount
       from ledger.settlements as s
       join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
-      where s.group_id = write_chunks.group_id
+      where s.group_id = checkpoint.group_id
         and s.settled_at is not null
     ) as settled
     union all
@@ -2051,7 +2061,7 @@ begin
           p.address as owner,
           p.amount
         from ledger.participants as p
-        where p.group_id = write_chunks.group_id
+        where p.group_id = checkpoint.group_id
           and p.exited_at is null
         union all
         select
@@ -2062,7 +2072,7 @@ begin
         from ledger.settlements as s
         join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
         join ledger.participants as p on p.group_id = e.group_id and p.id = e.from_id
-        where s.group_id = write_chunks.group_id
+        where s.group_id = checkpoint.group_id
           and s.settled_at is null
       ) as u
     ) as l
@@ -2079,41 +2089,45 @@ begin
         raise exception using
           errcode = 'LG011',
           column  = 'group_id',
-          message = format('group %s was credited %s in all, and a checkpoint holds less than 2^256', group_id, figures.credited),
+          message = format(
+            'group %s was credited %s in all, and a checkpoint holds less than 2^256', checkpoint.group_id, figures.credited
+          ),
           detail  = 'group_id: was credited 2^256 or more in all',
           hint    = 'Go on in a new group.';
       end if;
+      checkpoint.snapshot := figures.snapshot;
+      checkpoint.generation := figures.generation;
+      figures.seal := ledger_internal.seal_entries(checkpoint, previous);
     else
-      insert into ledger.checkpoint_chunks
-      select k.* from ledger_internal.pack_chunk(group_id, number, piece.chunk, domain, piece.amounts, piece.leaves) as k
-      -- Above READ COMMITTED another checkpoint since the snapshot ends in 40001 here.
-      on conflict do nothing;
+      chunk := ledger_internal.pack_chunk(
+        checkpoint.group_id, checkpoint.number, piece.chunk, domain, piece.amounts, piece.leaves
+      );
+      chunks := chunks || chunk;
+      sums := sums || chunk.sum::numeric;
+      nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
       figures.leaf_count := figures.leaf_count + cardinality(piece.leaves);
     end if;
   end loop;
+  tree := ledger_internal.fold_tree(sums, nodes);
+  figures.total := tree.sum;
+  figures.root := tree.hash;
 
-  select
-    t.sum,
-    t.hash
-  into
-    figures.total,
-    figures.root
-  from (
-    select
-      array_agg(k.sum order by k.chunk) as sums,
-      array_agg(ledger_internal.word(k.sum) || k.hash order by k.chunk) as nodes
-    from ledger.checkpoint_chunks as k
-    where k.group_id = write_chunks.group_id
-      and k.number = write_chunks.number
-  ) as c
-  cross join ledger_internal.fold_tree(c.sums, c.nodes) as t;
+  -- The first change of the transaction, and so what the feed of all groups waits for: only when all is computed. One
+  -- at a time: a list of them would be copied.
+  for place in 1 .. cardinality(chunks) loop
+    chunk := chunks[place];
+    insert into ledger.checkpoint_chunks
+    select chunk.*
+    -- Above READ COMMITTED another checkpoint since the snapshot ends in 40001 here.
+    on conflict do nothing;
+  end loop;
   return figures;
 end
 $$;
 
 alter function ledger_internal.write_chunks owner to ledger_owner;
 comment on function ledger_internal.write_chunks is
-  'Write the chunks of a checkpoint in one snapshot, and return the snapshot, the figures and the root of it. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
+  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
 revoke execute on function ledger_internal.write_chunks from public;
 -- <<< db/functions/internal/checkpoints/write_chunks.sql
 

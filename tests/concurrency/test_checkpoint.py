@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import IsolationLevel
 
-from tests.support import call, in_background, join, one, transfer, wait_until_blocked
+from tests.support import call, in_background, join, one, refused, transfer, wait_until_blocked
 
 CHECKPOINT = "select number, header, previous, replayed from ledger.checkpoint(%s, %s)"
 
@@ -79,6 +79,30 @@ def test_a_checkpoint_waits_for_no_movement_and_leaves_out_open_ones(session, le
     admin.execute("set role ledger_owner")
     assert one(admin, "select ledger.drop_checkpoint_chunks(%s, 1)", [group]) == (1,)
     assert [a for (a,) in ledger.execute("select amount from ledger.list_leaves(%s, 1)", [group])] == [100, 100]
+
+
+def test_the_feed_waits_for_no_leaf_and_no_entry_that_is_read(ledger, admin, group, alice):
+    # The functions that pack the leaves and hash the entries see whether the transaction has a number.
+    for name in ("pack_chunk", "seal_entries"):
+        (source,) = one(admin, "select pg_get_functiondef(oid) from pg_proc where proname = %s", [name])
+        check = "begin\n  assert pg_current_xact_id_if_assigned() is null;"
+        admin.execute(source.replace("begin", check, 1).encode())
+    assert one(ledger, CHECKPOINT, [group, None])[0] == 1
+    assert one(ledger, CHECKPOINT, [group, "k"])[0] == 2
+
+
+def test_without_the_lock_a_second_one_of_the_same_number_is_not_taken_for_made(session, admin, database, group, alice):
+    first, second = session(role=database.admin), session(role=database.admin)
+    add = "select ledger_internal.add_checkpoint(%s)"
+    assert one(first, add, [group]) == (1,)
+    with in_background(lambda: refused(second, "40001", add, [group])):
+        try:
+            wait_until_blocked(admin, second)
+        finally:
+            first.commit()
+    second.rollback()
+    assert one(admin, "select count(*) from ledger.checkpoint_chunks") == (1,)
+    assert admin.execute("select detail from ledger_internal.verify_checkpoints(%s, 0, null)", [group]).fetchall() == []
 
 
 def test_above_read_committed_it_has_the_transactions_snapshot(session, ledger, admin, group, alice, bob):

@@ -25,7 +25,7 @@ begin
   made.previous := coalesce(previous.header, decode(repeat('00', 32), 'hex'));
   domain := ledger_internal.domain_hash(made.chain_id, made.vault, group_id);
 
-  figures := ledger_internal.write_chunks(group_id, made.number, domain);
+  figures := ledger_internal.write_chunks(made, previous, domain);
   if figures.total <> figures.credited - figures.settled then
     raise exception using
       errcode = 'data_corrupted',
@@ -43,17 +43,22 @@ begin
   );
   made.snapshot := figures.snapshot;
   made.generation := figures.generation;
-  made.seal := ledger_internal.seal_entries(made, previous);
+  made.seal := figures.seal;
   made.created_at := clock_timestamp();
   insert into ledger.checkpoints
   select made.*
   -- As in write_chunks, for a group without leaves.
   on conflict do nothing;
+  if not found then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = format('another transaction made checkpoint %s of group %s', made.number, group_id);
+  end if;
   return made.number;
 end
 $$;
 
 alter function ledger_internal.add_checkpoint owner to ledger_owner;
 comment on function ledger_internal.add_checkpoint is
-  'Write the next checkpoint of a group, chained to the one before it, and return its number. Call it where no other transaction makes a checkpoint of the group, and before this one has written anything. Raises LG011, XX001 where the leaves are not what was credited less what was settled.';
+  'Write the next checkpoint of a group, chained to the one before it, and return its number. Call it where no other transaction makes a checkpoint of the group, and before this one has written anything. Raises LG011, 40001 where another transaction made it, XX001 where the leaves are not what was credited less what was settled.';
 revoke execute on function ledger_internal.add_checkpoint from public;

@@ -1,14 +1,19 @@
 -- Write the leaves of a new checkpoint, and return what it finds.
 create or replace function ledger_internal.write_chunks(
-  group_id bigint,
-  number   bigint,
-  domain   bytea
+  checkpoint ledger.checkpoints,
+  previous   ledger.checkpoints,
+  domain     bytea
 ) returns ledger_internal.figures
 language plpgsql volatile
 as $$
 declare
   figures ledger_internal.figures;
   piece   record;
+  chunk   ledger.checkpoint_chunks;
+  chunks  ledger.checkpoint_chunks[] := array[]::ledger.checkpoint_chunks[];
+  sums    numeric[] := array[]::numeric[];
+  nodes   bytea[] := array[]::bytea[];
+  tree    ledger_internal.tree;
 begin
   figures.leaf_count := 0;
 
@@ -29,14 +34,14 @@ begin
         count(*) as deposits,
         coalesce(sum(e.amount), 0) as amount
       from ledger.entries as e
-      where e.group_id = write_chunks.group_id
+      where e.group_id = checkpoint.group_id
         and e.kind in ('join', 'deposit')
     ) as credited
     cross join (
       select coalesce(sum(e.amount), 0) as amount
       from ledger.settlements as s
       join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
-      where s.group_id = write_chunks.group_id
+      where s.group_id = checkpoint.group_id
         and s.settled_at is not null
     ) as settled
     union all
@@ -60,7 +65,7 @@ begin
           p.address as owner,
           p.amount
         from ledger.participants as p
-        where p.group_id = write_chunks.group_id
+        where p.group_id = checkpoint.group_id
           and p.exited_at is null
         union all
         select
@@ -71,7 +76,7 @@ begin
         from ledger.settlements as s
         join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
         join ledger.participants as p on p.group_id = e.group_id and p.id = e.from_id
-        where s.group_id = write_chunks.group_id
+        where s.group_id = checkpoint.group_id
           and s.settled_at is null
       ) as u
     ) as l
@@ -88,39 +93,43 @@ begin
         raise exception using
           errcode = 'LG011',
           column  = 'group_id',
-          message = format('group %s was credited %s in all, and a checkpoint holds less than 2^256', group_id, figures.credited),
+          message = format(
+            'group %s was credited %s in all, and a checkpoint holds less than 2^256', checkpoint.group_id, figures.credited
+          ),
           detail  = 'group_id: was credited 2^256 or more in all',
           hint    = 'Go on in a new group.';
       end if;
+      checkpoint.snapshot := figures.snapshot;
+      checkpoint.generation := figures.generation;
+      figures.seal := ledger_internal.seal_entries(checkpoint, previous);
     else
-      insert into ledger.checkpoint_chunks
-      select k.* from ledger_internal.pack_chunk(group_id, number, piece.chunk, domain, piece.amounts, piece.leaves) as k
-      -- Above READ COMMITTED another checkpoint since the snapshot ends in 40001 here.
-      on conflict do nothing;
+      chunk := ledger_internal.pack_chunk(
+        checkpoint.group_id, checkpoint.number, piece.chunk, domain, piece.amounts, piece.leaves
+      );
+      chunks := chunks || chunk;
+      sums := sums || chunk.sum::numeric;
+      nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
       figures.leaf_count := figures.leaf_count + cardinality(piece.leaves);
     end if;
   end loop;
+  tree := ledger_internal.fold_tree(sums, nodes);
+  figures.total := tree.sum;
+  figures.root := tree.hash;
 
-  select
-    t.sum,
-    t.hash
-  into
-    figures.total,
-    figures.root
-  from (
-    select
-      array_agg(k.sum order by k.chunk) as sums,
-      array_agg(ledger_internal.word(k.sum) || k.hash order by k.chunk) as nodes
-    from ledger.checkpoint_chunks as k
-    where k.group_id = write_chunks.group_id
-      and k.number = write_chunks.number
-  ) as c
-  cross join ledger_internal.fold_tree(c.sums, c.nodes) as t;
+  -- The first change of the transaction, and so what the feed of all groups waits for: only when all is computed. One
+  -- at a time: a list of them would be copied.
+  for place in 1 .. cardinality(chunks) loop
+    chunk := chunks[place];
+    insert into ledger.checkpoint_chunks
+    select chunk.*
+    -- Above READ COMMITTED another checkpoint since the snapshot ends in 40001 here.
+    on conflict do nothing;
+  end loop;
   return figures;
 end
 $$;
 
 alter function ledger_internal.write_chunks owner to ledger_owner;
 comment on function ledger_internal.write_chunks is
-  'Write the chunks of a checkpoint in one snapshot, and return the snapshot, the figures and the root of it. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
+  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
 revoke execute on function ledger_internal.write_chunks from public;
