@@ -46,6 +46,22 @@ def test_an_idempotency_key_that_another_session_holds_is_not_waited_for(session
     assert each(ledger, (group, carol, dave, 1), keys=["key"]) == ["done"]
 
 
+def test_a_line_that_is_ruled_out_locks_nobody(session, ledger, group, alice, bob, carol):
+    shared, holder = session(), session()
+    dave, erin = join(ledger, group, "dave"), join(ledger, group, "erin")
+    call(ledger, "transfer", group, alice, bob, 1, "used")
+    call(holder, "deposit", group, join(ledger, group, "frank"), 1, "held")
+    lines = [(group, alice, bob, 1), (group, alice, dave, 1), (group, bob, dave, 0), (group, carol, erin, 1)]
+    assert each(shared, *lines, keys=["used", "held", None, None]) == ["deferred", "deferred", "deferred", "done"]
+    ledger.execute("set lock_timeout = '1ms'")
+    for participant in (alice, bob, dave):
+        call(ledger, "deposit", group, participant, 1)
+    for participant in (carol, erin):
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            call(ledger, "deposit", group, participant, 1)
+    shared.commit()
+
+
 def test_a_transfer_waits_for_a_shared_call(session, ledger, overlap, group, alice, bob):
     first, second = session(), session()
     each(first, (group, alice, bob, 100))

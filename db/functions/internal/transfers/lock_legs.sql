@@ -27,7 +27,10 @@ begin
       legs.moved_at
     from (
       select l.group_id, array_agg(l.id) as ids
-      from unnest(lines.group_ids || lines.group_ids, lines.from_ids || lines.to_ids) as l (group_id, id)
+      from unnest(
+        lines.group_ids || lines.group_ids, lines.from_ids || lines.to_ids, lines.possible || lines.possible
+      ) as l (group_id, id, possible)
+      where l.possible is not false
       group by l.group_id
       order by l.group_id
     ) as l
@@ -57,7 +60,10 @@ begin
       legs.moved_at
     from (
       select l.group_id, array_agg(l.id) as ids
-      from unnest(lines.group_ids || lines.group_ids, lines.from_ids || lines.to_ids) as l (group_id, id)
+      from unnest(
+        lines.group_ids || lines.group_ids, lines.from_ids || lines.to_ids, lines.possible || lines.possible
+      ) as l (group_id, id, possible)
+      where l.possible is not false
       group by l.group_id
       order by l.group_id
     ) as l
@@ -79,5 +85,5 @@ $$;
 
 alter function ledger_internal.lock_legs owner to ledger_owner;
 comment on function ledger_internal.lock_legs is
-  'Lock the present participants of the lines until the transaction ends, by ascending group and id. Without wait, all but those that another session has locked.';
+  'Lock the present participants of the lines that are possible until the transaction ends, by ascending group and id. Without wait, all but those that another session has locked.';
 revoke execute on function ledger_internal.lock_legs from public;
