@@ -159,6 +159,23 @@ def test_a_restart_waits_for_transactions_that_write(ledger, session, admin, dat
     assert read(ledger) == entries
 
 
+def test_a_restart_does_not_deadlock_with_a_transaction_that_goes_on_to_write(
+    ledger, session, admin, database, group, alice, bob
+):
+    call(ledger, "bind_address", group, alice, f"0x{7:040x}")
+    first = session()
+    # Holds the row of alice, and has written no entry yet.
+    call(first, "rename_participant", group, alice, "alicia")
+    with database.connect(database.admin) as owner:
+        with in_background(lambda: one(owner, "select ledger.restart_feed()")) as outcome:
+            wait_until_blocked(admin, owner)
+            transfer(first, group, alice, bob, 1)
+            first.commit()
+        assert len(outcome) == 1
+        assert isinstance(outcome[0], tuple), outcome
+    assert admin.execute("select detail from ledger.verify()").fetchall() == []
+
+
 def test_an_entry_of_a_transaction_older_than_the_restart_is_shown(ledger, session, admin, group, alice, bob):
     early = session()
     one(early, "select pg_current_xact_id()::text")
