@@ -45,6 +45,7 @@ drop index if exists ledger.group_total_history_of_deposits;
 alter table ledger.group_total_history
   drop column if exists participant_id;
 drop index if exists ledger.participants_address_unique_while_present;
+drop index if exists ledger.participants_as_addressed;
 alter table ledger.participants
   drop column if exists address,
   drop column if exists address_xid;
@@ -108,6 +109,10 @@ drop function if exists ledger.list_checkpoints;
 drop function if exists ledger.list_leaves;
 -- <<< db/functions/api/list_leaves.sql
 
+-- >>> db/functions/api/list_newest_checkpoints.sql
+drop function if exists ledger.list_newest_checkpoints;
+-- <<< db/functions/api/list_newest_checkpoints.sql
+
 -- >>> db/functions/api/verify_proof.sql
 drop function if exists ledger.verify_proof;
 -- <<< db/functions/api/verify_proof.sql
@@ -131,6 +136,10 @@ drop function if exists ledger_internal.permute_lanes;
 -- >>> db/functions/internal/checkpoints/add_checkpoint.sql
 drop function if exists ledger_internal.add_checkpoint;
 -- <<< db/functions/internal/checkpoints/add_checkpoint.sql
+
+-- >>> db/functions/internal/checkpoints/checkpoint_is_current.sql
+drop function if exists ledger_internal.checkpoint_is_current;
+-- <<< db/functions/internal/checkpoints/checkpoint_is_current.sql
 
 -- >>> db/functions/internal/checkpoints/chunk_tree.sql
 drop function if exists ledger_internal.chunk_tree;
@@ -2149,7 +2158,7 @@ drop type if exists ledger.deposit_result;
 drop type if exists ledger.address_result;
 
 -- What the functions read and returned.
-drop type if exists ledger.proof, ledger.node, ledger.leaf, ledger.checkpoint_result;
+drop type if exists ledger.proof, ledger.node, ledger.leaf, ledger.checkpoint_result, ledger.newest_checkpoint;
 drop type if exists ledger_internal.figures, ledger_internal.tree, ledger_internal.unpacked_leaf;
 drop view if exists ledger.checkpoint_headers;
 drop table if exists ledger.checkpoint_chunks, ledger.checkpoints;

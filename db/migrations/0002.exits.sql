@@ -46,6 +46,11 @@ $$;
 create unique index if not exists participants_address_unique_while_present
   on ledger.participants (group_id, address)
   where exited_at is null and address is not null;
+-- A group's newest addresses, for list_newest_checkpoints.
+-- squawk-ignore require-concurrent-index-creation
+create index if not exists participants_as_addressed
+  on ledger.participants (group_id, address_xid)
+  where address_xid is not null;
 
 -- A participant's deposits are found here, among many transfers: an index of entries would cost each transfer something.
 alter table ledger.group_total_history
@@ -236,6 +241,7 @@ declare
 begin
   foreach shape slice 1 in array array[
     ['ledger.checkpoint_result', 'group_id bigint, number bigint, chain_id numeric, vault text, previous text, deposits bigint, credited numeric, settled numeric, leaf_count bigint, total numeric, root text, header text, seal text, created_at timestamptz, replayed boolean', 'The checkpoint, and whether an earlier request with the same idempotency key made it.'],
+    ['ledger.newest_checkpoint', 'group_id bigint, number bigint, created_at timestamptz, is_current boolean', 'The newest checkpoint of a group, and whether nothing has moved since; number 0 and the time of the group where there is none.'],
     ['ledger.leaf', 'index bigint, participant_id bigint, exit_entry bigint, owner text, amount numeric', 'A leaf of a checkpoint: its index, from 0, the participant, the exit that is not settled, null while present, the address on the main network, 0 without one, and the amount.'],
     ['ledger.node', 'sum numeric, hash text', 'A node of a checkpoint''s tree: the sum of the leaves below it, and its hash.'],
     ['ledger.proof', 'checkpoint ledger.checkpoint_headers, leaf ledger.leaf, siblings ledger.node[]', 'A leaf of a checkpoint, and the siblings on its way to the root, from the leaf up.'],
@@ -977,6 +983,48 @@ revoke execute on function ledger.list_leaves from public;
 grant execute on function ledger.list_leaves to ledger_api;
 -- <<< db/functions/api/list_leaves.sql
 
+-- >>> db/functions/api/list_newest_checkpoints.sql
+-- List the newest checkpoint of each group, a page of groups at a time.
+create or replace function ledger.list_newest_checkpoints(
+  after    bigint  default 0,
+  max_rows integer default 1000
+) returns setof ledger.newest_checkpoint
+language sql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+  select
+    g.id,
+    coalesce(c.number, 0),
+    coalesce(c.created_at, g.created_at),
+    coalesce(checkpoint_is_current(c), false)
+  from groups as g
+  left join lateral (
+    select n.*
+    from checkpoints as n
+    where n.group_id = g.id
+    order by n.number desc
+    limit 1
+  ) as c on true
+  where g.id > coalesce(list_newest_checkpoints.after, 0)
+    and (
+      g.closed_at is null
+      or exists (
+        select from settlements as s
+        where s.group_id = g.id
+          and s.settled_at is null
+      )
+    )
+  order by g.id
+  limit greatest(coalesce(list_newest_checkpoints.max_rows, 1000), 0)
+$$;
+
+alter function ledger.list_newest_checkpoints owner to ledger_owner;
+comment on function ledger.list_newest_checkpoints is
+  'The newest checkpoint of each group that exists or has exits to settle, with an id above after, at most max_rows of them, by ascending id; number 0 and the time of the group where there is none. is_current is true where a checkpoint made now would be of the same entries, settlements and addresses.';
+revoke execute on function ledger.list_newest_checkpoints from public;
+grant execute on function ledger.list_newest_checkpoints to ledger_api;
+-- <<< db/functions/api/list_newest_checkpoints.sql
+
 -- >>> db/functions/api/list_participant_entries.sql
 -- List the entries of one participant, a page at a time, in the order of their time.
 create or replace function ledger.list_participant_entries(
@@ -1615,6 +1663,66 @@ comment on function ledger_internal.add_checkpoint is
   'Write the next checkpoint of a group, chained to the one before it, and return its number. Call it where no other transaction makes a checkpoint of the group, and before this one has written anything. Raises LG011, 40001 where another transaction made it, XX001 where the leaves are not what was credited less what was settled.';
 revoke execute on function ledger_internal.add_checkpoint from public;
 -- <<< db/functions/internal/checkpoints/add_checkpoint.sql
+
+-- >>> db/functions/internal/checkpoints/checkpoint_is_current.sql
+-- Check that nothing of a group has moved since its newest checkpoint.
+create or replace function ledger_internal.checkpoint_is_current(
+  checkpoint ledger.checkpoints
+) returns boolean
+language plpgsql stable
+as $$
+declare
+  feed         ledger.feeds;
+  newest_entry ledger.entries;
+begin
+  select f.*
+  into feed
+  from ledger.feeds as f
+  order by f.generation desc
+  limit 1;
+  -- A snapshot means something among the transactions of its own feed only.
+  if checkpoint.number is null or checkpoint.generation <> feed.generation then
+    return false;
+  end if;
+
+  -- A transaction gets its number before its entries get their ids. So an entry of one that began after the snapshot has
+  -- a higher id than all that the snapshot shows, and would be the newest.
+  select e.*
+  into newest_entry
+  from ledger.entries as e
+  where e.group_id = checkpoint.group_id
+  order by e.id desc
+  limit 1;
+  if newest_entry.id > feed.last_restored and not pg_visible_in_snapshot(newest_entry.xid, checkpoint.snapshot) then
+    return false;
+  end if;
+
+  return not exists (
+    -- Those that were in progress at the snapshot.
+    select from pg_snapshot_xip(checkpoint.snapshot) as x (xid)
+    join ledger.entries as e on e.xid = x.xid
+    where e.group_id = checkpoint.group_id
+      and e.id > feed.last_restored
+  ) and not exists (
+    select from ledger.settlements as s
+    where s.group_id = checkpoint.group_id
+      and s.settled_xid >= pg_snapshot_xmin(checkpoint.snapshot)
+      and not pg_visible_in_snapshot(s.settled_xid, checkpoint.snapshot)
+      and s.settled_at >= feed.began_at
+  ) and not exists (
+    select from ledger.participants as p
+    where p.group_id = checkpoint.group_id
+      and p.address_xid >= pg_snapshot_xmin(checkpoint.snapshot)
+      and not pg_visible_in_snapshot(p.address_xid, checkpoint.snapshot)
+  );
+end
+$$;
+
+alter function ledger_internal.checkpoint_is_current owner to ledger_owner;
+comment on function ledger_internal.checkpoint_is_current is
+  'Whether the newest checkpoint of a group includes every entry, settlement and address of it that is committed: some look-ups of indexes, however large the group. After a restore from a dump it is false for a group with an address, until the new server has counted as many transactions as the old one.';
+revoke execute on function ledger_internal.checkpoint_is_current from public;
+-- <<< db/functions/internal/checkpoints/checkpoint_is_current.sql
 
 -- >>> db/functions/internal/checkpoints/chunk_tree.sql
 -- Fold the leaves of a chunk.

@@ -94,6 +94,7 @@ FUNCTIONS = {
     "checkpoint": (["group_id", "idempotency_key"], [*CHECKPOINT, "replayed"], False),
     "get_checkpoint": (["group_id", "number"], CHECKPOINT, True),
     "list_checkpoints": (["group_id", "after", "max_rows"], CHECKPOINT, True),
+    "list_newest_checkpoints": (["after", "max_rows"], ["group_id", "number", "created_at", "is_current"], True),
     "list_leaves": (
         ["group_id", "number", "after", "max_rows"],
         ["index", "participant_id", "exit_entry", "owner", "amount"],
