@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,7 +21,7 @@ from types import FrameType
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api.admin import api_keys, checkpoints, kept, seed
+from api.admin import api_keys, checkpoints, kept, schedule, seed
 from api.admin.verify import NEW_GROUPS, Discrepancy, Step, VerifyError, verify
 from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
@@ -115,6 +116,8 @@ def run(given: list[str]) -> int:
     options = parser().parse_args(given)
     if options.command == "verify":
         return run_verify(options)
+    if options.command == "checkpoint":
+        return run_checkpoint(options)
     if options.command == "verify-proof":
         return verify_proof.run(options.file, options.header, options.root)
     if options.command == "verify-snapshot":
@@ -124,7 +127,6 @@ def run(given: list[str]) -> int:
         "migrate": run_migrate,
         "seed": run_seed,
         "reset": run_reset,
-        "checkpoint": run_checkpoint,
         "proof": run_proof,
         "snapshot": run_snapshot,
         "key": run_key,
@@ -194,7 +196,12 @@ def parser() -> argparse.ArgumentParser:
         "--against", metavar="FILE", type=Path, help="checkpoints that were kept elsewhere, which the record must give"
     )
     commit = commands.add_parser("checkpoint", help="commit to what everybody in a group holds")
-    commit.add_argument("group", metavar="GROUP", type=identifier, help="its id")
+    commit.add_argument("group", metavar="GROUP", nargs="?", type=identifier, help="its id")
+    commit.add_argument(
+        "--all", action="store_true", help="of each group in which something has moved since its newest"
+    )
+    commit.add_argument("--every", metavar="INTERVAL", type=interval, help="again and again: 30s, 5m, 1h, say")
+    commit.add_argument("--metrics-file", metavar="PATH", type=Path, help="where --all writes its metrics")
     commit.add_argument("--idempotency-key", metavar="KEY", help="make one checkpoint however often it is given")
     commit.add_argument(
         "--keep",
@@ -235,6 +242,14 @@ def identifier(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 20 and 0 < int(value) < 2**63):
         raise argparse.ArgumentTypeError(f"{value!r} is not an id")
     return int(value)
+
+
+def interval(value: str) -> int:
+    """Read an interval, in seconds."""
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([smh])", value)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{value!r} is not an interval: 30s, 5m or 1h, say")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 @contextmanager
@@ -500,16 +515,43 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
-def run_checkpoint(options: argparse.Namespace) -> None:
-    """Make a checkpoint. Print only the checkpoint to the standard output."""
+def run_checkpoint(options: argparse.Namespace) -> int:
+    """Make a checkpoint, or those of all groups. Print only checkpoints to the standard output."""
+    if (options.group is None) is not options.all:
+        raise Refusal("give the id of a group, or --all")
+    if options.all and options.idempotency_key is not None:
+        raise Refusal("--idempotency-key is for the checkpoint of one group")
+    if not options.all and (options.every is not None or options.metrics_file is not None):
+        raise Refusal("--every and --metrics-file go with --all")
     with database() as login:
         if login.embedded:
             apply_migrations(login)
+        if options.all:
+            return make_checkpoints(login, options)
         with sessions.connect(login.admin, "ledger checkpoint") as connection:
             print(checkpoints.make(connection, options.group, options.idempotency_key), flush=True)
             if options.keep is not None:
                 dropped = checkpoints.drop(connection, options.group, options.keep)
                 print(f"deleted the leaves of {counted(dropped, 'checkpoint')}", file=sys.stderr)
+    return 0
+
+
+def make_checkpoints(login: Login, options: argparse.Namespace) -> int:
+    """Make the checkpoints of all groups; return 1 if one failed, and 0 for a stop between two rounds or in one."""
+    if options.metrics_file is not None and not os.access(options.metrics_file.parent, os.W_OK | os.X_OK):
+        raise Refusal(f"cannot write into the folder of --metrics-file: {options.metrics_file.parent}")
+    if options.every is not None:
+        signal.signal(signal.SIGTERM, end_schedule)
+    try:
+        plan = schedule.Schedule(login.admin, options.every, options.keep, options.metrics_file)
+        return 0 if schedule.follow(plan) else 1
+    except schedule.Stop:
+        return 0
+
+
+def end_schedule(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise schedule.Stop
 
 
 def run_proof(options: argparse.Namespace) -> None:

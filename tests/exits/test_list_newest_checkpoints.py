@@ -1,4 +1,4 @@
-"""list_newest_checkpoints: which groups need another checkpoint. It is exact, whatever was in progress at the last one."""
+"""list_newest_checkpoints: which groups need another checkpoint, whatever was in progress at the newest one."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ def test_reads_few_rows_however_much_there_is(admin, group, alice, bob, ledger, 
     ledger.execute("select from generate_series(1, 1000) as n, ledger.join_group(%s, 'p' || n, 0)", [group])
     checkpoint()
     admin.execute("vacuum analyze")
-    ((plan,),) = admin.execute(
-        "explain (analyze, buffers, format json) select * from ledger.list_newest_checkpoints()"
-    ).fetchall()
-    assert plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"] < 200
+    for _ in range(2):  # the first time it reads the catalog as well
+        ((plan,),) = admin.execute(
+            "explain (analyze, buffers, format json) select * from ledger.list_newest_checkpoints()"
+        ).fetchall()
+    assert plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"] < 40
