@@ -82,6 +82,8 @@ def one_round(schedule: Schedule, metrics: CheckpointMetrics) -> None:
                     session = connected(schedule, metrics, math.inf if waits else PATIENCE)
                 at = looked_at if is_current else cover(session, schedule, metrics, group, number)
                 covered = oldest([*covered, (created_at if at is None else at, group)])
+                if schedule.keep is not None and at is not None:
+                    drop(session, schedule, metrics, group, schedule.keep)
             after = page[-1][0]
         metrics.complete(time.time(), covered)
     finally:
@@ -105,12 +107,15 @@ def cover(
         metrics.made(seconds)
         line = {"group_id": group, "number": made, "leaf_count": leaf_count, "seconds": round(seconds, 3)}
         log(sys.stdout, line)
-    if schedule.keep is not None:
-        try:
-            checkpoints.drop(session, group, schedule.keep)
-        except psycopg.Error as error:
-            failed(schedule, metrics, group, error)
     return began_at
+
+
+def drop(session: psycopg.Connection, schedule: Schedule, metrics: CheckpointMetrics, group: int, keep: int) -> None:
+    """Delete the leaves of a group's checkpoints but the newest ones."""
+    try:
+        checkpoints.drop(session, group, keep)
+    except psycopg.Error as error:
+        failed(schedule, metrics, group, error)
 
 
 def connected(schedule: Schedule, metrics: CheckpointMetrics, patience: float) -> psycopg.Connection:

@@ -14,6 +14,7 @@ from api.http import bodies, protocol
 from api.http.app import KEEP_ALIVE_TIMEOUT, MAX_HEADER, REQUEST_TIMEOUT
 from api.problems import PROBLEMS, SQLSTATES
 from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES, SCOPES
+from api.telemetry.checkpoints import SHOWN
 from api.telemetry.log import Log
 from api.telemetry.metrics import ASKED, KEPT
 from tests.documents.pages import block, page, table
@@ -175,6 +176,11 @@ def test_every_metric_is_documented_as_it_is_reported():
     documented = [(row[0].strip("`"), row[1], row[2], row[3]) for row in table("observability", "Metric")]
     reported = [(metric.name, metric.kind, ", ".join(metric.labels), metric.meaning) for metric in (*KEPT, *ASKED)]
     assert documented == reported
+
+
+def test_every_metric_of_checkpoints_is_documented_as_it_is_reported():
+    documented = [(row[0].strip("`"), row[1], row[2], row[3]) for row in table("observability", "Metric", 1)]
+    assert documented == [(metric.name, metric.kind, ", ".join(metric.labels), metric.meaning) for metric in SHOWN]
 
 
 def test_alerts_are_about_metrics_that_exist():

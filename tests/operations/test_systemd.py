@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import json
+import re
 import shlex
 import shutil
 import stat
@@ -11,12 +13,17 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from api.cli import interval
 from api.server.settings import GRACE
+from api.telemetry.checkpoints import SHOWN
 from tests.operations.guide import Site, block, number
-from tests.running.commands import ROOT, done, free_port, serving
+from tests.running.commands import LEDGER, ROOT, done, environment, free_port, serving
+from tests.support import until
 
 UNIT = ROOT / "deploy" / "ledger.service"
+CHECKPOINTS = ROOT / "deploy" / "ledger-checkpoints.service"
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None,
@@ -44,11 +51,12 @@ def test_the_unit_gives_the_service_time_to_stop() -> None:
 
 
 @needs_systemd
-def test_systemd_accepts_the_unit_and_its_restrictions(tmp_path: Path) -> None:
-    unit = tmp_path / "ledger.service"
-    unit.write_text(UNIT.read_text().replace("/opt/ledger/bin/ledger", shutil.which("true") or ""))
+@pytest.mark.parametrize("source", [UNIT, CHECKPOINTS], ids=lambda source: source.stem)
+def test_systemd_accepts_the_unit_and_its_restrictions(tmp_path: Path, source: Path) -> None:
+    unit = tmp_path / source.name
+    unit.write_text(source.read_text().replace("/opt/ledger/bin/ledger", shutil.which("true") or ""))
     verified = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True)
-    assert (verified.returncode, [line for line in verified.stderr.splitlines() if "ledger.service" in line]) == (0, [])
+    assert (verified.returncode, [line for line in verified.stderr.splitlines() if source.name in line]) == (0, [])
     judge = ["systemd-analyze", "security", "--offline=true", "--threshold=15", "--no-pager", unit]
     assert subprocess.run(judge, stdout=subprocess.DEVNULL).returncode == 0
 
@@ -63,7 +71,7 @@ def test_the_installed_service_works(site: Site) -> None:
     site.paste(install, folders=folders, **ours, PIP_NO_BUILD_ISOLATION="0")
     assert stat.filemode((etc / "service.env").stat().st_mode) == "-rw-------"
 
-    said = site.paste(block("sh", "systemctl enable"), folders=folders, PATH=stub(site, "systemctl"))
+    said = site.paste(block("sh", "systemctl enable --now ledger\n"), folders=folders, PATH=stub(site, "systemctl"))
     assert said.splitlines() == ["systemctl daemon-reload", "systemctl enable --now ledger"]
     unit = Unit((system / "ledger.service").read_text().replace("/opt/ledger", str(installed)))["Service"]
     given = (etc / "service.env").read_text().splitlines()
@@ -85,6 +93,57 @@ def test_the_installed_service_works(site: Site) -> None:
         if shutil.which("curl"):
             said = site.paste(restart, PATH=stub(site, "systemctl"))
             assert said == 'systemctl restart ledger\n{"data":{"status":"ok"}}'
+
+
+def test_what_is_installed_makes_checkpoints(site: Site) -> None:
+    system, collected, run = (site.folder / name for name in ("system", "node-exporter", "run"))
+    folders = {
+        "/etc/systemd/system": system,
+        "/var/lib/prometheus/node-exporter": collected,
+        "/run/ledger-checkpoints": run,
+    }
+    for folder in folders.values():
+        folder.mkdir()
+    said = site.paste(block("sh", "ledger-checkpoints"), folders=folders, PATH=stub(site, "systemctl"))
+    assert said.splitlines() == ["systemctl daemon-reload", "systemctl enable --now ledger-checkpoints"]
+    unit = Unit((system / CHECKPOINTS.name).read_text())["Service"]
+    assert unit["EnvironmentFile"] == Unit(UNIT.read_text())["Service"]["EnvironmentFile"]
+    assert f"/run/{unit['RuntimeDirectory']}/ledger.prom" in unit["ExecStart"]
+    program, *arguments = shlex.split(unit["ExecStart"].replace("/run/ledger-checkpoints", str(run)))
+    assert program == "/opt/ledger/bin/ledger"
+    # With the service's login, and until it is stopped.
+    with subprocess.Popen(
+        [LEDGER, *arguments],
+        env=environment(DATABASE_URL=site.url("db", "ledger_service")),
+        stdout=subprocess.PIPE,
+        text=True,
+        umask=int(unit["UMask"], 8),
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = json.loads(process.stdout.readline())
+            assert [*line] == [*json.loads(block("json", "leaf_count"))]
+            assert (line["group_id"], line["number"], line["leaf_count"]) == (1, 1, 2)
+            until((collected / "ledger.prom").exists, "the metrics")
+            process.terminate()
+            assert process.wait(float(unit["TimeoutStopSec"])) == 0
+        finally:
+            process.kill()
+    scraped = [*text_string_to_metric_families((collected / "ledger.prom").read_text())]
+    assert {family.name for family in scraped} == {metric.name.removesuffix("_total") for metric in SHOWN}
+    assert stat.S_IMODE((run / "ledger.prom").stat().st_mode) == 0o644
+
+    # Whoever may delete leaves can do so beside it.
+    said = site.paste(block("sh", "ledger checkpoint --all --keep"))
+    assert said == ""
+
+
+def test_the_alerts_follow_from_the_unit() -> None:
+    rules = block("yaml", "LedgerCheckpointOld")
+    named = set(re.findall(r"ledger_checkpoint_\w+", rules))
+    assert named <= {metric.name for metric in SHOWN}
+    every = Unit(CHECKPOINTS.read_text())["Service"]["ExecStart"].split("--every ")[1].split()[0]
+    assert {int(interval(every)) * 3} == {3 * int(seconds) for seconds in re.findall(r"> 3 \* (\d+)", rules)}
 
 
 def stub(site: Site, name: str) -> str:

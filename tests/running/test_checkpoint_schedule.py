@@ -132,12 +132,15 @@ def test_makes_them_again_and_again_and_ends_with_0(url, admin, groups) -> None:
         assert run.lines(run.errors) == []
 
 
-def test_keeps_the_newest_leaves(database, admin, groups) -> None:
-    for _ in range(2):
-        done("checkpoint", "--all", "--keep", "1", DATABASE_URL=database.url(database.admin))
+def test_keeps_the_newest_leaves(database, url, admin, groups) -> None:
+    for _ in range(3):
+        done("checkpoint", "--all", DATABASE_URL=url)
         move(admin, groups[0])
-    kept = admin.execute("select group_id, number from ledger.checkpoint_chunks order by 1").fetchall()
-    assert kept == [(groups[0], 2), (groups[1], 1), (groups[2], 1)]
+    done("checkpoint", str(groups[1]), DATABASE_URL=url)
+    # Also those of a group that needs no other checkpoint.
+    done("checkpoint", "--all", "--keep", "1", LEDGER_ADMIN_URL=database.url(database.admin))
+    kept = admin.execute("select group_id, number from ledger.checkpoint_chunks order by 1, 2").fetchall()
+    assert kept == [(groups[0], 4), (groups[1], 2), (groups[2], 1)]
 
 
 def test_the_service_may_delete_no_leaves(url, admin, groups) -> None:
