@@ -20,7 +20,7 @@ from bench.ledgers import LEDGER, served, workspace
 from bench.load import BenchError, Server
 from chaos.bank import Bank
 from chaos.faults import COMBINED, FAULTS, STEP, Scene
-from chaos.history import History, Verdict, judge, read_record
+from chaos.history import History, Verdict, contradictions, judge, read_checkpoints, read_record
 from chaos.machine import Clock, MissingError, small_disk
 from chaos.proxy import Proxy
 from chaos.release import code_after
@@ -62,6 +62,7 @@ class Report:
         history, verdict = self.history, self.verdict
         counts = {
             "writes acknowledged": len(history.acknowledged),
+            "checkpoints acknowledged": len(history.checkpoints),
             "writes refused": history.refused,
             "sums read": history.reads,
             "requests repeated": history.retried,
@@ -123,6 +124,7 @@ def run(folder: Path, seconds: float, stretch: float = STRETCH, faults: Sequence
             books = str(error)
         with ledger.connect() as connection:
             record = read_record(connection)
+            history.wrong += contradictions(history.checkpoints, read_checkpoints(connection))
     return Report(history, effects, left_out, judge(history.acknowledged, record), books)
 
 

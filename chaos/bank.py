@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from bench.load import Server, request
-from chaos.history import TOO_MUCH, History, Movement
+from chaos.history import TOO_MUCH, Checkpoint, History, Movement
 
 PATIENCE = 5.0  # seconds that a client waits for an answer before it repeats the request
 PAUSE = 0.1  # seconds before it does
@@ -157,6 +157,11 @@ class Client:
                 for entry, line in zip(answer.data["entries"], lines, strict=True)
             ]
 
+    async def checkpoint(self, group: int) -> None:
+        answer = await self.ask("POST", f"/api/groups/{group}/checkpoints")
+        if self.expect(answer, 201, "a checkpoint"):
+            self.history.checkpoints.append(Checkpoint(group, answer.data["number"], answer.data["header"]))
+
     async def read_total(self, group: Group) -> None:
         answer = await self.ask("GET", f"/api/groups/{group.id}/total")
         if self.expect(answer, 200, "a total"):
@@ -201,7 +206,7 @@ class Bank:
     async def serve(self, client: Client) -> None:
         while not self.closing:
             group = random.choice(self.groups)
-            match random.choices(range(6), (60, 10, 5, 10, 5, 10))[0]:
+            match random.choices(range(7), (60, 10, 5, 10, 5, 10, 0.5))[0]:
                 case 0:
                     await client.transfer(group)
                 case 1:
@@ -212,6 +217,8 @@ class Bank:
                     await client.visit(self.visited)
                 case 4:
                     await client.read_total(group)
-                case _:
+                case 5:
                     await client.read_page(group)
+                case _:
+                    await client.checkpoint(random.choice([group.id, self.visited]))
         client.hang_up()

@@ -57,6 +57,20 @@ async def kill_backend(scene: Scene) -> None:
     await when_possible(kill)
 
 
+async def kill_checkpoint(scene: Scene) -> None:
+    """Kill the backend of another session that has written a checkpoint, and not committed it yet."""
+
+    def kill() -> None:
+        connection = psycopg.connect(scene.ledger.admin)
+        try:
+            connection.execute("select ledger.checkpoint(max(id)) from ledger.groups")
+            os.kill(connection.info.backend_pid, signal.SIGKILL)
+        finally:
+            connection.close()
+
+    await when_possible(kill)
+
+
 async def kill_postmaster(scene: Scene) -> None:
     await when_possible(lambda: scene.ledger.postmaster.kill())
 
@@ -161,6 +175,7 @@ async def deploy_and_return(scene: Scene) -> None:
 
 FAULTS: dict[str, Fault] = {
     "backend killed": kill_backend,
+    "checkpoint killed": kill_checkpoint,
     "database killed": kill_postmaster,
     "worker killed": kill_worker,
     "database stopped": stop_database,

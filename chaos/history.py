@@ -22,11 +22,21 @@ class Movement:
     amount: int
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as its client knows it. Its header commits to all of it."""
+
+    group: int
+    number: int
+    header: str
+
+
 @dataclass
 class History:
     """Every answer. `wrong` holds those that should never have been given."""
 
     acknowledged: list[Movement] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
     refused: int = 0
     retried: int = 0
     reads: int = 0
@@ -62,3 +72,17 @@ def read_record(connection: psycopg.Connection) -> list[Movement]:
         Movement(entry, group, kind, sender, recipient, int(amount))
         for entry, group, kind, sender, recipient, amount in rows
     ]
+
+
+def contradictions(acknowledged: Iterable[Checkpoint], made: Iterable[Checkpoint]) -> list[str]:
+    """Compare the checkpoints that were acknowledged with those that were made: each once, as it was acknowledged."""
+    told, written = Counter(acknowledged), set(made)
+    return [
+        *(f"{each} was acknowledged, and is not there" for each in told if each not in written),
+        *(f"{each} was made, and acknowledged {told[each]} times" for each in written if told[each] != 1),
+    ]
+
+
+def read_checkpoints(connection: psycopg.Connection) -> list[Checkpoint]:
+    rows = connection.execute("select group_id, number, header from ledger.checkpoint_headers")
+    return [Checkpoint(*row) for row in rows]

@@ -13,7 +13,7 @@ from bench.load import Server
 from chaos import __main__ as chaos
 from chaos import bank
 from chaos.faults import FAULTS
-from chaos.history import TOO_MUCH, History, Movement, Verdict, judge
+from chaos.history import TOO_MUCH, Checkpoint, History, Movement, Verdict, contradictions, judge
 
 STRETCH = 1.0  # seconds, instead of 10
 # The faults that end the transactions of both workers or a worker's open requests; each of them twice.
@@ -34,7 +34,7 @@ def test_loses_and_doubles_nothing_under_any_fault() -> None:
     assert [*report.effects] == [*(name for name in FAULTS if name not in report.left_out), chaos.TOGETHER]
     assert report.left_out.keys() <= {"disk filled", "clock set"}
     answers = report.history
-    assert min(len(answers.acknowledged), answers.refused, answers.retried, answers.reads) > 0
+    assert min(len(answers.acknowledged), len(answers.checkpoints), answers.refused, answers.retried, answers.reads) > 0
     assert {movement.kind for movement in answers.acknowledged} == {"join", "deposit", "transfer", "exit"}
 
 
@@ -213,6 +213,24 @@ def test_an_acknowledged_write_is_in_the_record_as_its_answer_showed_it(change: 
 
 def test_a_refused_write_is_not_in_the_record() -> None:
     assert judge([], [replace(PAID, amount=TOO_MUCH)]) == Verdict([], [], [2])
+
+
+FIRST = Checkpoint(1, 1, "0x0a")
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "made", "found"),
+    [
+        ([FIRST], [FIRST], 0),
+        ([FIRST], [], 1),
+        ([], [FIRST], 1),
+        ([FIRST, FIRST], [FIRST], 1),
+        ([FIRST], [replace(FIRST, header="0x0b")], 2),
+    ],
+    ids=["as it was", "lost", "acknowledged to nobody", "acknowledged twice", "another one"],
+)
+def test_each_acknowledged_checkpoint_is_there_once(acknowledged, made, found) -> None:
+    assert len(contradictions(acknowledged, made)) == found
 
 
 NOTHING = Verdict([], [], [])
