@@ -44,6 +44,7 @@ class Size:
     seconds: int = 4  # of a measure
     participants: int = 10_000  # of each of 10 groups
     small_groups: int = 1_000  # of 100 participants
+    leaves: int = 100_000  # participants of the group of which checkpoints are made
     scale: int = 50  # pgbench's
     few: int = FEW  # transfers after which a worker's memory is looked at
     many: int = MANY  # and then once more
@@ -54,14 +55,17 @@ def measure(size: Size, folder: Path, full: bool = False, bare: bool = False) ->
     began = time.monotonic()
     with ExitStack() as stack:
         ledger = stack.enter_context(served(folder, bare))
-        say(f"filling 10 groups of {size.participants:,}, {size.small_groups:,} of 100, and pgbench's tables …")
+        filling = f"10 groups of {size.participants:,}, {size.small_groups:,} of 100, one of {size.leaves:,}"
+        say(f"filling {filling}, and pgbench's tables …")
         groups = ledger.fill(10, size.participants)
         *small, joins = ledger.fill(10 + size.small_groups + 1, 100)
+        leaves = ledger.fill_one("checkpoints", size.leaves)
         with ledger.connect() as connection:
             connection.execute("create database pgbench")
         pgbench = [str(embedded.binaries() / "pgbench"), "-i", "-q", "-s", str(size.scale)]
         subprocess.run([*pgbench, embedded.url(folder, database="pgbench")], capture_output=True, check=True)
-        bench = Bench(ledger, stack.enter_context(baseline(ledger.admin)), groups, small, joins, size.seconds)
+        web = stack.enter_context(baseline(ledger.admin))
+        bench = Bench(ledger, web, groups, small, joins, leaves, size.seconds)
         bench.transfer(64, spread(groups))  # a warm-up
         rounds = []
         for number in range(1, size.rounds + 1):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 
+from bench import checkpoints
 from bench.ledgers import Ledger, served
 from bench.load import BenchError, Group, lines, request, send, spread, transfers
 from bench.measures import FAST, PAGE, Figures, Target, participants_pages, totals
@@ -116,7 +117,8 @@ def compare(large: Ledger, group: list[Group], fresh: Ledger, groups: list[Group
         for of, ledger, its in (("large", large, group), ("fresh", fresh, groups)):
             requests = [request("GET", path) for path in paths(its)]
             figures[f"{of} ledger: {text} [ms]"] = send(ledger.server, requests, 1, 1).p50
-    return figures
+    taken = checkpoints.measure_of(large, group[0], seconds)
+    return figures | {f"large ledger: {name}": figure for name, figure in taken.items()}
 
 
 LARGE = "large ledger: HTTP transfer, 64 connections"
@@ -134,5 +136,11 @@ TARGETS = (
             f"the same: time of a {text}", f"large ledger: {text} [ms]", f"fresh ledger: {text} [ms]", 1.5, at_most=True
         )
         for text in PATHS
+    ),
+    Target(
+        "1 group of 1,000,000: beside repeated checkpoints / without",
+        f"large ledger: {checkpoints.BESIDE}",
+        f"large ledger: {checkpoints.ALONE}",
+        0.5,
     ),
 )

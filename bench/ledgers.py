@@ -21,6 +21,7 @@ from api.postgres import embedded
 from bench.load import ROOT, BenchError, Group, Server
 
 START_TIMEOUT = 60.0  # seconds
+JOINS = 1_000  # of a transaction
 
 
 @dataclass
@@ -78,6 +79,24 @@ class Ledger:
         if any(last - first + 1 != count for group, first, last, count in rows if group not in known):
             raise BenchError("the ids of a group's participants do not follow each other")
         return new
+
+    def fill_one(self, name: str, participants: int) -> Group:
+        """Make one group, whose participants hold some ETH in wei."""
+        joins = """
+            select min(j.id), max(j.id)
+            from generate_series(%s::bigint, %s::bigint) as n
+            cross join ledger.join_group(%s, format('participant %%s', n), n * 10::numeric ^ 18) as j
+        """
+        ids: list[int] = []
+        with self.connect() as connection:
+            (group,) = connection.execute("select id from ledger.create_group(%s)", [name]).fetchone() or (0,)
+            for first in range(1, participants + 1, JOINS):
+                last = min(first + JOINS - 1, participants)
+                ids += connection.execute(joins, [first, last, group]).fetchone() or ()
+            connection.execute("vacuum analyze")
+        if ids[-1] - ids[0] + 1 != participants:
+            raise BenchError("the ids of a group's participants do not follow each other")
+        return Group(int(group), ids[0], ids[-1])
 
     def used(self) -> tuple[float, float, int]:
         """CPU seconds of the worker and of PostgreSQL so far, and bytes of WAL."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from api.postgres import embedded
+from bench import checkpoints
 from bench.hostile import ATTACKS, under_attack
 from bench.ledgers import Ledger
 from bench.load import BenchError, Group, Outcome, Server, from_one, lines, request, send, spread, transfers
@@ -35,6 +36,7 @@ class Bench:
     groups: list[Group]  # 10 of 10,000
     small: list[Group]  # 1,000 of 100
     joins: Group  # whose participants come and go
+    leaves: Group  # of which checkpoints are made
     seconds: int  # of a measure
     sent: int = 0  # single transfers over HTTP
     # The worker's memory so far, in MiB.
@@ -260,6 +262,12 @@ def measure_joins(bench: Bench) -> Figures:
     return {"HTTP joins and exits, 64 connections": rate}
 
 
+def measure_checkpoints(bench: Bench) -> Figures:
+    figures = checkpoints.measure_of(bench.ledger, bench.leaves, bench.seconds)
+    bench.sent += int((figures[checkpoints.ALONE] + figures[checkpoints.BESIDE]) * bench.seconds)
+    return figures
+
+
 def measure_hostile(bench: Bench) -> Figures:
     """Another client's transfers beside each kind of hostile client, and the memory that it costs at the most."""
     figures: Figures = {}
@@ -300,6 +308,7 @@ MEASURES: tuple[Callable[[Bench], Figures], ...] = (
     measure_many,
     measure_reads,
     measure_joins,
+    measure_checkpoints,
 )
 
 
@@ -358,6 +367,14 @@ TARGETS = (
         0.4,
     ),
     Target("with keys / without, 64 connections", f"{SINGLE}, with keys", SINGLE, 0.8),
+    Target("beside repeated checkpoints / without, 64 connections", checkpoints.BESIDE, checkpoints.ALONE, 0.5),
+    Target(
+        "the same: p99",
+        f"{checkpoints.BESIDE}, p99 [ms]",
+        f"{checkpoints.ALONE}, p99 [ms]",
+        3,
+        at_most=True,
+    ),
     Target(
         "a worker's resident memory after 1,000,000 transfers / after 100,000",
         MEMORY_AFTER_MANY,

@@ -13,7 +13,7 @@ from bench.ledgers import workspace
 from bench.load import BenchError, Group, Server, request, send
 from bench.measures import TARGETS, Target
 
-SMALL = bench.Size(rounds=1, seconds=1, participants=200, small_groups=10, scale=1, few=1_000, many=2_000)
+SMALL = bench.Size(rounds=1, seconds=1, participants=200, small_groups=10, leaves=6_000, scale=1, few=1_000, many=2_000)
 
 
 def test_every_line_of_the_table_is_measured(monkeypatch):
