@@ -24,6 +24,7 @@ admin/              what an administrator does with the command
   kept.py             checkpoints that were kept elsewhere
   verify.py           verifies the books
   schema.py           compares the schema of a database with this release's
+  schedule.py         makes the checkpoints of all groups, again and again
 
 proofs/             checks what the ledger proves, without the ledger
   verify_proof.py     a proof
@@ -55,6 +56,7 @@ http/               the Sanic application of a worker
 telemetry/          what operators see of a worker
   log.py              lines of JSON for requests and errors
   metrics.py          counters and gauges in memory that all processes share
+  checkpoints.py      counts what a schedule of checkpoints does, into a file
 
 postgres/           PostgreSQL
   pools.py            the pools of connections that a worker's calls use

@@ -20,7 +20,7 @@ BELOW: dict[str, set[str]] = {
     "telemetry": {"postgres"},
     "http": {"telemetry", "postgres"},
     "server": {"http", "telemetry", "postgres"},
-    "admin": {"postgres", "http", "proofs"},
+    "admin": {"postgres", "http", "proofs", "telemetry"},
     "proofs": set(),
     "openapi": {"http"},
     "settings": {"http"},
