@@ -57,6 +57,7 @@ create or replace trigger settlements_are_final
     or (old.group_id <> new.group_id or old.entry_id <> new.entry_id or old.exited_at <> new.exited_at)
   )
   execute function ledger_internal.forbid_mutation();
+drop index if exists ledger.settlements_as_committed;
 alter table ledger.settlements
   drop column if exists settled_xid;
 drop domain if exists ledger.ethereum_address;

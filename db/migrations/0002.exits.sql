@@ -66,6 +66,11 @@ alter table ledger.settlements
   add column if not exists settled_xid xid8;
 comment on column ledger.settlements.settled_xid is
   'The transaction that recorded the reference, 3 for one before the last restore; null until then, and where that happened before this column was added.';
+-- A group's newest settlements, for list_newest_checkpoints.
+-- squawk-ignore require-concurrent-index-creation
+create index if not exists settlements_as_committed
+  on ledger.settlements (group_id, settled_xid)
+  where settled_xid is not null;
 -- A settlement stays final, but its transaction means nothing in another server: restart_feed replaces it.
 create or replace trigger settlements_are_final
   before update on ledger.settlements
