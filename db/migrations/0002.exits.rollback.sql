@@ -186,6 +186,10 @@ drop function if exists ledger_internal.write_chunks;
 drop function if exists ledger_internal.refuse_bound_address;
 -- <<< db/functions/internal/errors/refuse_bound_address.sql
 
+-- >>> db/functions/internal/errors/refuse_taken_address.sql
+drop function if exists ledger_internal.refuse_taken_address;
+-- <<< db/functions/internal/errors/refuse_taken_address.sql
+
 -- >>> db/functions/internal/errors/refuse_unknown_checkpoint.sql
 drop function if exists ledger_internal.refuse_unknown_checkpoint;
 -- <<< db/functions/internal/errors/refuse_unknown_checkpoint.sql

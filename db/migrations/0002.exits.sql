@@ -412,7 +412,12 @@ begin
     return deposited;
   end if;
 
-  -- Present until this commits, so the group cannot be removed.
+  -- A row that its transaction has written before is checked against its group again when it is written: with the group
+  -- locked first, as by a join, this cannot deadlock with a removal.
+  perform from groups as g
+  where g.id = deposit.group_id
+  for key share;
+
   select
     p.username,
     p.id,
@@ -498,6 +503,12 @@ begin
   if exited.replayed then
     return exited;
   end if;
+
+  -- A row that its transaction has written before is checked against its group again when it is written: with the group
+  -- locked first, as by a join, this cannot deadlock with a removal.
+  perform from groups as g
+  where g.id = exit_group.group_id
+  for key share;
 
   select
     p.amount,
@@ -773,11 +784,14 @@ begin
   end if;
 
   -- Usernames stored before NFC was enforced also count as taken; an ASCII username has only one spelling.
-  insert into participants (group_id, username, amount)
+  -- One statement for both the username and the address: what waits for one of them holds neither.
+  insert into participants (group_id, username, amount, address, address_xid)
   select
     join_group.group_id,
     normalize(join_group.username, NFC),
-    join_group.amount
+    join_group.amount,
+    parse_address(join_group.address),
+    case when join_group.address is not null then pg_current_xact_id() end
   where octet_length(join_group.username) = char_length(join_group.username)
     or find_participant_id(
       join_group.group_id, array_remove(name_spellings(join_group.username), normalize(join_group.username, NFC))
@@ -786,12 +800,10 @@ begin
   returning participants.username, participants.id, participants.group_id, participants.amount
   into joined.username, joined.id, joined.group_id, joined.amount;
   if not found then
+    perform refuse_taken_address(group_id, joined.id, parse_address(address));
     perform refuse_taken_name(
       'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username))::text
     );
-  end if;
-  if address is not null then
-    perform assign_address(group_id, joined.id, parse_address(address));
   end if;
 
   -- A join that waits for a username or an address holds no shard, so the time is known only now.
@@ -1382,6 +1394,8 @@ begin
   end if;
 
   if bound is null then
+    -- Do not wait for a participant who has the address: a renaming of theirs may wait for this transaction.
+    perform ledger_internal.refuse_taken_address(group_id, participant_id, address);
     begin
       -- Waits for another session that binds the same address.
       update ledger.participants as p
@@ -2309,6 +2323,37 @@ comment on function ledger_internal.refuse_bound_address is
   'Raises LG010: another address is bound to the participant, or the address to another participant.';
 revoke execute on function ledger_internal.refuse_bound_address from public;
 -- <<< db/functions/internal/errors/refuse_bound_address.sql
+
+-- >>> db/functions/internal/errors/refuse_taken_address.sql
+-- Raise LG010 if another participant present in a group has an address.
+create or replace function ledger_internal.refuse_taken_address(
+  group_id       bigint,
+  participant_id bigint,
+  address        bytea
+) returns void
+language plpgsql stable
+as $$
+begin
+  if exists (
+    select from ledger.participants as p
+    where p.group_id = refuse_taken_address.group_id
+      and p.address = refuse_taken_address.address
+      and p.exited_at is null
+      and p.id is distinct from refuse_taken_address.participant_id
+  ) then
+    perform ledger_internal.refuse_bound_address(
+      format('another participant has address %s', ledger_internal.format_address(address)),
+      'is bound to another participant'
+    );
+  end if;
+end
+$$;
+
+alter function ledger_internal.refuse_taken_address owner to ledger_owner;
+comment on function ledger_internal.refuse_taken_address is
+  'Raises LG010 if another participant than this one, who may be null, is present in the group and has the address; nothing for a null address.';
+revoke execute on function ledger_internal.refuse_taken_address from public;
+-- <<< db/functions/internal/errors/refuse_taken_address.sql
 
 -- >>> db/functions/internal/errors/refuse_unknown_checkpoint.sql
 -- Raise LG002 for a checkpoint that a group does not have, or for the group itself.

@@ -80,3 +80,23 @@ def test_binding_one_address_in_two_groups_does_not_wait(session, attempt, ledge
     call(binding, "bind_address", group, alice, ADDRESS)
     other.execute("set lock_timeout = '1s'")
     assert attempt(other, "join_group", neighbour, "carol", 5, None, None, ADDRESS) == "done"
+
+
+def test_does_not_wait_for_a_participant_who_has_the_address(ledger, session, attempt, group, alice, bob):
+    call(ledger, "bind_address", group, alice, ADDRESS)
+    renaming = session()
+    call(renaming, "rename_participant", group, alice, "alicia")
+    assert attempt(ledger, "bind_address", group, bob, ADDRESS) == "LG010"
+    assert attempt(ledger, "exit_group", group, bob, None, None, ADDRESS) == "LG010"
+
+
+def test_a_join_that_waits_for_an_address_does_not_hold_its_username(ledger, session, attempt, admin, group, alice):
+    call(ledger, "bind_address", group, alice, ADDRESS)
+    renaming, joining = session(), session()
+    call(renaming, "rename_participant", group, alice, "alicia")
+    with in_background(lambda: attempt(joining, "join_group", group, "carol", 5, None, None, ADDRESS)) as outcome:
+        wait_until_blocked(admin, joining)
+        # Deadlocked when the join held the username.
+        assert attempt(renaming, "rename_participant", group, alice, "carol") == "done"
+        renaming.commit()
+    assert outcome == ["LG010"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support import call, join, one, refused
+from tests.support import call, in_background, join, one, refused, transfer, wait_until_blocked
 
 
 def state(admin, group):
@@ -105,3 +105,19 @@ def test_a_removal_is_refused_while_a_transfer_is_open(session, attempt, admin, 
     call(session(level), "transfer", group, alice, bob, 100)
     assert attempt(session(level), "remove_group", group) == "LG004"
     assert state(admin, group) == (True, 2)
+
+
+@pytest.mark.parametrize("function", ["deposit", "exit_group"])
+def test_a_removal_does_not_deadlock_with_a_transaction_that_goes_on(
+    session, attempt, admin, ledger, group, alice, bob, function
+):
+    carol = join(ledger, group, "carol")
+    moving, removing = session(), session()
+    call(moving, function, group, carol, *([5] if function == "deposit" else []))
+    with in_background(lambda: attempt(removing, "remove_group", group)) as outcome:
+        wait_until_blocked(admin, removing)
+        # The second of two writes to a row checks its group again.
+        transfer(moving, group, alice, bob, 1)
+        transfer(moving, group, alice, bob, 1)
+        moving.commit()
+    assert outcome == ["LG004"]

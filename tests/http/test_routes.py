@@ -171,7 +171,7 @@ def test_every_published_function_has_a_route_with_its_parameters(admin):
         for route in ROUTES
         if route.batch_function
     }
-    # Functions that the service calls for its metrics and API keys; and those that need no ledger.
-    routed |= {("verify_proof", ("proof", "header", "root"))}
+    # Functions that need no ledger, that a command calls, and that the service calls for its metrics and API keys.
+    routed |= {("verify_proof", ("proof", "header", "root")), ("list_newest_checkpoints", ("after", "max_rows"))}
     routed |= {("activity", ()), ("authenticate", ("key_id", "digest")), ("keys_required", ())}
     assert routed == {(name, tuple(parameters or ())) for name, parameters in published}

@@ -28,7 +28,12 @@ begin
     return deposited;
   end if;
 
-  -- Present until this commits, so the group cannot be removed.
+  -- A row that its transaction has written before is checked against its group again when it is written: with the group
+  -- locked first, as by a join, this cannot deadlock with a removal.
+  perform from groups as g
+  where g.id = deposit.group_id
+  for key share;
+
   select
     p.username,
     p.id,

@@ -29,6 +29,12 @@ begin
     return exited;
   end if;
 
+  -- A row that its transaction has written before is checked against its group again when it is written: with the group
+  -- locked first, as by a join, this cannot deadlock with a removal.
+  perform from groups as g
+  where g.id = exit_group.group_id
+  for key share;
+
   select
     p.amount,
     p.moved_at

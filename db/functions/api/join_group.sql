@@ -42,11 +42,14 @@ begin
   end if;
 
   -- Usernames stored before NFC was enforced also count as taken; an ASCII username has only one spelling.
-  insert into participants (group_id, username, amount)
+  -- One statement for both the username and the address: what waits for one of them holds neither.
+  insert into participants (group_id, username, amount, address, address_xid)
   select
     join_group.group_id,
     normalize(join_group.username, NFC),
-    join_group.amount
+    join_group.amount,
+    parse_address(join_group.address),
+    case when join_group.address is not null then pg_current_xact_id() end
   where octet_length(join_group.username) = char_length(join_group.username)
     or find_participant_id(
       join_group.group_id, array_remove(name_spellings(join_group.username), normalize(join_group.username, NFC))
@@ -55,12 +58,10 @@ begin
   returning participants.username, participants.id, participants.group_id, participants.amount
   into joined.username, joined.id, joined.group_id, joined.amount;
   if not found then
+    perform refuse_taken_address(group_id, joined.id, parse_address(address));
     perform refuse_taken_name(
       'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username))::text
     );
-  end if;
-  if address is not null then
-    perform assign_address(group_id, joined.id, parse_address(address));
   end if;
 
   -- A join that waits for a username or an address holds no shard, so the time is known only now.

@@ -22,6 +22,8 @@ begin
   end if;
 
   if bound is null then
+    -- Do not wait for a participant who has the address: a renaming of theirs may wait for this transaction.
+    perform ledger_internal.refuse_taken_address(group_id, participant_id, address);
     begin
       -- Waits for another session that binds the same address.
       update ledger.participants as p
