@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import IsolationLevel
 
-from tests.support import balance, call, in_background, join, one, wait_until_blocked
+from tests.support import balance, call, in_background, join, one, transfer, wait_until_blocked
 
 CALL = "select outcome from ledger.transfer_batch(%s, %s, %s, %s::numeric[], %s) order by place"
 
@@ -54,11 +54,11 @@ def test_a_line_that_is_ruled_out_locks_nobody(session, ledger, group, alice, bo
     lines = [(group, alice, bob, 1), (group, alice, dave, 1), (group, bob, dave, 0), (group, carol, erin, 1)]
     assert each(shared, *lines, keys=["used", "held", None, None]) == ["deferred", "deferred", "deferred", "done"]
     ledger.execute("set lock_timeout = '1ms'")
-    for participant in (alice, bob, dave):
-        call(ledger, "deposit", group, participant, 1)
+    transfer(ledger, group, alice, bob, 1)
+    transfer(ledger, group, bob, dave, 1)
     for participant in (carol, erin):
         with pytest.raises(psycopg.errors.LockNotAvailable):
-            call(ledger, "deposit", group, participant, 1)
+            transfer(ledger, group, participant, alice, 1)
     shared.commit()
 
 
