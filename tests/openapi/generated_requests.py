@@ -28,6 +28,8 @@ RULES = {
     "must have at most 255 characters",  # which count once they are composed
     "must have at most 4096 bytes",
     "must not be in the future",
+    "must not be the zero address",
+    "must have the checksum of EIP-55 in mixed case",
     "must not be blank",  # of characters beyond 16 bits
     "must not contain invisible characters",  # the same, and the place of joiners
     "must not contain a NUL or half of a surrogate pair",

@@ -105,11 +105,11 @@ def test_a_service_started_with_api_keys_requires_one_after_they_are_deleted(
 def test_the_embedded_service_is_open_on_loopback_at_first(fresh: Path, host: str) -> None:
     with serving("--host", host, LEDGER_DATA=fresh) as service:
         assert service.ask("GET", "/api/groups")[0] == 200
-        assert "until an API key is made" in service.said()
+        assert "no API key yet" in service.said()
         done("key", "create", "shop", "--scope", "read", LEDGER_DATA=fresh)
     with serving("--host", host, LEDGER_DATA=fresh) as service:
         assert service.ask("GET", "/api/groups")[0] == 401
-        assert "until an API key is made" not in service.said()
+        assert "no API key yet" not in service.said()
 
 
 def test_a_reset_drops_the_api_keys_and_still_requires_one(fresh: Path) -> None:
