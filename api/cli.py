@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read the output has ended; Python flushes it once more at its end.
+        # The reader of the output has ended; Python flushes the output once more when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except (Refusal, StartError, embedded.EmbeddedError, migrate.MigrationError, VerifyError, kept.KeptError) as error:

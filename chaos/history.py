@@ -76,10 +76,10 @@ def read_record(connection: psycopg.Connection) -> list[Movement]:
 
 def contradictions(acknowledged: Iterable[Checkpoint], made: Iterable[Checkpoint]) -> list[str]:
     """Compare the checkpoints that were acknowledged with those that were made: each once, as it was acknowledged."""
-    told, written = Counter(acknowledged), set(made)
+    times, written = Counter(acknowledged), set(made)
     return [
-        *(f"{each} was acknowledged, and is not there" for each in told if each not in written),
-        *(f"{each} was made, and acknowledged {told[each]} times" for each in written if told[each] != 1),
+        *(f"{each} was acknowledged, and is not there" for each in times if each not in written),
+        *(f"{each} was made, and acknowledged {times[each]} times" for each in written if times[each] != 1),
     ]
 
 

@@ -33,7 +33,7 @@ def in_shell(script: str, database: Database, folder: Path) -> str:
 
 
 @pytest.fixture
-def told(database: Database) -> Database:
+def example(database: Database) -> Database:
     """The ledger of the page, before its checkpoint."""
     with database.connect() as ledger:
         group = create(ledger, "ETH")
@@ -57,15 +57,15 @@ def test_the_hashes_are_computed_as_it_is_shown():
     assert done.stdout == block("exits", "", "domain 0472")
 
 
-def test_the_commands_print_what_is_shown(told, tmp_path):
-    assert in_shell(block("exits", "sh", "ledger checkpoint"), told, tmp_path) == ""
+def test_the_commands_print_what_is_shown(example, tmp_path):
+    assert in_shell(block("exits", "sh", "ledger checkpoint"), example, tmp_path) == ""
     checkpoint = json.loads((tmp_path / "checkpoints.json").read_text())
     proof = json.loads((tmp_path / "proof.json").read_text())
     shown = hashes()
     assert (checkpoint["root"], checkpoint["header"]) == (f"0x{shown['root']}", f"0x{shown['header']}")
     assert [sibling["hash"] for sibling in proof["siblings"]] == [f"0x{shown[name]}" for name in ("bob", "carol")]
     assert [sibling["sum"] for sibling in proof["siblings"]] == [50, 100]
-    printed = in_shell(block("exits", "sh", "verify-snapshot"), told, tmp_path)
+    printed = in_shell(block("exits", "sh", "verify-snapshot"), example, tmp_path)
     assert printed == block("exits", "", "0 discrepancies")
 
 

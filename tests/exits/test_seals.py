@@ -1,4 +1,4 @@
-"""The seal of a checkpoint: whoever kept it notices any entry before it that was changed, removed or added."""
+"""A seal that was kept shows any entry before its checkpoint that was changed, removed or added."""
 
 import json
 from collections.abc import Callable

@@ -133,7 +133,7 @@ def test_what_is_installed_makes_checkpoints(site: Site) -> None:
     assert {family.name for family in scraped} == {metric.name.removesuffix("_total") for metric in SHOWN}
     assert stat.S_IMODE((run / "ledger.prom").stat().st_mode) == 0o644
 
-    # Whoever may delete leaves can do so beside it.
+    # The administrator can delete leaves beside it.
     said = site.paste(block("sh", "ledger checkpoint --all --keep"))
     assert said == ""
 
