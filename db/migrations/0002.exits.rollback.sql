@@ -138,6 +138,10 @@ drop function if exists ledger_internal.permute_lanes;
 drop function if exists ledger_internal.add_checkpoint;
 -- <<< db/functions/internal/checkpoints/add_checkpoint.sql
 
+-- >>> db/functions/internal/checkpoints/checkpoint_books.sql
+drop function if exists ledger_internal.checkpoint_books;
+-- <<< db/functions/internal/checkpoints/checkpoint_books.sql
+
 -- >>> db/functions/internal/checkpoints/checkpoint_is_current.sql
 drop function if exists ledger_internal.checkpoint_is_current;
 -- <<< db/functions/internal/checkpoints/checkpoint_is_current.sql
@@ -149,6 +153,10 @@ drop function if exists ledger_internal.chunk_tree;
 -- >>> db/functions/internal/checkpoints/chunks_of.sql
 drop function if exists ledger_internal.chunks_of;
 -- <<< db/functions/internal/checkpoints/chunks_of.sql
+
+-- >>> db/functions/internal/checkpoints/current_leaves.sql
+drop function if exists ledger_internal.current_leaves;
+-- <<< db/functions/internal/checkpoints/current_leaves.sql
 
 -- >>> db/functions/internal/checkpoints/find_checkpoint.sql
 drop function if exists ledger_internal.find_checkpoint;
@@ -185,6 +193,10 @@ drop function if exists ledger_internal.write_chunks;
 -- >>> db/functions/internal/errors/refuse_bound_address.sql
 drop function if exists ledger_internal.refuse_bound_address;
 -- <<< db/functions/internal/errors/refuse_bound_address.sql
+
+-- >>> db/functions/internal/errors/refuse_large_group.sql
+drop function if exists ledger_internal.refuse_large_group;
+-- <<< db/functions/internal/errors/refuse_large_group.sql
 
 -- >>> db/functions/internal/errors/refuse_taken_address.sql
 drop function if exists ledger_internal.refuse_taken_address;

@@ -1683,6 +1683,46 @@ comment on function ledger_internal.add_checkpoint is
 revoke execute on function ledger_internal.add_checkpoint from public;
 -- <<< db/functions/internal/checkpoints/add_checkpoint.sql
 
+-- >>> db/functions/internal/checkpoints/checkpoint_books.sql
+-- Count what was credited to a group and settled, in the snapshot of the statement.
+create or replace function ledger_internal.checkpoint_books(
+  group_id bigint
+) returns ledger_internal.figures
+language sql stable
+as $$
+  select
+    pg_current_snapshot(),
+    (select max(f.generation) from ledger.feeds as f),
+    credited.deposits,
+    credited.amount,
+    settled.amount,
+    null::bigint,
+    null::numeric,
+    null::bytea,
+    null::bytea
+  from (
+    select
+      count(*) as deposits,
+      coalesce(sum(e.amount), 0) as amount
+    from ledger.entries as e
+    where e.group_id = checkpoint_books.group_id
+      and e.kind in ('join', 'deposit')
+  ) as credited
+  cross join (
+    select coalesce(sum(e.amount), 0) as amount
+    from ledger.settlements as s
+    join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+    where s.group_id = checkpoint_books.group_id
+      and s.settled_at is not null
+  ) as settled
+$$;
+
+alter function ledger_internal.checkpoint_books owner to ledger_owner;
+comment on function ledger_internal.checkpoint_books is
+  'The deposits, what they credited, what was settled, the snapshot and the feed of a checkpoint that the statement makes; its other figures are null.';
+revoke execute on function ledger_internal.checkpoint_books from public;
+-- <<< db/functions/internal/checkpoints/checkpoint_books.sql
+
 -- >>> db/functions/internal/checkpoints/checkpoint_is_current.sql
 -- Check that nothing of a group has moved since its newest checkpoint.
 create or replace function ledger_internal.checkpoint_is_current(
@@ -1793,6 +1833,40 @@ comment on function ledger_internal.chunks_of is
   'The chunks of a checkpoint in their order, computed from the record where they were deleted. Raises LG002 where they can no longer be computed.';
 revoke execute on function ledger_internal.chunks_of from public;
 -- <<< db/functions/internal/checkpoints/chunks_of.sql
+
+-- >>> db/functions/internal/checkpoints/current_leaves.sql
+-- Find the leaves of a group in the snapshot of the statement.
+create or replace function ledger_internal.current_leaves(
+  group_id bigint
+) returns setof ledger_internal.unpacked_leaf
+language sql stable
+as $$
+  select
+    p.id,
+    null::bigint,
+    p.address::bytea,
+    p.amount
+  from ledger.participants as p
+  where p.group_id = current_leaves.group_id
+    and p.exited_at is null
+  union all
+  select
+    p.id,
+    e.id,
+    p.address::bytea,
+    e.amount
+  from ledger.settlements as s
+  join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+  join ledger.participants as p on p.group_id = e.group_id and p.id = e.from_id
+  where s.group_id = current_leaves.group_id
+    and s.settled_at is null
+$$;
+
+alter function ledger_internal.current_leaves owner to ledger_owner;
+comment on function ledger_internal.current_leaves is
+  'The leaves of a group: participants who are present, and exits that are not settled, in no order.';
+revoke execute on function ledger_internal.current_leaves from public;
+-- <<< db/functions/internal/checkpoints/current_leaves.sql
 
 -- >>> db/functions/internal/checkpoints/find_checkpoint.sql
 -- Find a checkpoint of a group, or its newest one.
@@ -2137,9 +2211,10 @@ declare
   sums    numeric[] := array[]::numeric[];
   nodes   bytea[] := array[]::bytea[];
   tree    ledger_internal.tree;
+  resumed timestamptz := clock_timestamp();
+  -- A statement with a time-out has no time for pauses.
+  pauses  boolean := current_setting('statement_timeout') = '0';
 begin
-  figures.leaf_count := 0;
-
   -- One statement and so one snapshot for all figures and leaves; a volatile function in it would see newer rows.
   for piece in
     -- The first row has the figures, each of the others the leaves of a chunk.
@@ -2147,92 +2222,44 @@ begin
       -1 as chunk,
       null::numeric[] as amounts,
       null::bytea[] as leaves,
-      pg_current_snapshot() as snapshot,
-      (select max(f.generation) from ledger.feeds as f) as generation,
-      credited.deposits,
-      credited.amount as credited,
-      settled.amount as settled
-    from (
-      select
-        count(*) as deposits,
-        coalesce(sum(e.amount), 0) as amount
-      from ledger.entries as e
-      where e.group_id = checkpoint.group_id
-        and e.kind in ('join', 'deposit')
-    ) as credited
-    cross join (
-      select coalesce(sum(e.amount), 0) as amount
-      from ledger.settlements as s
-      join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
-      where s.group_id = checkpoint.group_id
-        and s.settled_at is not null
-    ) as settled
+      b as books
+    from ledger_internal.checkpoint_books(checkpoint.group_id) as b
     union all
     select
       (l.place / 1024)::integer,
       array_agg(l.amount order by l.place),
       array_agg(ledger_internal.pack_leaf(l.participant_id, l.exit_entry, l.owner, l.amount) order by l.place),
-      null,
-      null,
-      null,
-      null,
       null
     from (
       select
         u.*,
         row_number() over (order by u.participant_id) - 1 as place
-      from (
-        select
-          p.id as participant_id,
-          null::bigint as exit_entry,
-          p.address as owner,
-          p.amount
-        from ledger.participants as p
-        where p.group_id = checkpoint.group_id
-          and p.exited_at is null
-        union all
-        select
-          p.id,
-          e.id,
-          p.address,
-          e.amount
-        from ledger.settlements as s
-        join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
-        join ledger.participants as p on p.group_id = e.group_id and p.id = e.from_id
-        where s.group_id = checkpoint.group_id
-          and s.settled_at is null
-      ) as u
+      from ledger_internal.current_leaves(checkpoint.group_id) as u
     ) as l
     group by l.place / 1024
     order by chunk
   loop
     if piece.chunk = -1 then
-      figures.snapshot := piece.snapshot;
-      figures.generation := piece.generation;
-      figures.deposits := piece.deposits;
-      figures.credited := piece.credited;
-      figures.settled := piece.settled;
-      if figures.credited >= 2::numeric ^ 256 then
-        raise exception using
-          errcode = 'LG011',
-          column  = 'group_id',
-          message = format(
-            'group %s was credited %s in all, and a checkpoint holds less than 2^256', checkpoint.group_id, figures.credited
-          ),
-          detail  = 'group_id: was credited 2^256 or more in all',
-          hint    = 'Go on in a new group.';
-      end if;
+      figures := piece.books;
+      figures.leaf_count := 0;
+      perform ledger_internal.refuse_large_group(checkpoint.group_id, figures.credited);
       checkpoint.snapshot := figures.snapshot;
       checkpoint.generation := figures.generation;
       figures.seal := ledger_internal.seal_entries(checkpoint, previous);
-    else
-      chunk := ledger_internal.pack_chunk(
-        checkpoint.group_id, checkpoint.number, piece.chunk, domain, piece.amounts, piece.leaves
-      );
-      chunks := chunks || chunk;
-      sums := sums || chunk.sum::numeric;
-      nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
-      figures.leaf_count := figures.leaf_count + cardinality(piece.leaves);
+      continue;
+    end if;
+
+    chunk := ledger_internal.pack_chunk(
+      checkpoint.group_id, checkpoint.number, piece.chunk, domain, piece.amounts, piece.leaves
+    );
+    chunks := chunks || chunk;
+    sums := sums || chunk.sum::numeric;
+    nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
+    figures.leaf_count := figures.leaf_count + cardinality(piece.leaves);
+    -- Two thirds of the time the core is free for transfers.
+    if pauses and cardinality(piece.leaves) = 1024 then
+      perform pg_sleep(least(2 * extract(epoch from clock_timestamp() - resumed), 1));
+      resumed := clock_timestamp();
     end if;
   end loop;
   tree := ledger_internal.fold_tree(sums, nodes);
@@ -2254,7 +2281,7 @@ $$;
 
 alter function ledger_internal.write_chunks owner to ledger_owner;
 comment on function ledger_internal.write_chunks is
-  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
+  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. In a session without a statement time-out it pauses twice as long as it works. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
 revoke execute on function ledger_internal.write_chunks from public;
 -- <<< db/functions/internal/checkpoints/write_chunks.sql
 
@@ -2323,6 +2350,32 @@ comment on function ledger_internal.refuse_bound_address is
   'Raises LG010: another address is bound to the participant, or the address to another participant.';
 revoke execute on function ledger_internal.refuse_bound_address from public;
 -- <<< db/functions/internal/errors/refuse_bound_address.sql
+
+-- >>> db/functions/internal/errors/refuse_large_group.sql
+-- Raise LG011 if no checkpoint can hold what was credited to a group.
+create or replace function ledger_internal.refuse_large_group(
+  group_id bigint,
+  credited numeric
+) returns void
+language plpgsql immutable
+as $$
+begin
+  if credited >= 2::numeric ^ 256 then
+    raise exception using
+      errcode = 'LG011',
+      column  = 'group_id',
+      message = format('group %s was credited %s in all, and a checkpoint holds less than 2^256', group_id, credited),
+      detail  = 'group_id: was credited 2^256 or more in all',
+      hint    = 'Go on in a new group.';
+  end if;
+end
+$$;
+
+alter function ledger_internal.refuse_large_group owner to ledger_owner;
+comment on function ledger_internal.refuse_large_group is
+  'Raises LG011 if all deposits of a group come to 2^256 or more.';
+revoke execute on function ledger_internal.refuse_large_group from public;
+-- <<< db/functions/internal/errors/refuse_large_group.sql
 
 -- >>> db/functions/internal/errors/refuse_taken_address.sql
 -- Raise LG010 if another participant present in a group has an address.
