@@ -3,12 +3,14 @@
 import random
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 from psycopg import IsolationLevel
 
-from tests.support import call, in_background, join, one, refused, transfer, wait_until_blocked
+from tests.support import Database, call, in_background, join, one, refused, transfer, wait_until_blocked
 
 CHECKPOINT = "select number, header, previous, replayed from ledger.checkpoint(%s, %s)"
 
@@ -162,7 +164,56 @@ def test_a_backend_killed_at_any_moment_leaves_none_or_a_whole_one(database, adm
 
 
 def test_each_total_is_exact_beside_movements_of_every_kind(database, ledger, admin, group):
-    people = [join(ledger, group, f"p{number}", 1000) for number in range(20)]
+    totals = []
+    with movements(database, ledger, group, participants=20, clients=3) as clients:
+        # At least 25, and as many more as it takes the clients to move the total ten times.
+        while len(totals) < 25 or len(set(totals)) < 10:
+            assert all(client.is_alive() for client in clients)
+            totals += one(ledger, "select total from ledger.checkpoint(%s)", [group])
+    made = checkpoints_are_right(admin)
+    assert [total for _, total in made] == totals
+
+
+def test_each_leaf_is_right_beside_a_minute_of_sixteen_clients(database, ledger, admin, group):
+    with movements(database, ledger, group, participants=3000, clients=16) as clients:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            assert all(client.is_alive() for client in clients)
+            one(ledger, "select number from ledger.checkpoint(%s)", [group])
+    made = checkpoints_are_right(admin)
+    assert len({total for _, total in made}) > 1
+    # Each leaf is what `at` gives for the moment of the participant's latest entry in the snapshot.
+    query = """
+        select count(*)
+        from ledger.checkpoints as c
+        cross join ledger.list_leaves(%s, c.number, 0, 10000) as l
+        cross join lateral (
+          select e.*
+          from ledger.entries as e
+          where e.group_id = c.group_id
+            and l.participant_id in (e.from_id, e.to_id)
+            and pg_visible_in_snapshot(e.xid, c.snapshot)
+          order by e.created_at desc, e.id desc
+          limit 1
+        ) as moved
+        where c.number = %s
+          and l.amount = case
+            when moved.kind = 'exit' then moved.amount
+            else (ledger.get_participant(c.group_id, l.participant_id, moved.created_at)).amount
+          end
+          and l.exit_entry is not distinct from case when moved.kind = 'exit' then moved.id end
+    """
+    for number in {1, len(made) // 3, 2 * len(made) // 3, len(made)}:
+        (leaves,) = one(admin, "select leaf_count from ledger.checkpoints where number = %s", [number])
+        assert one(admin, query, [group, number])[0] == leaves
+
+
+@contextmanager
+def movements(
+    database: Database, ledger: psycopg.Connection, group: int, participants: int, clients: int
+) -> Iterator[list[threading.Thread]]:
+    """Make transfers, deposits, joins, exits and settlements of a group in several sessions while the context lasts."""
+    people = [join(ledger, group, f"p{number}", 1000) for number in range(participants)]
     stop = threading.Event()
 
     def work(seed: int) -> None:
@@ -185,22 +236,22 @@ def test_each_total_is_exact_beside_movements_of_every_kind(database, ledger, ad
                 except psycopg.Error as error:
                     assert error.sqlstate in ("LG003",), error  # noqa: PT017
 
-    workers = [threading.Thread(target=work, args=[seed]) for seed in (1, 2, 3)]
+    workers = [threading.Thread(target=work, args=[seed]) for seed in range(1, clients + 1)]
     for worker in workers:
         worker.start()
     try:
-        # At least 25, and as many more as it takes the others to move the total ten times.
-        totals = []
-        while len(totals) < 25 or len(set(totals)) < 10:
-            assert all(worker.is_alive() for worker in workers)
-            totals += one(ledger, "select total from ledger.checkpoint(%s)", [group])
+        yield workers
     finally:
         stop.set()
         for worker in workers:
             worker.join(30)
+
+
+def checkpoints_are_right(admin: psycopg.Connection) -> list[tuple]:
+    """Compare all checkpoints with the record, and return the number and the total of each."""
     made = admin.execute("select number, total, credited - settled from ledger.checkpoints order by 1").fetchall()
-    assert [number for number, *_ in made] == list(range(1, len(totals) + 1))
-    assert [total for _, total, _ in made] == [difference for *_, difference in made] == totals
+    assert [number for number, *_ in made] == list(range(1, len(made) + 1))
+    assert [total for _, total, _ in made] == [difference for *_, difference in made]
     # The chunks of each equal the leaves that the record gives for its snapshot.
     query = """
         select c.number
@@ -210,3 +261,4 @@ def test_each_total_is_exact_beside_movements_of_every_kind(database, ledger, ad
     """
     assert admin.execute(query).fetchall() == []
     assert admin.execute("select kind, detail from ledger.verify()").fetchall() == []
+    return [(number, total) for number, total, _ in made]
