@@ -9,7 +9,8 @@
          Only leaves are paid, each once, and each group pays with its own deposits alone.
          Nobody can move money otherwise: there is no owner, no proxy, no pause, and no function without a condition.
 @dev     Unaudited. docs/vault.md describes the states, the times and the attack that each condition stops.
-         A condition that fails reverts with the word beside it.
+         A condition that fails reverts with the word beside it. No function that changes state can be entered during
+         another one.
 """
 
 struct Header:
@@ -44,9 +45,10 @@ struct Kept:
     header: bytes32
     word: uint256       # number, deposits and time of publication: one slot less costs 44,000 gas less
 
-struct Proposal:
-    key: address
-    by: address
+struct Request:
+    present: uint64     # the number of the root in which the participant was last shown to be present
+    answered: uint64    # the number of the root whose paid exit answered; 0: none has
+    at: uint256         # 0: there is no request
 
 event Opened:
     group: indexed(uint64)
@@ -121,8 +123,8 @@ event KeyAccepted:
 
 MAX_LEVELS: constant(uint256) = 40
 MAX_LEAVES: constant(uint256) = 64
-# A receiver gets this much gas; and so much must be left before the call that it gets all of it, and that the rest
-# of the function can run. Otherwise a caller with little gas could make every payment fail.
+# The gas of a receiver; and the gas that must be left before it is called, so that it gets all of its own and the rest
+# of the function can run. Otherwise a caller could make payments fail by sending too little.
 RECEIVER_GAS: constant(uint256) = 30_000
 GAS_TO_PAY: constant(uint256) = 110_000
 UNOPENED: constant(uint256) = 0
@@ -137,7 +139,7 @@ MINIMUM: public(immutable(uint256))   # wei
 
 publisher: public(address)
 guardian: public(address)
-proposals: HashMap[bool, Proposal]    # True: for the guardian
+proposals: HashMap[address, HashMap[bool, address]]   # of each key: another publisher, and for True another guardian
 
 states: HashMap[uint64, uint256]
 emergency: public(HashMap[uint64, bool])
@@ -155,12 +157,13 @@ newest: HashMap[uint64, Kept]         # the latest accepted root
 before: HashMap[uint64, Kept]         # the one before it
 used: HashMap[uint64, uint64]         # the greatest number of a root, vetoed ones included
 spent: public(HashMap[uint64, HashMap[uint64, HashMap[uint64, bool]]])   # by group, number and index
-# When, in which root the participant was seen as present, and which root answered.
-requests: HashMap[uint64, HashMap[uint64, HashMap[address, uint256]]]
+requests: HashMap[uint64, HashMap[uint64, HashMap[address, uint256]]]   # a Request in one word
 
 
 @deploy
-def __init__(publisher: address, guardian: address, delay: uint256, window: uint256, silence: uint256, minimum: uint256):
+def __init__(
+    publisher: address, guardian: address, delay: uint256, window: uint256, silence: uint256, minimum: uint256
+):
     """
     @param publisher The operator's key: opens and closes groups, publishes roots
     @param guardian The key of somebody else, who vetoes roots
@@ -170,10 +173,9 @@ def __init__(publisher: address, guardian: address, delay: uint256, window: uint
     @param minimum The least deposit in wei
     """
     assert publisher != empty(address) and guardian != empty(address) and publisher != guardian, "keys"
-    # An honest operator needs up to two cycles to answer a request, so that two more are left for trouble.
+    # An honest operator needs up to two cycles to answer a request; two more are left for vetoes and faults.
     # The bound on silence keeps every sum of times from overflowing, which would lock the deposits.
-    assert delay > 0 and window > 0 and silence < 2**32, "times"
-    assert delay < 2**32 and window < 2**32 and 4 * (delay + window) <= silence, "times"
+    assert delay > 0 and window > 0 and 4 * (delay + window) <= silence and silence < 2**32, "times"
     assert minimum > 0, "minimum"
     CHAIN_ID = chain.id
     DELAY = delay
@@ -190,7 +192,9 @@ def __init__(publisher: address, guardian: address, delay: uint256, window: uint
 @internal
 @view
 def _domain(group: uint64) -> bytes32:
-    return sha256(concat(b"\x03ledger/vault/1", convert(CHAIN_ID, bytes32), convert(self, bytes20), convert(group, bytes8)))
+    return sha256(
+        concat(b"\x03ledger/vault/1", convert(CHAIN_ID, bytes32), convert(self, bytes20), convert(group, bytes8))
+    )
 
 
 @internal
@@ -270,13 +274,20 @@ def _unpack(word: uint256) -> (uint64, uint64, uint256):
 
 
 @internal
+@view
+def _request(group: uint64, participant_id: uint64, owner: address) -> Request:
+    request: Request = empty(Request)
+    request.present, request.answered, request.at = self._unpack(self.requests[group][participant_id][owner])
+    return request
+
+
+@internal
 @pure
 def _root(kept: Kept) -> Root:
-    number: uint64 = 0
-    deposits: uint64 = 0
-    published_at: uint256 = 0
-    number, deposits, published_at = self._unpack(kept.word)
-    return Root(number=number, header=kept.header, deposits=deposits, published_at=published_at)
+    root: Root = empty(Root)
+    root.number, root.deposits, root.published_at = self._unpack(kept.word)
+    root.header = kept.header
+    return root
 
 
 @internal
@@ -296,6 +307,7 @@ def _ripe(group: uint64) -> Root:
 
 
 @external
+@nonreentrant
 def open(group: uint64):
     """
     @notice Let a group take deposits. Once for each group: a closed one stays closed.
@@ -307,6 +319,7 @@ def open(group: uint64):
 
 
 @external
+@nonreentrant
 def close(group: uint64):
     """
     @notice End a group that holds nothing, also after an emergency.
@@ -373,8 +386,8 @@ def publish(header: Header):
     # No deposit is left out for ever while roots keep an emergency away.
     if header.deposits < count:
         assert block.timestamp < (self.depositors[group][header.deposits] >> 160) + SILENCE, "deposit left out"
-    # The leaves are worth what the vault holds for the included deposits, to the wei. A difference would be paid
-    # with the money of those who come last, or given to an accomplice.
+    # The leaves are worth what the vault holds for the included deposits, to the wei. A difference would be missing
+    # for the last participant, or go to an accomplice.
     assert header.credited == self.cumulative[group][header.deposits], "credited"
     assert header.settled == self.paid[group], "settled"
     assert header.total == header.credited - header.settled, "total"
@@ -421,9 +434,8 @@ def _pay(group: uint64, owner: address, amount: uint256):
     self.held[group] -= amount
     if amount == 0:
         return
-    # With less gas the receiver's call fails through no fault of its own.
     assert msg.gas >= GAS_TO_PAY, "gas"
-    # No returned data is copied. Who refuses ether, or burns the gas, stops nobody else's payment.
+    # No returned data is copied. A receiver that refuses ether, or burns its gas, stops no other payment.
     if not raw_call(owner, b"", value=amount, gas=RECEIVER_GAS, revert_on_failure=False):
         self.owed[owner] += amount
         log Owed(owner=owner, amount=amount)
@@ -434,7 +446,7 @@ def _pay(group: uint64, owner: address, amount: uint256):
 def _check_payable(header: Header):
     """
     @dev Reverts unless the header is that of the root that is paid now: in an emergency the one that was the last
-         ripe one; otherwise the latest one during its window. So `paid` stands still while the next one is made.
+         ripe one; otherwise the latest one during its window. So `paid` does not change while the next one is made.
     """
     root: Root = self._root(self.newest[header.group])
     assert root.number != 0 and self._hash(header) == root.header, "header"
@@ -446,7 +458,7 @@ def _check_payable(header: Header):
 @internal
 def _withdraw(header: Header, leaf: Leaf, proof: DynArray[Node, MAX_LEVELS]):
     assert leaf.owner != empty(address), "owner"
-    # A present participant's money is moved by transfers: paid, it would be missing when they are accepted.
+    # A present participant can transfer their money in the ledger, which does not know of this payment.
     assert leaf.exit_entry != 0 or self.emergency[header.group], "present"
     self._check(header, leaf, proof)
     # By index: by participant, a second leaf of 0 would use up the first one.
@@ -524,19 +536,17 @@ def request_exit(header: Header, leaf: Leaf, proof: DynArray[Node, MAX_LEVELS]):
     assert not self.emergency[group], "emergency"
     assert msg.sender == leaf.owner, "owner"
     assert leaf.exit_entry == 0, "exited"
-    # On the last ripe root alone: a root in flight may be vetoed, and in an older one the participant may be present
-    # who has been paid since.
+    # By the last ripe root alone: a young one may be vetoed, and since an older one the participant may have been paid,
+    # so that nothing could answer the request.
     root: Root = self._ripe(group)
     assert root.number != 0 and self._hash(header) == root.header, "header"
     self._check(header, leaf, proof)
-    present: uint64 = 0
-    answered: uint64 = 0
-    at: uint256 = 0
-    present, answered, at = self._unpack(self.requests[group][leaf.participant_id][leaf.owner])
-    assert at == 0 or answered != 0, "requested"
-    # Two leaves of one participant in one root, of which the exit has been paid: a false answer.
-    if answered != header.number:
-        at = block.timestamp
+    request: Request = self._request(group, leaf.participant_id, leaf.owner)
+    assert request.at == 0 or request.answered != 0, "requested"
+    # If the root with this leaf has paid an exit of the same participant, that exit was a second leaf: a false answer.
+    at: uint256 = block.timestamp
+    if request.answered == header.number:
+        at = request.at
     self.requests[group][leaf.participant_id][leaf.owner] = self._pack(header.number, 0, at)
     log ExitRequested(group=group, participant_id=leaf.participant_id, owner=leaf.owner, number=header.number)
 
@@ -545,27 +555,23 @@ def request_exit(header: Header, leaf: Leaf, proof: DynArray[Node, MAX_LEVELS]):
 def _answer(header: Header, leaf: Leaf):
     """
     @dev Only an exit answers, of the same participant and the same owner, in a later root than the one in which the
-         participant was seen as present: another leaf of the same root or of another owner answers nothing.
+         participant was shown to be present: another leaf of the same root or of another owner answers nothing.
     """
     if leaf.exit_entry == 0:
         return
-    word: uint256 = self.requests[header.group][leaf.participant_id][leaf.owner]
-    if word == 0:
-        return
-    present: uint64 = 0
-    answered: uint64 = 0
-    at: uint256 = 0
-    present, answered, at = self._unpack(word)
-    if answered == 0 and header.number > present:
-        self.requests[header.group][leaf.participant_id][leaf.owner] = self._pack(present, header.number, at)
+    request: Request = self._request(header.group, leaf.participant_id, leaf.owner)
+    if request.at != 0 and request.answered == 0 and header.number > request.present:
+        self.requests[header.group][leaf.participant_id][leaf.owner] = self._pack(
+            request.present, header.number, request.at
+        )
 
 
 @internal
 def _declare(group: uint64):
     assert not self.emergency[group], "emergency"
-    # A group that holds nothing has nobody to pay, and must not be ended for it.
+    # In a group that holds nothing there is nothing to pay: ending it would only harm the deposits that follow.
     assert self.held[group] > 0, "holds nothing"
-    # A young root does not count: nobody has had DELAY to look at it.
+    # A young root does not count: the guardian and the participants have not had DELAY to look at it.
     if block.timestamp < self._root(self.newest[group]).published_at + DELAY:
         self.newest[group] = self.before[group]
         self.before[group] = empty(Kept)
@@ -581,7 +587,7 @@ def declare_emergency(group: uint64):
             began to hold something, whichever is later. From then on every leaf of the last ripe root is paid by
             `withdraw`, and `reclaim` returns each deposit that this root does not include. There is no way back.
     """
-    # Neither a vetoed root nor one in flight puts it off: a stolen key could do that for ever.
+    # Neither a vetoed nor a young root postpones it: with a stolen key they would do so for ever.
     since: uint256 = max(self._ripe(group).published_at, self.filled_at[group])
     assert block.timestamp >= since + SILENCE, "not silent"
     self._declare(group)
@@ -593,12 +599,9 @@ def declare_emergency_of_request(group: uint64, participant_id: uint64, owner: a
     """
     @notice End a group in which a requested exit has not been paid within SILENCE.
     """
-    present: uint64 = 0
-    answered: uint64 = 0
-    at: uint256 = 0
-    present, answered, at = self._unpack(self.requests[group][participant_id][owner])
-    assert at != 0 and answered == 0, "no request"
-    assert block.timestamp >= at + SILENCE, "not silent"
+    request: Request = self._request(group, participant_id, owner)
+    assert request.at != 0 and request.answered == 0, "no request"
+    assert block.timestamp >= request.at + SILENCE, "not silent"
     self._declare(group)
 
 
@@ -627,34 +630,31 @@ def reclaim(group: uint64, index: uint64):
 @internal
 def _propose(is_guardian: bool, key: address):
     assert msg.sender == self.publisher or msg.sender == self.guardian, "key"
-    self.proposals[is_guardian] = Proposal(key=key, by=msg.sender)
+    # Each key has its own proposals: a stolen one cannot overwrite those of the other one.
+    self.proposals[msg.sender][is_guardian] = key
     log KeyProposed(is_guardian=is_guardian, key=key, by=msg.sender)
 
 
 @internal
 def _accept(is_guardian: bool, key: address):
     """
-    @dev The key is named, so that it cannot be exchanged just before; and both keys are those of now, so that the
-         publisher cannot propose with an old key and accept with a new one.
+    @dev The accepted key is named, so that the proposal cannot be exchanged just before. Only proposals of the other
+         key of today count: a publisher cannot propose with an old key and accept with a new one.
     """
-    proposal: Proposal = self.proposals[is_guardian]
-    other: address = self.publisher
-    if msg.sender == self.publisher:
-        other = self.guardian
-    else:
-        assert msg.sender == self.guardian, "key"
-    assert proposal.by == other and proposal.key == key, "proposal"
-    assert key != empty(address) and key != self.publisher and key != self.guardian, "keys"
+    assert msg.sender == self.publisher or msg.sender == self.guardian, "key"
+    other: address = self.guardian if msg.sender == self.publisher else self.publisher
+    assert key != empty(address) and self.proposals[other][is_guardian] == key, "proposal"
+    assert key != self.publisher and key != self.guardian, "keys"
+    self.proposals[other][is_guardian] = empty(address)   # accepted once
     if is_guardian:
         self.guardian = key
     else:
         self.publisher = key
-    self.proposals[False] = empty(Proposal)
-    self.proposals[True] = empty(Proposal)
     log KeyAccepted(is_guardian=is_guardian, key=key, by=msg.sender)
 
 
 @external
+@nonreentrant
 def propose_publisher(key: address):
     """
     @notice Propose another publisher, as the publisher or the guardian. The other one of the two must accept it.
@@ -663,6 +663,7 @@ def propose_publisher(key: address):
 
 
 @external
+@nonreentrant
 def propose_guardian(key: address):
     """
     @notice Propose another guardian, as the publisher or the guardian. The other one of the two must accept it.
@@ -671,6 +672,7 @@ def propose_guardian(key: address):
 
 
 @external
+@nonreentrant
 def accept_publisher(key: address):
     """
     @notice Accept the publisher that the other key has proposed.
@@ -679,6 +681,7 @@ def accept_publisher(key: address):
 
 
 @external
+@nonreentrant
 def accept_guardian(key: address):
     """
     @notice Accept the guardian that the other key has proposed.
@@ -742,11 +745,8 @@ def requested(group: uint64, participant_id: uint64, owner: address) -> uint256:
     """
     @notice The time of an unanswered request; 0 if there is none.
     """
-    present: uint64 = 0
-    answered: uint64 = 0
-    at: uint256 = 0
-    present, answered, at = self._unpack(self.requests[group][participant_id][owner])
-    return at if answered == 0 else 0
+    request: Request = self._request(group, participant_id, owner)
+    return request.at if request.answered == 0 else 0
 
 
 @external
