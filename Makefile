@@ -35,11 +35,14 @@ SLOW := \
   tests/running/test_gone_clients.py::test_a_stop_during_an_incomplete_request_leaves_no_error_in_the_log \
   tests/running/test_hostile_clients.py \
   tests/running/test_keys.py
-NOT_SLOW := $(addprefix --deselect=,$(SLOW))
+# The long tests of the vault: `make test-vault`.
+VAULT := \
+  tests/vault/test_invariants.py
+NOT_SLOW := $(addprefix --deselect=,$(SLOW) $(VAULT))
 # Some tests wait for time-outs: a third process uses the two cores during this time.
 PYTEST = $(BIN)/python -m pytest -n 3 --dist worksteal
 
-.PHONY: help run test test-fast test-slow check fuzz lint format bench bench-full chaos audit migration manifest openapi clean
+.PHONY: help run test test-fast test-slow test-vault contract check fuzz lint format bench bench-full chaos audit migration manifest openapi clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -56,6 +59,9 @@ test-fast: $(VENV)/installed ## Run the tests of the functions, the catalog and 
 
 test-slow: $(VENV)/installed ## Run the slow tests: load, injected faults, time-outs that are waited for, generated requests
 	@PG="$(PG)" $(PYTEST) $(args) $(SLOW)
+
+test-vault: $(VENV)/installed ## Run the long tests of the vault: random calls of everybody, on two EVMs
+	@PG="$(PG)" $(PYTEST) $(args) $(VAULT)
 
 check: $(VENV)/installed ## Run the tests that a change of one function can break: make check f=transfer
 	@PG="$(PG)" $(BIN)/python -m db.check '$(f)'
@@ -93,6 +99,9 @@ manifest: $(VENV)/installed ## Write down what schema the migrations make, for `
 
 openapi: $(VENV)/installed ## Write the OpenAPI document, api/openapi.json: after each change of the routes or a function's comment
 	@$(BIN)/python -m api.openapi
+
+contract: $(VENV)/installed ## Compile the vault into contracts/vault.json: after each change of contracts/vault.vy
+	@$(BIN)/python -m contracts.compile
 
 clean: ## Remove the installed tools
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

@@ -48,6 +48,7 @@ def test_wheel_contains_migrations_functions_and_seeds(wheel: Path) -> None:
         *ROOT.glob("db/**/*.sql"),
         ROOT / "db" / "schema.txt",
         *ROOT.glob("seeds/*.sql"),
+        *ROOT.glob("contracts/vault.*"),
     ]
     assert len(data) > 20
     assert {f"api/{file.relative_to(ROOT)}" for file in data} <= carried
@@ -66,6 +67,7 @@ def test_wheel_contains_no_other_files(wheel: Path) -> None:
         ".py",
         ".sql",
         ".txt",
+        ".vy",
     }
     assert len(names) == len(set(names))
 
