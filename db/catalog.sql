@@ -4,7 +4,7 @@
 with schemas as (
   select n.* from pg_namespace as n where n.nspname in ('ledger', 'ledger_internal')
 ), roles as (
-  select r.* from pg_roles as r where r.rolname in ('ledger_owner', 'ledger_api', 'ledger_reader')
+  select r.* from pg_roles as r where r.rolname in ('ledger_owner', 'ledger_api', 'ledger_bridge', 'ledger_reader')
 ), relations as (
   select
     c.*,

@@ -11,6 +11,7 @@ as $$
 declare
   request text[];
   bound   address_result;
+  proved  boolean;
 begin
   perform refuse_invalid(
     array['group_id', 'participant_id', 'address', 'idempotency_key'],
@@ -26,10 +27,12 @@ begin
 
   select
     p.id,
-    p.group_id
+    p.group_id,
+    p.address_proved
   into
     bound.id,
-    bound.group_id
+    bound.group_id,
+    proved
   from participants as p
   where p.group_id = bind_address.group_id
     and p.id = bind_address.participant_id
@@ -37,6 +40,10 @@ begin
   for no key update;
   if not found then
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  -- Every participant of a group with a vault has it, and no other one.
+  if proved is not null then
+    perform refuse_linked(group_id, 'address', 'Prove the address with a signature of its key.');
   end if;
   perform assign_address(group_id, participant_id, parse_address(address));
 
@@ -48,6 +55,6 @@ $$;
 
 alter function ledger.bind_address owner to ledger_owner;
 comment on function ledger.bind_address is
-  'Bind an address, 0x and 40 hex digits, to a participant present in the group, for good; the same address again changes nothing. Raises LG001, LG002, LG006, LG010.';
+  'Bind an address, 0x and 40 hex digits, to a participant present in the group, for good; the same address again changes nothing. Refused in a group with a vault, where an address is proved. Raises LG001, LG002, LG006, LG010, LG012.';
 revoke execute on function ledger.bind_address from public;
 grant execute on function ledger.bind_address to ledger_api;

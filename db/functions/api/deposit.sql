@@ -10,11 +10,10 @@ language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
-  reasons    text[];
-  request    text[];
-  last_moved timestamptz;
-  deposited  deposit_result;
-  shard      group_total_shards;
+  reasons     text[];
+  request     text[];
+  deposited   deposit_result;
+  participant participants;
 begin
   reasons := array[
     invalid_id(group_id), invalid_id(participant_id), invalid_amount(amount, 1), invalid_idempotency_key(idempotency_key),
@@ -34,18 +33,8 @@ begin
   where g.id = deposit.group_id
   for key share;
 
-  select
-    p.username,
-    p.id,
-    p.group_id,
-    p.amount + trunc(deposit.amount),
-    p.moved_at
-  into
-    deposited.username,
-    deposited.id,
-    deposited.group_id,
-    deposited.amount,
-    last_moved
+  select p.*
+  into participant
   from participants as p
   where p.group_id = deposit.group_id
     and p.id = deposit.participant_id
@@ -54,26 +43,19 @@ begin
   if not found then
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
   end if;
-  if balance_violation(0, deposited.amount) is not null then
+  -- Every participant of a group with a vault has it, and no other one.
+  if participant.address_proved is not null then
+    perform refuse_linked(group_id, 'group_id', 'Deposit into the vault, for the participant''s address.');
+  end if;
+  if balance_violation(0, participant.amount + amount) is not null then
     perform refuse_invalid(array['amount'], array['would take the balance to 2^256 or more']);
   end if;
 
-  shard := add_to_group_total(group_id, amount, last_moved);
-
-  update participants as p
-  set
-    amount = deposited.amount,
-    moved_at = shard.changed_at
-  where p.group_id = deposit.group_id
-    and p.id = deposit.participant_id;
-
-  insert into entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
-  values (
-    deposit.group_id, 'deposit', deposit.participant_id, deposit.amount, deposited.amount, shard.changed_at, deposit.metadata
-  )
-  returning entries.id into deposited.entry_id;
-  perform record_group_total(shard, deposited.entry_id, participant_id);
-
+  deposited.username := participant.username;
+  deposited.id := participant.id;
+  deposited.group_id := participant.group_id;
+  deposited.amount := participant.amount + trunc(amount);
+  deposited.entry_id := post_deposit(participant, amount, metadata);
   deposited.replayed := false;
   perform store_answer(group_id, idempotency_key, request, deposited);
   return deposited;
@@ -82,6 +64,6 @@ $$;
 
 alter function ledger.deposit owner to ledger_owner;
 comment on function ledger.deposit is
-  'Add a deposit of 1 or more to the balance of a participant who is present. entry_id is the entry written. Raises LG001, LG002, LG006.';
+  'Add a deposit of 1 or more to the balance of a participant who is present. entry_id is the entry written. Refused in a group with a vault. Raises LG001, LG002, LG006, LG012.';
 revoke execute on function ledger.deposit from public;
 grant execute on function ledger.deposit to ledger_api;

@@ -10,10 +10,9 @@ language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
-  request    text[];
-  exited     exit_result;
-  last_moved timestamptz;
-  shard      group_total_shards;
+  request     text[];
+  exited      exit_result;
+  participant participants;
 begin
   perform refuse_invalid(
     array['group_id', 'participant_id', 'idempotency_key', 'metadata', 'address'],
@@ -35,45 +34,28 @@ begin
   where g.id = exit_group.group_id
   for key share;
 
-  select
-    p.amount,
-    p.moved_at
-  into
-    exited.final_amount,
-    last_moved
+  select p.*
+  into participant
   from participants as p
   where p.group_id = exit_group.group_id
     and p.id = exit_group.participant_id
     and p.exited_at is null
+    and p.frozen_at is null
   for no key update;
   if not found then
+    perform refuse_frozen(group_id);
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  -- Every participant of a group with a vault has one; without, an exit could never be paid.
+  if participant.address_proved is not null and participant.address is null then
+    perform refuse_linked(group_id, 'address', 'Bind an address first.');
   end if;
   if address is not null then
     perform assign_address(group_id, participant_id, parse_address(address));
   end if;
 
-  shard := add_to_group_total(group_id, -exited.final_amount, last_moved);
-
-  update participants as p
-  set
-    amount = 0,
-    moved_at = shard.changed_at,
-    exited_at = shard.changed_at
-  where p.group_id = exit_group.group_id
-    and p.id = exit_group.participant_id;
-
-  insert into entries (group_id, kind, from_id, amount, from_amount, created_at, metadata)
-  values (
-    exit_group.group_id, 'exit', exit_group.participant_id, exited.final_amount, 0, shard.changed_at,
-    exit_group.metadata
-  )
-  returning entries.id into exited.entry_id;
-  perform record_group_total(shard, exited.entry_id);
-
-  insert into settlements (group_id, entry_id, exited_at)
-  values (exit_group.group_id, exited.entry_id, shard.changed_at);
-
+  exited.final_amount := participant.amount;
+  exited.entry_id := post_exit(participant, metadata);
   exited.replayed := false;
   perform store_answer(group_id, idempotency_key, request, exited);
   return exited;
@@ -82,6 +64,6 @@ $$;
 
 alter function ledger.exit_group owner to ledger_owner;
 comment on function ledger.exit_group is
-  'Leave the group with all that the participant holds, the final amount; an address is bound first, where none is. entry_id is the entry written. Raises LG001, LG002, LG006, LG010.';
+  'Leave the group with all that the participant holds, the final amount; an address is bound first, where none is. entry_id is the entry written. Raises LG001, LG002, LG006, LG010, LG012, LG014.';
 revoke execute on function ledger.exit_group from public;
 grant execute on function ledger.exit_group to ledger_api;

@@ -22,6 +22,12 @@ begin
     array['group_id', 'participant_id'],
     array[invalid_id(group_id), invalid_id(participant_id)]
   );
+  if number is null and (find_vault(group_id)).group_id is not null then
+    number := (accepted_checkpoint(group_id)).number;
+    if number is null then
+      perform refuse_unknown_checkpoint(group_id, null);
+    end if;
+  end if;
   checkpoint := find_checkpoint(group_id, number);
 
   for chunk in
@@ -70,6 +76,6 @@ $$;
 
 alter function ledger.get_proof owner to ledger_owner;
 comment on function ledger.get_proof is
-  'The proof of what the participant held in a checkpoint of the group, the newest one for null, or of the exit that was not settled then: verify_proof and its copy in Python check it. Raises LG001, LG002.';
+  'The proof of what the participant held in a checkpoint of the group, the newest one for null, that the vault accepted where the group has one, or of the exit that was not settled then: verify_proof and its copy in Python check it. Raises LG001, LG002.';
 revoke execute on function ledger.get_proof from public;
-grant execute on function ledger.get_proof to ledger_api;
+grant execute on function ledger.get_proof to ledger_api, ledger_bridge;

@@ -14,7 +14,7 @@ declare
   reasons text[];
   request text[];
   joined  join_result;
-  shard   group_total_shards;
+  vault   vaults;
 begin
   reasons := array[
     invalid_id(group_id), null, invalid_amount(amount, 0), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata),
@@ -40,16 +40,29 @@ begin
   if not found then
     perform refuse_unknown_group(group_id);
   end if;
+  vault := find_vault(group_id);
+  if vault.group_id is not null then
+    perform refuse_frozen(group_id);
+    if amount <> 0 or address is null then
+      perform refuse_linked(
+        group_id,
+        case when amount <> 0 then 'amount' else 'address' end,
+        'Join with an amount of 0 and an address; money comes from that address by a deposit into the vault.'
+      );
+    end if;
+  end if;
 
   -- Usernames stored before NFC was enforced also count as taken; an ASCII username has only one spelling.
   -- One statement for both the username and the address: what waits for one of them holds neither.
-  insert into participants (group_id, username, amount, address, address_xid)
+  -- In a group with a vault an address counts as somebody's only once it is proved.
+  insert into participants (group_id, username, amount, address, address_xid, address_proved)
   select
     join_group.group_id,
     normalize(join_group.username, NFC),
     join_group.amount,
     parse_address(join_group.address),
-    case when join_group.address is not null then pg_current_xact_id() end
+    case when join_group.address is not null then pg_current_xact_id() end,
+    case when vault.group_id is not null then false end
   where octet_length(join_group.username) = char_length(join_group.username)
     or find_participant_id(
       join_group.group_id, array_remove(name_spellings(join_group.username), normalize(join_group.username, NFC))
@@ -58,28 +71,15 @@ begin
   returning participants.username, participants.id, participants.group_id, participants.amount
   into joined.username, joined.id, joined.group_id, joined.amount;
   if not found then
-    perform refuse_taken_address(group_id, joined.id, parse_address(address));
+    if vault.group_id is null then
+      perform refuse_taken_address(group_id, joined.id, parse_address(address));
+    end if;
     perform refuse_taken_name(
       'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username))::text
     );
   end if;
 
-  -- A join that waits for a username or an address holds no shard, so the time is known only now.
-  shard := add_to_group_total(group_id, amount, null);
-  update participants as p
-  set
-    joined_at = shard.changed_at,
-    moved_at = shard.changed_at
-  where p.group_id = join_group.group_id
-    and p.id = joined.id;
-
-  insert into entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
-  values (
-    join_group.group_id, 'join', joined.id, join_group.amount, join_group.amount, shard.changed_at, join_group.metadata
-  )
-  returning entries.id into joined.entry_id;
-  perform record_group_total(shard, joined.entry_id);
-
+  joined.entry_id := post_join(group_id, joined.id, amount, metadata);
   joined.replayed := false;
   perform store_answer(group_id, idempotency_key, request, joined);
   return joined;
@@ -88,6 +88,6 @@ $$;
 
 alter function ledger.join_group owner to ledger_owner;
 comment on function ledger.join_group is
-  'Join a group under a username, composed (NFC), that no one present has, with a deposit of 0 or more, and bind an address if one is given. entry_id is the entry written. Raises LG001, LG002, LG005, LG006, LG010.';
+  'Join a group under a username, composed (NFC), that no one present has, with a deposit of 0 or more, and bind an address if one is given. In a group with a vault the deposit is 0 and an address is given. entry_id is the entry written. Raises LG001, LG002, LG005, LG006, LG010, LG012, LG014.';
 revoke execute on function ledger.join_group from public;
 grant execute on function ledger.join_group to ledger_api;

@@ -20,6 +20,8 @@ as $$
     limit 1
   ) as c on true
   where g.id > coalesce(list_newest_checkpoints.after, 0)
+    -- Those of a group with a vault are the bridge's.
+    and not exists (select from vaults as v where v.group_id = g.id)
     and (
       g.closed_at is null
       or exists (
@@ -34,6 +36,6 @@ $$;
 
 alter function ledger.list_newest_checkpoints owner to ledger_owner;
 comment on function ledger.list_newest_checkpoints is
-  'The newest checkpoint of each group that exists or has exits to settle, with an id above after, at most max_rows of them, by ascending id; number 0 and the time of the group where there is none. is_current is true where a checkpoint made now would be of the same entries, settlements and addresses.';
+  'The newest checkpoint of each group without a vault that exists or has exits to settle, with an id above after, at most max_rows of them, by ascending id; number 0 and the time of the group where there is none. is_current is true where a checkpoint made now would be of the same entries, settlements and addresses.';
 revoke execute on function ledger.list_newest_checkpoints from public;
 grant execute on function ledger.list_newest_checkpoints to ledger_api;

@@ -48,6 +48,10 @@ begin
       hint    = 'Let every participant exit first, with ledger.exit_group.';
   end if;
 
+  if (select v.closed_at is null from vaults as v where v.group_id = remove_group.group_id) then
+    perform refuse_linked(group_id, 'group_id', 'Close the group at its vault first: ledger vault close.');
+  end if;
+
   update groups as g
   set closed_at = greatest(
     clock_timestamp(),
@@ -63,6 +67,6 @@ $$;
 
 alter function ledger.remove_group owner to ledger_owner;
 comment on function ledger.remove_group is
-  'Remove a group without participants; its name is free again and its record stays. Raises LG001, LG002, LG004, LG006.';
+  'Remove a group without participants; its name is free again and its record stays. One with a vault is closed there first. Raises LG001, LG002, LG004, LG006, LG012.';
 revoke execute on function ledger.remove_group from public;
 grant execute on function ledger.remove_group to ledger_api;

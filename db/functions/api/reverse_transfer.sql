@@ -71,6 +71,6 @@ $$;
 
 alter function ledger.reverse_transfer owner to ledger_owner;
 comment on function ledger.reverse_transfer is
-  'Move the amount of a transfer back, at most once; returns the new entry, which names the one that it reverses. Raises LG001, LG002, LG003, LG006, LG007.';
+  'Move the amount of a transfer back, at most once; returns the new entry, which names the one that it reverses. Raises LG001, LG002, LG003, LG006, LG007, LG014.';
 revoke execute on function ledger.reverse_transfer from public;
 grant execute on function ledger.reverse_transfer to ledger_api;

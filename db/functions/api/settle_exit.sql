@@ -23,6 +23,10 @@ begin
     return settled;
   end if;
 
+  if (find_vault(group_id)).group_id is not null then
+    perform refuse_linked(group_id, 'group_id', 'The bridge settles an exit when the vault has paid it.');
+  end if;
+
   select s.*
   into settlement
   from settlements as s
@@ -67,6 +71,6 @@ $$;
 
 alter function ledger.settle_exit owner to ledger_owner;
 comment on function ledger.settle_exit is
-  'Record the transaction on the main network that paid an exit, once; the same reference again changes nothing, and replayed is true. Raises LG001, LG002, LG006, LG008.';
+  'Record the transaction on the main network that paid an exit, once; the same reference again changes nothing, and replayed is true. Refused in a group with a vault. Raises LG001, LG002, LG006, LG008, LG012.';
 revoke execute on function ledger.settle_exit from public;
 grant execute on function ledger.settle_exit to ledger_api;

@@ -45,6 +45,6 @@ $$;
 
 alter function ledger.transfer owner to ledger_owner;
 comment on function ledger.transfer is
-  'Move amount from one participant to another of the same group. entry_id is the entry written. Raises LG001, LG002, LG003, LG006.';
+  'Move amount from one participant to another of the same group. entry_id is the entry written. Raises LG001, LG002, LG003, LG006, LG014.';
 revoke execute on function ledger.transfer from public;
 grant execute on function ledger.transfer to ledger_api;

@@ -71,6 +71,6 @@ $$;
 
 alter function ledger.transfer_all owner to ledger_owner;
 comment on function ledger.transfer_all is
-  'Make 1 to 10,000 transfers of a group, a JSON list of {"from", "to", "amount", "metadata"}, all or none, in order: a line may spend what an earlier line transferred. entries are the entries written, by line; participants are the participants of all lines, with their balances at the end. A field of a line is named as transfers[0].amount. Raises LG001, LG002, LG003, LG006.';
+  'Make 1 to 10,000 transfers of a group, a JSON list of {"from", "to", "amount", "metadata"}, all or none, in order: a line may spend what an earlier line transferred. entries are the entries written, by line; participants are the participants of all lines, with their balances at the end. A field of a line is named as transfers[0].amount. Raises LG001, LG002, LG003, LG006, LG014.';
 revoke execute on function ledger.transfer_all from public;
 grant execute on function ledger.transfer_all to ledger_api;

@@ -5,6 +5,7 @@ create or replace function ledger_internal.add_checkpoint(
 language plpgsql volatile
 as $$
 declare
+  vault    ledger.vaults := ledger_internal.find_vault(group_id);
   previous ledger.checkpoints;
   made     ledger.checkpoints;
   figures  ledger_internal.figures;
@@ -19,10 +20,17 @@ begin
 
   made.group_id := group_id;
   made.number := coalesce(previous.number, 0) + 1;
-  -- The group has no vault.
-  made.chain_id := 0;
-  made.vault := decode(repeat('00', 20), 'hex');
-  made.previous := coalesce(previous.header, decode(repeat('00', 32), 'hex'));
+  made.chain_id := coalesce(vault.chain_id, 0);
+  made.vault := coalesce(vault.vault, decode(repeat('00', 20), 'hex'));
+  -- A vault knows the headers that it accepted.
+  made.previous := coalesce(
+    case
+      when vault.group_id is null
+      then previous.header
+      else (ledger_internal.accepted_checkpoint(group_id)).header
+    end,
+    decode(repeat('00', 32), 'hex')
+  );
   domain := ledger_internal.domain_hash(made.chain_id, made.vault, group_id);
 
   figures := ledger_internal.write_chunks(made, previous, domain);
@@ -60,5 +68,5 @@ $$;
 
 alter function ledger_internal.add_checkpoint owner to ledger_owner;
 comment on function ledger_internal.add_checkpoint is
-  'Write the next checkpoint of a group, chained to the one before it, and return its number. Call it where no other transaction makes a checkpoint of the group, and before this one has written anything. Raises LG011, 40001 where another transaction made it, XX001 where the leaves are not what was credited less what was settled.';
+  'Write the next checkpoint of a group, chained to the one before it, or to the last one that its vault accepted, and return its number. Call it where no other transaction makes a checkpoint of the group, and before this one has written anything. Raises LG011, 40001 where another transaction made it, XX001 where the leaves are not what was credited less what was settled.';
 revoke execute on function ledger_internal.add_checkpoint from public;

@@ -16,7 +16,12 @@ as $$
     null::bytea
   from (
     select
-      count(*) as deposits,
+      -- A vault counts what it was sent; joins of nothing are none of that.
+      case
+        when exists (select from ledger.vaults as v where v.group_id = checkpoint_books.group_id)
+        then (select count(*) from ledger.vault_deposits as d where d.group_id = checkpoint_books.group_id)
+        else count(*)
+      end as deposits,
       coalesce(sum(e.amount), 0) as amount
     from ledger.entries as e
     where e.group_id = checkpoint_books.group_id

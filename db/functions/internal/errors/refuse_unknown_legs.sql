@@ -25,11 +25,12 @@ begin
     order by l.line
     limit 100
   ) as m;
+  perform ledger_internal.refuse_frozen(lines.group_ids[1]);
   perform ledger_internal.refuse_unknown_participants(lines.group_ids[1], fields, missing);
 end
 $$;
 
 alter function ledger_internal.refuse_unknown_legs owner to ledger_owner;
 comment on function ledger_internal.refuse_unknown_legs is
-  'Raise LG002 for the first 100 legs of a multi-party transfer that were not locked, as transfers[0].from, or for its group.';
+  'Raise LG002 for the first 100 legs of a multi-party transfer that were not locked, as transfers[0].from, or for its group; LG014 where the group is frozen.';
 revoke execute on function ledger_internal.refuse_unknown_legs from public;

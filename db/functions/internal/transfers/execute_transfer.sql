@@ -16,6 +16,7 @@ declare
   violation text;
 begin
   if sender.id is null or recipient.id is null then
+    perform ledger_internal.refuse_frozen(group_id);
     perform ledger_internal.refuse_unknown_participants(
       group_id,
       array_remove(array[case when sender.id is null then 'from_id' end, case when recipient.id is null then 'to_id' end], null),
@@ -34,5 +35,5 @@ $$;
 
 alter function ledger_internal.execute_transfer owner to ledger_owner;
 comment on function ledger_internal.execute_transfer is
-  'Transfer a valid amount between two different participants of a group; reverses is the entry that it reverses, if any. Raises LG001, LG002, LG003.';
+  'Transfer a valid amount between two different participants of a group; reverses is the entry that it reverses, if any. Raises LG001, LG002, LG003, LG014.';
 revoke execute on function ledger_internal.execute_transfer from public;

@@ -40,6 +40,7 @@ begin
       where p.group_id = l.group_id
         and p.id = any (l.ids)
         and p.exited_at is null
+        and p.frozen_at is null
       order by p.id
       for no key update
     ) as p;
@@ -73,6 +74,7 @@ begin
       where p.group_id = l.group_id
         and p.id = any (l.ids)
         and p.exited_at is null
+        and p.frozen_at is null
       order by p.id
       for no key update skip locked
     ) as p;
@@ -85,5 +87,5 @@ $$;
 
 alter function ledger_internal.lock_legs owner to ledger_owner;
 comment on function ledger_internal.lock_legs is
-  'Lock the present participants of the lines that are possible until the transaction ends, by ascending group and id. Without wait, all but those that another session has locked.';
+  'Lock the present participants, none who is frozen, of the lines that are possible until the transaction ends, by ascending group and id. Without wait, all but those that another session has locked.';
 revoke execute on function ledger_internal.lock_legs from public;

@@ -19,6 +19,7 @@ begin
       where p.group_id = lock_pair.group_id
         and p.id in (lock_pair.from_id, lock_pair.to_id)
         and p.exited_at is null
+        and p.frozen_at is null
       order by p.id
       for no key update
     );
@@ -29,6 +30,7 @@ begin
       where p.group_id = lock_pair.group_id
         and p.id in (lock_pair.from_id, lock_pair.to_id)
         and p.exited_at is null
+        and p.frozen_at is null
       order by p.id
       for no key update skip locked
     );
@@ -42,5 +44,5 @@ $$;
 
 alter function ledger_internal.lock_pair owner to ledger_owner;
 comment on function ledger_internal.lock_pair is
-  'Lock two different participants of a group until the transaction ends, and return the sender and then the recipient; null for one who is not present, or, without wait, whom another session has locked.';
+  'Lock two different participants of a group until the transaction ends, and return the sender and then the recipient; null for one who is not present or is frozen, or, without wait, whom another session has locked.';
 revoke execute on function ledger_internal.lock_pair from public;

@@ -11,9 +11,10 @@ as $$
   where p.group_id = unmade_outcome.group_id
     and p.id in (unmade_outcome.from_id, unmade_outcome.to_id)
     and p.exited_at is null
+    and p.frozen_at is null
 $$;
 
 alter function ledger_internal.unmade_outcome owner to ledger_owner;
 comment on function ledger_internal.unmade_outcome is
-  'locked if both legs of a transfer are present, so that another session has locked one of them; deferred if not.';
+  'locked if both legs of a transfer are present and not frozen, so that another session has locked one of them; deferred if not.';
 revoke execute on function ledger_internal.unmade_outcome from public;

@@ -65,7 +65,7 @@ begin
         select from ledger.checkpoint_headers as h
         where h.group_id = kept.group_id
           and h.number = ledger_internal.parse_id(answer ->> 'number')
-          and answer @> to_jsonb(h)
+          and answer @> (to_jsonb(h) - 'state')
       );
     when 'remove_group' then
       return exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);

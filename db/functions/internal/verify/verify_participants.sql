@@ -30,7 +30,8 @@ as $$
       r.detail
     from ledger_internal.participant_record_discrepancies(
       (
-        p.group_id, p.id, p.username, p.amount, p.joined_at, p.exited_at, p.moved_at, p.address, p.address_xid
+        p.group_id, p.id, p.username, p.amount, p.joined_at, p.exited_at, p.moved_at, p.address, p.address_xid, p.address_proved,
+        p.frozen_at
       )::ledger.participants,
       (last.id, last.kind, last.created_at, last.balance)::ledger_internal.leg,
       b.latest

@@ -1,0 +1,3912 @@
+-- Vaults: groups whose money is held by a contract, and the bridge that connects them.
+-- depends: 0002.exits
+
+-- squawk-ignore-file ban-drop-function, prefer-bigint-over-smallint, prefer-bigint-over-int
+
+set local lock_timeout = '5s';
+
+do $$
+begin
+  -- Roles belong to the cluster: another database in it may have created this one, perhaps at this moment.
+  begin
+    if to_regrole('ledger_bridge') is null then
+      create role ledger_bridge nologin;
+    end if;
+  exception when duplicate_object or unique_violation then
+    null;
+  end;
+
+  -- A role with more rights than the bridge needs would get them on what follows.
+  if exists (
+    select from pg_roles as r
+    where r.rolname = 'ledger_bridge'
+      and (r.rolsuper or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls)
+  ) then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'the role ledger_bridge exists with attributes that it must not have',
+      hint    = 'Run: alter role ledger_bridge nosuperuser nocreaterole nocreatedb noreplication nobypassrls.';
+  end if;
+exception when insufficient_privilege then
+  raise exception using
+    errcode = 'insufficient_privilege',
+    message = format('%I may not create the role ledger_bridge: %s', current_user, sqlerrm),
+    hint    = 'Give it CREATEROLE, or create the role first: create role ledger_bridge nologin.';
+end
+$$;
+
+set local role ledger_owner;
+
+grant usage on schema ledger to ledger_bridge;
+
+alter table ledger.participants
+  add column if not exists address_proved boolean,
+  add column if not exists frozen_at timestamptz;
+comment on column ledger.participants.address is
+  'The address on the main network: set once, and unique among the participants present in the group, among those who proved it where the group has a vault; null while none is bound.';
+comment on column ledger.participants.address_proved is
+  'In a group with a vault: whether the participant proved the address, or the bridge joined them for it; null in any other group.';
+comment on column ledger.participants.frozen_at is
+  'When the group was frozen by an emergency of its vault; null before that, and if the participant had exited.';
+
+-- An address that is only claimed does not keep its owner out. A look at each row, while nothing is written.
+drop index if exists ledger.participants_address_unique_while_present;
+-- squawk-ignore require-concurrent-index-creation
+create unique index participants_address_unique_while_present
+  on ledger.participants (group_id, address)
+  where exited_at is null and address is not null and address_proved is not false;
+
+alter table ledger.checkpoints
+  add column if not exists adopted_at timestamptz;
+comment on column ledger.checkpoints.adopted_at is
+  'When it was taken over from a snapshot after a restore, and its seal with it; null if it was made here.';
+comment on column ledger.checkpoints.number is
+  'Number of the checkpoint in its group, from 1; without gaps but before one that was adopted.';
+comment on column ledger.checkpoints.previous is
+  'The header of the checkpoint before it, of the last one that its vault accepted where the group has one; 0 for the first one.';
+comment on column ledger.checkpoints.deposits is
+  'How many joins and deposits it includes; deposits into the vault where the group has one.';
+
+create table if not exists ledger.vaults (
+  group_id              bigint not null,
+  chain_id              numeric(78, 0) not null,
+  vault                 ledger.ethereum_address not null,
+  domain                bytea not null,
+  linked_at             timestamptz not null default clock_timestamp(),
+  followed_block        bigint,
+  followed_hash         bytea,
+  emergency_number      bigint,
+  emergency_transaction bytea,
+  emergency_block       bigint,
+  frozen_at             timestamptz,
+  closing_transaction   bytea,
+  closing_block         bigint,
+  closed_at             timestamptz,
+  constraint vaults_pkey primary key (group_id),
+  constraint vaults_of_a_group foreign key (group_id) references ledger.groups (id),
+  constraint vaults_chain check (chain_id > 0),
+  constraint vaults_lengths check (
+    octet_length(domain) = 32 and octet_length(followed_hash) = 32 and octet_length(emergency_transaction) = 32
+    and octet_length(closing_transaction) = 32
+  ),
+  constraint vaults_progress check ((followed_block is null) = (followed_hash is null)),
+  constraint vaults_emergency check (
+    (emergency_number is null) = (frozen_at is null)
+    and (emergency_number is null) = (emergency_transaction is null)
+    and (emergency_number is null) = (emergency_block is null)
+  ),
+  constraint vaults_closing check (
+    (closed_at is null) = (closing_transaction is null) and (closed_at is null) = (closing_block is null)
+  )
+);
+comment on table ledger.vaults is 'Groups whose money is in a vault: a contract on a chain, which pays their exits.';
+comment on column ledger.vaults.group_id is 'The group, linked before its first entry and for good.';
+comment on column ledger.vaults.chain_id is 'The chain that the vault is on.';
+comment on column ledger.vaults.vault is 'The address of the vault.';
+comment on column ledger.vaults.domain is 'SHA-256 of the chain, the vault and the group, as domain_hash makes it.';
+comment on column ledger.vaults.linked_at is 'When the group was linked.';
+comment on column ledger.vaults.followed_block is 'The final block up to which the bridge has followed the chain; null before it began.';
+comment on column ledger.vaults.followed_hash is 'The hash of that block.';
+comment on column ledger.vaults.emergency_number is 'The checkpoint that an emergency pays, 0 for none; null without an emergency.';
+comment on column ledger.vaults.emergency_transaction is 'The transaction that declared it.';
+comment on column ledger.vaults.emergency_block is 'The block of that transaction.';
+comment on column ledger.vaults.frozen_at is 'When the group was frozen for it.';
+comment on column ledger.vaults.closing_transaction is 'The transaction that closed the group at the vault.';
+comment on column ledger.vaults.closing_block is 'The block of that transaction.';
+comment on column ledger.vaults.closed_at is 'When the closing was recorded; null before that.';
+
+create table if not exists ledger.vault_deposits (
+  group_id       bigint not null,
+  deposit_index  bigint not null,
+  address        ledger.ethereum_address not null,
+  amount         numeric(78, 0) not null,
+  cumulative     numeric(78, 0) not null,
+  transaction    bytea not null,
+  block          bigint not null,
+  participant_id bigint not null,
+  entry_id       bigint not null,
+  credited_at    timestamptz not null default clock_timestamp(),
+  constraint vault_deposits_pkey primary key (group_id, deposit_index),
+  constraint vault_deposits_of_a_vault foreign key (group_id) references ledger.vaults (group_id),
+  constraint vault_deposits_of_an_entry foreign key (group_id, entry_id) references ledger.entries (group_id, id),
+  constraint vault_deposits_credited_once unique (group_id, entry_id),
+  constraint vault_deposits_valid check (
+    deposit_index >= 0 and amount > 0 and cumulative >= amount and cumulative < 2::numeric ^ 256
+    and octet_length(transaction) = 32 and block >= 0
+  )
+);
+comment on table ledger.vault_deposits is 'Deposits into vaults that were credited, each by one entry.';
+comment on column ledger.vault_deposits.group_id is 'The group.';
+comment on column ledger.vault_deposits.deposit_index is 'Number of the deposit at the vault, from 0 without gaps.';
+comment on column ledger.vault_deposits.address is 'The owner of the deposit.';
+comment on column ledger.vault_deposits.amount is 'What was deposited.';
+comment on column ledger.vault_deposits.cumulative is 'The sum of all deposits of the group up to this one.';
+comment on column ledger.vault_deposits.transaction is 'The transaction that deposited it.';
+comment on column ledger.vault_deposits.block is 'The block of that transaction.';
+comment on column ledger.vault_deposits.participant_id is 'The participant to whom it was credited.';
+comment on column ledger.vault_deposits.entry_id is 'The join or deposit that credited it.';
+comment on column ledger.vault_deposits.credited_at is 'When it was credited.';
+
+create table if not exists ledger.payouts (
+  group_id       bigint not null,
+  kind           text collate "C" not null,
+  subject        bigint not null,
+  participant_id bigint,
+  owner          ledger.ethereum_address not null,
+  amount         numeric(78, 0) not null,
+  transaction    bytea,
+  block          bigint,
+  log            bigint,
+  paid_at        timestamptz not null default clock_timestamp(),
+  constraint payouts_pkey primary key (group_id, kind, subject),
+  constraint payouts_of_a_vault foreign key (group_id) references ledger.vaults (group_id),
+  constraint payouts_kind check (kind in ('exit', 'present', 'reclaim')),
+  constraint payouts_participant check ((participant_id is null) = (kind = 'reclaim')),
+  constraint payouts_valid check (
+    amount >= 0 and amount < 2::numeric ^ 256 and octet_length(transaction) = 32 and block >= 0 and log >= 0
+    and (amount = 0 or transaction is not null) and (transaction is null) = (block is null)
+    and (log is null) = (kind = 'reclaim' or transaction is null)
+  )
+);
+create unique index if not exists payouts_of_a_log
+  on ledger.payouts (group_id, transaction, log)
+  where log is not null;
+comment on table ledger.payouts is 'What vaults paid: exits, and in an emergency participants who were present, and deposits that were returned.';
+comment on column ledger.payouts.group_id is 'The group.';
+comment on column ledger.payouts.kind is
+  'exit; in an emergency also present, for a participant who was present in the checkpoint that it pays, and reclaim, for a deposit that this does not include.';
+comment on column ledger.payouts.subject is 'The entry of the exit, the participant who was present, or the index of the deposit.';
+comment on column ledger.payouts.participant_id is 'The participant; null for a deposit.';
+comment on column ledger.payouts.owner is 'The address that was paid.';
+comment on column ledger.payouts.amount is 'What was paid.';
+comment on column ledger.payouts.transaction is 'The transaction that paid it; null for an exit of 0 that was settled without one.';
+comment on column ledger.payouts.block is 'The block of that transaction.';
+comment on column ledger.payouts.log is 'The log of that transaction.';
+comment on column ledger.payouts.paid_at is 'When it was recorded.';
+
+create table if not exists ledger.publications (
+  group_id              bigint not null,
+  number                bigint not null,
+  state                 text collate "C" not null default 'prepared',
+  prepared_at           timestamptz not null default clock_timestamp(),
+  published_transaction bytea,
+  published_block       bigint,
+  ended_transaction     bytea,
+  ended_block           bigint,
+  changed_at            timestamptz not null default clock_timestamp(),
+  constraint publications_pkey primary key (group_id, number),
+  constraint publications_of_a_vault foreign key (group_id) references ledger.vaults (group_id),
+  constraint publications_of_a_checkpoint foreign key (group_id, number) references ledger.checkpoints (group_id, number),
+  constraint publications_state check (state in ('prepared', 'accepted', 'closed', 'vetoed', 'abandoned')),
+  constraint publications_lengths check (
+    octet_length(published_transaction) = 32 and octet_length(ended_transaction) = 32
+  )
+);
+comment on table ledger.publications is 'Checkpoints of groups that have a vault, and what became of them there.';
+comment on column ledger.publications.group_id is 'The group.';
+comment on column ledger.publications.number is 'The checkpoint.';
+comment on column ledger.publications.state is
+  'prepared, to be published; accepted by the vault; closed, when its window is over; or vetoed, or abandoned.';
+comment on column ledger.publications.prepared_at is 'When it was prepared.';
+comment on column ledger.publications.published_transaction is 'The transaction that published it.';
+comment on column ledger.publications.published_block is 'The block of that transaction.';
+comment on column ledger.publications.ended_transaction is 'The transaction by which it was vetoed, closed or failed, if there is one.';
+comment on column ledger.publications.ended_block is 'The block of that transaction.';
+comment on column ledger.publications.changed_at is 'When its state was recorded.';
+
+create table if not exists ledger.exit_requests (
+  group_id       bigint not null,
+  participant_id bigint not null,
+  transaction    bytea not null,
+  block          bigint not null,
+  recorded_at    timestamptz not null default clock_timestamp(),
+  constraint exit_requests_pkey primary key (group_id, participant_id),
+  constraint exit_requests_of_a_vault foreign key (group_id) references ledger.vaults (group_id),
+  constraint exit_requests_of_a_participant foreign key (group_id, participant_id)
+    references ledger.participants (group_id, id),
+  constraint exit_requests_valid check (octet_length(transaction) = 32 and block >= 0)
+);
+comment on table ledger.exit_requests is 'Exits that participants requested at the vault of their group.';
+comment on column ledger.exit_requests.group_id is 'The group.';
+comment on column ledger.exit_requests.participant_id is 'The participant, who has exited.';
+comment on column ledger.exit_requests.transaction is 'The transaction that requested it first.';
+comment on column ledger.exit_requests.block is 'The block of that transaction.';
+comment on column ledger.exit_requests.recorded_at is 'When it was recorded.';
+
+-- A nonce is a sender's on a chain, whatever the group.
+create table if not exists ledger.bridge_transactions (
+  chain_id     numeric(78, 0) not null,
+  sender       ledger.ethereum_address not null,
+  nonce        bigint not null,
+  group_id     bigint not null,
+  purpose      text collate "C" not null,
+  number       bigint not null,
+  raw          bytea not null,
+  replacements bigint not null default 0,
+  recorded_at  timestamptz not null default clock_timestamp(),
+  transaction  bytea,
+  block        bigint,
+  succeeded    boolean,
+  finished_at  timestamptz,
+  constraint bridge_transactions_pkey primary key (chain_id, sender, nonce),
+  constraint bridge_transactions_of_a_vault foreign key (group_id) references ledger.vaults (group_id),
+  constraint bridge_transactions_purpose check (purpose in ('publish', 'withdraw')),
+  constraint bridge_transactions_valid check (nonce >= 0 and octet_length(transaction) = 32 and block >= 0),
+  constraint bridge_transactions_finished check (
+    (finished_at is null) = (transaction is null) and (finished_at is null) = (block is null)
+    and (finished_at is null) = (succeeded is null)
+  )
+);
+create index if not exists bridge_transactions_open
+  on ledger.bridge_transactions (chain_id, sender, nonce)
+  where finished_at is null;
+comment on table ledger.bridge_transactions is
+  'Transactions that the bridge signed, written before they are sent: after a crash it sends the same ones.';
+comment on column ledger.bridge_transactions.chain_id is 'The chain.';
+comment on column ledger.bridge_transactions.sender is 'The address of the key that signed it.';
+comment on column ledger.bridge_transactions.nonce is 'Its number among those of the sender.';
+comment on column ledger.bridge_transactions.group_id is 'The group that it is for.';
+comment on column ledger.bridge_transactions.purpose is 'publish or withdraw.';
+comment on column ledger.bridge_transactions.number is 'The checkpoint that it publishes, or pays exits of.';
+comment on column ledger.bridge_transactions.raw is 'The signed transaction, the newest one of this nonce.';
+comment on column ledger.bridge_transactions.replacements is 'How many times it was replaced by one with a higher fee.';
+comment on column ledger.bridge_transactions.recorded_at is 'When the first one was recorded.';
+comment on column ledger.bridge_transactions.transaction is 'The hash of the one that was mined; null until that is final.';
+comment on column ledger.bridge_transactions.block is 'The block of it.';
+comment on column ledger.bridge_transactions.succeeded is 'Whether it did what it was for.';
+comment on column ledger.bridge_transactions.finished_at is 'When that was recorded.';
+
+create table if not exists ledger.adoptions (
+  group_id   bigint not null,
+  number     bigint not null,
+  xid        xid8 not null default pg_current_xact_id(),
+  adopted_at timestamptz not null default clock_timestamp(),
+  constraint adoptions_pkey primary key (group_id, number),
+  constraint adoptions_of_a_checkpoint foreign key (group_id, number) references ledger.checkpoints (group_id, number)
+);
+comment on table ledger.adoptions is
+  'Checkpoints that groups were made to agree with after a restore. Exits that one made again have the ids that they had.';
+comment on column ledger.adoptions.group_id is 'The group.';
+comment on column ledger.adoptions.number is 'The checkpoint.';
+comment on column ledger.adoptions.xid is 'The transaction that wrote the entries for it.';
+comment on column ledger.adoptions.adopted_at is 'When.';
+
+create or replace trigger vaults_are_kept
+  before delete or truncate on ledger.vaults
+  for each statement execute function ledger_internal.forbid_mutation();
+create or replace trigger vaults_do_not_go_back
+  before update on ledger.vaults
+  for each row
+  when (
+    (old.group_id, old.chain_id, old.vault, old.domain, old.linked_at)
+      is distinct from (new.group_id, new.chain_id, new.vault, new.domain, new.linked_at)
+    or (old.followed_block is not null and (new.followed_block >= old.followed_block) is not true)
+    or (
+      old.emergency_number is not null
+      and (old.emergency_number, old.emergency_transaction, old.emergency_block, old.frozen_at)
+        is distinct from (new.emergency_number, new.emergency_transaction, new.emergency_block, new.frozen_at)
+    )
+    or (
+      old.closed_at is not null
+      and (old.closing_transaction, old.closing_block, old.closed_at)
+        is distinct from (new.closing_transaction, new.closing_block, new.closed_at)
+    )
+  )
+  execute function ledger_internal.forbid_mutation();
+create or replace trigger vault_deposits_are_permanent
+  before update or delete or truncate on ledger.vault_deposits
+  for each statement execute function ledger_internal.forbid_mutation();
+create or replace trigger payouts_are_permanent
+  before update or delete or truncate on ledger.payouts
+  for each statement execute function ledger_internal.forbid_mutation();
+create or replace trigger exit_requests_are_permanent
+  before update or delete or truncate on ledger.exit_requests
+  for each statement execute function ledger_internal.forbid_mutation();
+create or replace trigger adoptions_are_permanent
+  before update or delete or truncate on ledger.adoptions
+  for each statement execute function ledger_internal.forbid_mutation();
+create or replace trigger publications_are_kept
+  before delete or truncate on ledger.publications
+  for each statement execute function ledger_internal.forbid_mutation();
+create or replace trigger publications_do_not_go_back
+  before update on ledger.publications
+  for each row
+  when (
+    (old.group_id, old.number, old.prepared_at) is distinct from (new.group_id, new.number, new.prepared_at)
+    or (
+      old.state <> new.state
+      and (old.state, new.state) not in (
+        ('prepared', 'accepted'), ('prepared', 'vetoed'), ('prepared', 'abandoned'), ('accepted', 'closed'),
+        ('accepted', 'vetoed')
+      )
+    )
+    or (
+      old.published_transaction is not null
+      and (old.published_transaction, old.published_block)
+        is distinct from (new.published_transaction, new.published_block)
+    )
+    or (
+      old.state in ('closed', 'vetoed', 'abandoned')
+      and (old.ended_transaction, old.ended_block) is distinct from (new.ended_transaction, new.ended_block)
+    )
+  )
+  execute function ledger_internal.forbid_mutation();
+create or replace trigger bridge_transactions_are_kept
+  before delete or truncate on ledger.bridge_transactions
+  for each statement execute function ledger_internal.forbid_mutation();
+create or replace trigger bridge_transactions_do_not_change
+  before update on ledger.bridge_transactions
+  for each row
+  when (
+    old.finished_at is not null
+    or (old.chain_id, old.sender, old.nonce, old.group_id, old.purpose, old.number, old.recorded_at)
+      is distinct from (new.chain_id, new.sender, new.nonce, new.group_id, new.purpose, new.number, new.recorded_at)
+  )
+  execute function ledger_internal.forbid_mutation();
+
+create or replace view ledger.checkpoint_headers as
+select
+  c.group_id,
+  c.number,
+  c.chain_id,
+  '0x' || encode(c.vault, 'hex') as vault,
+  '0x' || encode(c.previous, 'hex') as previous,
+  c.deposits,
+  c.credited,
+  c.settled,
+  c.leaf_count,
+  c.total,
+  '0x' || encode(c.root, 'hex') as root,
+  '0x' || encode(c.header, 'hex') as header,
+  '0x' || encode(c.seal, 'hex') as seal,
+  c.created_at,
+  p.state
+from ledger.checkpoints as c
+left join ledger.publications as p on p.group_id = c.group_id and p.number = c.number;
+
+comment on column ledger.checkpoint_headers.number is
+  'Number of the checkpoint in its group, from 1; without gaps but before one that was adopted after a restore.';
+comment on column ledger.checkpoint_headers.previous is
+  'The header of the checkpoint before it, of the last one that its vault accepted where the group has one; 0 for the first one.';
+comment on column ledger.checkpoint_headers.deposits is
+  'How many joins and deposits it includes; deposits into the vault where the group has one.';
+comment on column ledger.checkpoint_headers.state is
+  'What became of it at the vault: prepared, accepted, closed, vetoed or abandoned; null in a group without one.';
+
+-- What the functions of this migration return: name, columns, comment.
+do $$
+declare
+  shape text[];
+begin
+  foreach shape slice 1 in array array[
+    ['ledger.vault_status', 'group_id bigint, chain_id numeric, vault text, domain text, deposits bigint, cumulative numeric, followed_block bigint, followed_hash text, emergency boolean, emergency_number bigint, closed boolean, settled numeric, next_number bigint, accepted_number bigint, accepted_header text', 'The vault of a group, and what is recorded of it.'],
+    ['ledger.link_result', 'group_id bigint, chain_id numeric, vault text, domain text, deposits bigint, cumulative numeric, followed_block bigint, followed_hash text, emergency boolean, emergency_number bigint, closed boolean, settled numeric, next_number bigint, accepted_number bigint, accepted_header text, replayed boolean', 'The vault of a group, and whether the group was linked before.'],
+    ['ledger.credit_result', 'participant_id bigint, entry_id bigint, replayed boolean', 'To whom a deposit was credited, by which entry, and whether it was credited before.'],
+    ['ledger.payout_result', 'group_id bigint, kind text, subject bigint, participant_id bigint, exit_entry bigint, owner text, amount numeric, replayed boolean', 'A payout, and whether it was recorded before.'],
+    ['ledger.publication', 'number bigint, state text, header text, transaction text, block bigint', 'A checkpoint that was prepared for a vault, and what became of it.'],
+    ['ledger.publication_result', 'number bigint, state text, header text, transaction text, block bigint, replayed boolean', 'A publication, and whether this was recorded before.'],
+    ['ledger.unpaid_exit', 'index bigint, participant_id bigint, exit_entry bigint, owner text, amount numeric, requested boolean', 'A leaf that is an exit and not settled, and whether it was requested at the vault.'],
+    ['ledger.open_transaction', 'nonce bigint, group_id bigint, purpose text, number bigint, raw text, replacements bigint', 'A signed transaction that is not finished.'],
+    ['ledger.bridge_result', 'replayed boolean', 'Whether this was recorded before.']
+  ] loop
+    if to_regtype(shape[1]) is null then
+      execute format('create type %s as (%s)', shape[1], shape[2]);
+    end if;
+    execute format('comment on type %s is %L', shape[1], shape[3]);
+  end loop;
+end
+$$;
+
+
+-- Functions may call each other in any order.
+set local check_function_bodies = off;
+
+-- >>> db/functions/api/bind_address.sql
+-- Bind a participant's address on the main network, once.
+create or replace function ledger.bind_address(
+  group_id        bigint,
+  participant_id  bigint,
+  address         text,
+  idempotency_key text default null
+) returns ledger.address_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request text[];
+  bound   address_result;
+  proved  boolean;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'address', 'idempotency_key'],
+    array[invalid_id(group_id), invalid_id(participant_id), invalid_address(address), invalid_idempotency_key(idempotency_key)]
+  );
+  bound.address := format_address(parse_address(address));
+
+  request := array['bind_address', participant_id::text, bound.address];
+  bound := claim_idempotency_key(group_id, idempotency_key, request, bound);
+  if bound.replayed then
+    return bound;
+  end if;
+
+  select
+    p.id,
+    p.group_id,
+    p.address_proved
+  into
+    bound.id,
+    bound.group_id,
+    proved
+  from participants as p
+  where p.group_id = bind_address.group_id
+    and p.id = bind_address.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  -- Every participant of a group with a vault has it, and no other one.
+  if proved is not null then
+    perform refuse_linked(group_id, 'address', 'Prove the address with a signature of its key.');
+  end if;
+  perform assign_address(group_id, participant_id, parse_address(address));
+
+  bound.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, bound);
+  return bound;
+end
+$$;
+
+alter function ledger.bind_address owner to ledger_owner;
+comment on function ledger.bind_address is
+  'Bind an address, 0x and 40 hex digits, to a participant present in the group, for good; the same address again changes nothing. Refused in a group with a vault, where an address is proved. Raises LG001, LG002, LG006, LG010, LG012.';
+revoke execute on function ledger.bind_address from public;
+grant execute on function ledger.bind_address to ledger_api;
+-- <<< db/functions/api/bind_address.sql
+
+-- >>> db/functions/api/checkpoint.sql
+-- Make a checkpoint of a group: commit to what each participant holds.
+create or replace function ledger.checkpoint(
+  group_id        bigint,
+  idempotency_key text default null
+) returns ledger.checkpoint_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request text[] := array['checkpoint'];
+  added   bigint;
+  result  checkpoint_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'idempotency_key'],
+    array[invalid_id(group_id), invalid_idempotency_key(idempotency_key)]
+  );
+  -- What this transaction has written would be in the leaves, and not in the snapshot that is kept.
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception using
+      errcode = 'active_sql_transaction',
+      message = 'a checkpoint must be the first change of its transaction',
+      hint    = 'Call ledger.checkpoint() in a transaction of its own.';
+  end if;
+
+  result := claim_idempotency_key(group_id, idempotency_key, request, result);
+  if result.replayed then
+    return result;
+  end if;
+
+  -- One checkpoint of the group at a time. No idempotency key is empty, so that this is the lock of none.
+  perform pg_advisory_xact_lock(hashtextextended('', group_id));
+  perform from groups as g where g.id = checkpoint.group_id;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+  if (find_vault(group_id)).group_id is not null then
+    perform refuse_linked(group_id, 'group_id', 'The bridge makes the checkpoints of the group, and publishes them.');
+  end if;
+  -- The snapshot that is kept means something among the transactions of this server's feed only.
+  perform current_feed('group_id');
+  added := add_checkpoint(group_id);
+  -- Above READ COMMITTED a snapshot from before the group got a vault ends in 40001 here.
+  perform from groups as g
+  where g.id = checkpoint.group_id
+  for share;
+
+  result := checkpoint_answer(group_id, added, false);
+  perform store_answer(group_id, idempotency_key, request, result);
+  return result;
+end
+$$;
+
+alter function ledger.checkpoint owner to ledger_owner;
+comment on function ledger.checkpoint is
+  'Make a checkpoint of the group, also of one that was removed: the root of a tree with a leaf for each participant present and for each exit that is not settled, in one snapshot, chained to the checkpoint before it. No movement waits for it. It must be the first change of its transaction. Refused for a group with a vault. Raises LG001, LG002, LG006, LG009, LG011, LG012.';
+revoke execute on function ledger.checkpoint from public;
+grant execute on function ledger.checkpoint to ledger_api;
+-- <<< db/functions/api/checkpoint.sql
+
+-- >>> db/functions/api/deposit.sql
+-- Add a deposit to the balance of a participant who has joined.
+create or replace function ledger.deposit(
+  group_id        bigint,
+  participant_id  bigint,
+  amount          numeric,
+  idempotency_key text  default null,
+  metadata        jsonb default null
+) returns ledger.deposit_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  reasons     text[];
+  request     text[];
+  deposited   deposit_result;
+  participant participants;
+begin
+  reasons := array[
+    invalid_id(group_id), invalid_id(participant_id), invalid_amount(amount, 1), invalid_idempotency_key(idempotency_key),
+    invalid_metadata(metadata)
+  ];
+  perform refuse_invalid(array['group_id', 'participant_id', 'amount', 'idempotency_key', 'metadata'], reasons);
+
+  request := array['deposit', participant_id::text, trunc(amount)::text, metadata::text];
+  deposited := claim_idempotency_key(group_id, idempotency_key, request, deposited);
+  if deposited.replayed then
+    return deposited;
+  end if;
+
+  -- A row that its transaction has written before is checked against its group again when it is written: with the group
+  -- locked first, as by a join, this cannot deadlock with a removal.
+  perform from groups as g
+  where g.id = deposit.group_id
+  for key share;
+
+  select p.*
+  into participant
+  from participants as p
+  where p.group_id = deposit.group_id
+    and p.id = deposit.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  -- Every participant of a group with a vault has it, and no other one.
+  if participant.address_proved is not null then
+    perform refuse_linked(group_id, 'group_id', 'Deposit into the vault, for the participant''s address.');
+  end if;
+  if balance_violation(0, participant.amount + amount) is not null then
+    perform refuse_invalid(array['amount'], array['would take the balance to 2^256 or more']);
+  end if;
+
+  deposited.username := participant.username;
+  deposited.id := participant.id;
+  deposited.group_id := participant.group_id;
+  deposited.amount := participant.amount + trunc(amount);
+  deposited.entry_id := post_deposit(participant, amount, metadata);
+  deposited.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, deposited);
+  return deposited;
+end
+$$;
+
+alter function ledger.deposit owner to ledger_owner;
+comment on function ledger.deposit is
+  'Add a deposit of 1 or more to the balance of a participant who is present. entry_id is the entry written. Refused in a group with a vault. Raises LG001, LG002, LG006, LG012.';
+revoke execute on function ledger.deposit from public;
+grant execute on function ledger.deposit to ledger_api;
+-- <<< db/functions/api/deposit.sql
+
+-- >>> db/functions/api/exit_group.sql
+-- Leave a group with the final amount, which returns to the main network.
+create or replace function ledger.exit_group(
+  group_id        bigint,
+  participant_id  bigint,
+  idempotency_key text  default null,
+  metadata        jsonb default null,
+  address         text  default null
+) returns ledger.exit_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request     text[];
+  exited      exit_result;
+  participant participants;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'idempotency_key', 'metadata', 'address'],
+    array[
+      invalid_id(group_id), invalid_id(participant_id), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata),
+      case when address is not null then invalid_address(address) end
+    ]
+  );
+
+  request := array['exit_group', participant_id::text, metadata::text, format_address(parse_address(address))];
+  exited := claim_idempotency_key(group_id, idempotency_key, request, exited);
+  if exited.replayed then
+    return exited;
+  end if;
+
+  -- A row that its transaction has written before is checked against its group again when it is written: with the group
+  -- locked first, as by a join, this cannot deadlock with a removal.
+  perform from groups as g
+  where g.id = exit_group.group_id
+  for key share;
+
+  select p.*
+  into participant
+  from participants as p
+  where p.group_id = exit_group.group_id
+    and p.id = exit_group.participant_id
+    and p.exited_at is null
+    and p.frozen_at is null
+  for no key update;
+  if not found then
+    perform refuse_frozen(group_id);
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  -- Every participant of a group with a vault has one; without, an exit could never be paid.
+  if participant.address_proved is not null and participant.address is null then
+    perform refuse_linked(group_id, 'address', 'Bind an address first.');
+  end if;
+  if address is not null then
+    perform assign_address(group_id, participant_id, parse_address(address));
+  end if;
+
+  exited.final_amount := participant.amount;
+  exited.entry_id := post_exit(participant, metadata);
+  exited.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, exited);
+  return exited;
+end
+$$;
+
+alter function ledger.exit_group owner to ledger_owner;
+comment on function ledger.exit_group is
+  'Leave the group with all that the participant holds, the final amount; an address is bound first, where none is. entry_id is the entry written. Raises LG001, LG002, LG006, LG010, LG012, LG014.';
+revoke execute on function ledger.exit_group from public;
+grant execute on function ledger.exit_group to ledger_api;
+-- <<< db/functions/api/exit_group.sql
+
+-- >>> db/functions/api/get_address.sql
+drop function if exists ledger.get_address;
+-- Show a participant's address on the main network.
+create or replace function ledger.get_address(
+  group_id       bigint,
+  participant_id bigint,
+  out address    text
+)
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  select format_address(p.address)
+  into address
+  from participants as p
+  where p.group_id = get_address.group_id
+    and p.id = get_address.participant_id
+    and p.exited_at is null;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+end
+$$;
+
+alter function ledger.get_address owner to ledger_owner;
+comment on function ledger.get_address is
+  'The address of a participant present in the group, with the checksum of EIP-55; null while none is bound. Raises LG001, LG002.';
+revoke execute on function ledger.get_address from public;
+grant execute on function ledger.get_address to ledger_api, ledger_bridge;
+-- <<< db/functions/api/get_address.sql
+
+-- >>> db/functions/api/get_checkpoint.sql
+drop function if exists ledger.get_checkpoint;
+-- Show one checkpoint of a group.
+create or replace function ledger.get_checkpoint(
+  group_id bigint,
+  number   bigint default null
+) returns ledger.checkpoint_headers
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  found_one checkpoints := find_checkpoint(group_id, number);
+  header    checkpoint_headers;
+begin
+  select h.*
+  into header
+  from checkpoint_headers as h
+  where h.group_id = get_checkpoint.group_id
+    and h.number = found_one.number;
+  return header;
+end
+$$;
+
+alter function ledger.get_checkpoint owner to ledger_owner;
+comment on function ledger.get_checkpoint is
+  'A checkpoint of the group, the newest one for null. Raises LG001, LG002.';
+revoke execute on function ledger.get_checkpoint from public;
+grant execute on function ledger.get_checkpoint to ledger_api, ledger_bridge;
+-- <<< db/functions/api/get_checkpoint.sql
+
+-- >>> db/functions/api/get_participant.sql
+drop function if exists ledger.get_participant;
+-- Show one participant with the balance, now or at a past moment.
+create or replace function ledger.get_participant(
+  group_id       bigint,
+  participant_id bigint,
+  at_time        timestamptz default null,
+  at_entry       bigint      default null
+) returns ledger.current_participants
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  in_history  boolean := at_time is not null or at_entry is not null;
+  participant current_participants;
+begin
+  if in_history then
+    perform refuse_invalid(
+      array['group_id', 'participant_id'],
+      array[invalid_id(group_id), invalid_id(participant_id)]
+    );
+    participant := participant_at(group_id, participant_id, history_position(group_id, at_time, at_entry));
+  else
+    select p.*
+    into participant
+    from current_participants as p
+    where p.group_id = get_participant.group_id
+      and p.id = get_participant.participant_id;
+  end if;
+
+  if participant.id is null then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id], in_history);
+  end if;
+  return participant;
+end
+$$;
+
+alter function ledger.get_participant owner to ledger_owner;
+comment on function ledger.get_participant is
+  'One participant present in the group; with a time, or an entry of the group, one who was present then, with the balance of then. Raises LG001, LG002.';
+revoke execute on function ledger.get_participant from public;
+grant execute on function ledger.get_participant to ledger_api, ledger_bridge;
+-- <<< db/functions/api/get_participant.sql
+
+-- >>> db/functions/api/get_proof.sql
+drop function if exists ledger.get_proof;
+-- Prove what a participant held in a checkpoint.
+create or replace function ledger.get_proof(
+  group_id       bigint,
+  participant_id bigint,
+  number         bigint default null
+) returns ledger.proof
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  checkpoint checkpoints;
+  chunk      checkpoint_chunks;
+  holder     checkpoint_chunks;
+  sums       numeric[] := array[]::numeric[];
+  nodes      bytea[] := array[]::bytea[];
+  leaf       leaf;
+  lower_tree tree;
+  upper_tree tree;
+  proof      proof;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id'],
+    array[invalid_id(group_id), invalid_id(participant_id)]
+  );
+  if number is null and (find_vault(group_id)).group_id is not null then
+    number := (accepted_checkpoint(group_id)).number;
+    if number is null then
+      perform refuse_unknown_checkpoint(group_id, null);
+    end if;
+  end if;
+  checkpoint := find_checkpoint(group_id, number);
+
+  for chunk in
+    select k.* from chunks_of(checkpoint) as k order by k.chunk
+  loop
+    sums := sums || chunk.sum::numeric;
+    nodes := nodes || (word(chunk.sum) || chunk.hash);
+    if chunk.first_id <= participant_id then
+      holder := chunk;
+    end if;
+  end loop;
+  select l.*
+  into leaf
+  from unpack_leaves(holder) as l
+  where l.participant_id = get_proof.participant_id;
+  if not found then
+    raise exception using
+      errcode = 'LG002',
+      column  = 'participant_id',
+      message = format('participant %s of group %s has no leaf in checkpoint %s', participant_id, group_id, checkpoint.number),
+      detail  = 'participant_id: has no leaf in the checkpoint',
+      hint    = 'A checkpoint has a leaf for each participant present, and for each exit that is not settled.';
+  end if;
+
+  upper_tree := fold_tree(sums, nodes, holder.chunk);
+  lower_tree := chunk_tree(holder, domain_hash(checkpoint.chain_id, checkpoint.vault, group_id), (leaf.index % 1024)::integer);
+  if lower_tree.hash <> holder.hash or upper_tree.hash <> checkpoint.root then
+    raise exception using
+      errcode = 'data_corrupted',
+      message = format('the leaves of checkpoint %s of group %s have another root', checkpoint.number, group_id),
+      hint    = 'Run ledger verify: the leaves have changed since the checkpoint.';
+  end if;
+
+  proof.checkpoint := get_checkpoint(group_id, checkpoint.number);
+  proof.leaf := leaf;
+  proof.siblings := array(
+    select (s.sum, hex(s.hash))::ledger.node
+    from unnest(
+      lower_tree.sibling_sums || upper_tree.sibling_sums, lower_tree.sibling_hashes || upper_tree.sibling_hashes
+    ) with ordinality as s (sum, hash, level)
+    order by s.level
+  );
+  return proof;
+end
+$$;
+
+alter function ledger.get_proof owner to ledger_owner;
+comment on function ledger.get_proof is
+  'The proof of what the participant held in a checkpoint of the group, the newest one for null, that the vault accepted where the group has one, or of the exit that was not settled then: verify_proof and its copy in Python check it. Raises LG001, LG002.';
+revoke execute on function ledger.get_proof from public;
+grant execute on function ledger.get_proof to ledger_api, ledger_bridge;
+-- <<< db/functions/api/get_proof.sql
+
+-- >>> db/functions/api/health.sql
+drop function if exists ledger.health;
+-- Answer a health check.
+create or replace function ledger.health(
+  out status text
+)
+language sql stable security definer parallel safe
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+  select 'ok'
+$$;
+
+alter function ledger.health owner to ledger_owner;
+comment on function ledger.health is
+  'Returns ok while the database answers.';
+revoke execute on function ledger.health from public;
+grant execute on function ledger.health to ledger_api, ledger_bridge;
+-- <<< db/functions/api/health.sql
+
+-- >>> db/functions/api/join_group.sql
+-- Join a group with a deposit from the main network.
+create or replace function ledger.join_group(
+  group_id        bigint,
+  username        text,
+  amount          numeric,
+  idempotency_key text  default null,
+  metadata        jsonb default null,
+  address         text  default null
+) returns ledger.join_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  reasons text[];
+  request text[];
+  joined  join_result;
+  vault   vaults;
+begin
+  reasons := array[
+    invalid_id(group_id), null, invalid_amount(amount, 0), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata),
+    case when address is not null then invalid_address(address) end
+  ];
+  -- Invalid values are not converted to text, which could be very long.
+  if idempotency_key is not null and cardinality(array_remove(reasons, null)) = 0 then
+    request := array['join_group', username, trunc(amount)::text, metadata::text, format_address(parse_address(address))];
+  end if;
+  reasons[2] := invalid_new_name(username, group_id, idempotency_key, request);
+  perform refuse_invalid(array['group_id', 'username', 'amount', 'idempotency_key', 'metadata', 'address'], reasons);
+
+  joined := claim_idempotency_key(group_id, idempotency_key, request, joined);
+  if joined.replayed then
+    return joined;
+  end if;
+
+  -- The group cannot be removed until this commits; joins do not block each other.
+  perform from groups as g
+  where g.id = join_group.group_id
+    and g.closed_at is null
+  for key share;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+  vault := find_vault(group_id);
+  if vault.group_id is not null then
+    perform refuse_frozen(group_id);
+    if amount <> 0 or address is null then
+      perform refuse_linked(
+        group_id,
+        case when amount <> 0 then 'amount' else 'address' end,
+        'Join with an amount of 0 and an address; money comes from that address by a deposit into the vault.'
+      );
+    end if;
+  end if;
+
+  -- Usernames stored before NFC was enforced also count as taken; an ASCII username has only one spelling.
+  -- One statement for both the username and the address: what waits for one of them holds neither.
+  -- In a group with a vault an address counts as somebody's only once it is proved.
+  insert into participants (group_id, username, amount, address, address_xid, address_proved)
+  select
+    join_group.group_id,
+    normalize(join_group.username, NFC),
+    join_group.amount,
+    parse_address(join_group.address),
+    case when join_group.address is not null then pg_current_xact_id() end,
+    case when vault.group_id is not null then false end
+  where octet_length(join_group.username) = char_length(join_group.username)
+    or find_participant_id(
+      join_group.group_id, array_remove(name_spellings(join_group.username), normalize(join_group.username, NFC))
+    ) is null
+  on conflict do nothing
+  returning participants.username, participants.id, participants.group_id, participants.amount
+  into joined.username, joined.id, joined.group_id, joined.amount;
+  if not found then
+    if vault.group_id is null then
+      perform refuse_taken_address(group_id, joined.id, parse_address(address));
+    end if;
+    perform refuse_taken_name(
+      'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username))::text
+    );
+  end if;
+
+  joined.entry_id := post_join(group_id, joined.id, amount, metadata);
+  joined.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, joined);
+  return joined;
+end
+$$;
+
+alter function ledger.join_group owner to ledger_owner;
+comment on function ledger.join_group is
+  'Join a group under a username, composed (NFC), that no one present has, with a deposit of 0 or more, and bind an address if one is given. In a group with a vault the deposit is 0 and an address is given. entry_id is the entry written. Raises LG001, LG002, LG005, LG006, LG010, LG012, LG014.';
+revoke execute on function ledger.join_group from public;
+grant execute on function ledger.join_group to ledger_api;
+-- <<< db/functions/api/join_group.sql
+
+-- >>> db/functions/api/list_checkpoints.sql
+drop function if exists ledger.list_checkpoints;
+-- List a group's checkpoints, a page at a time.
+create or replace function ledger.list_checkpoints(
+  group_id bigint,
+  after    bigint  default 0,
+  max_rows integer default 1000
+) returns setof ledger.checkpoint_headers
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  perform refuse_invalid(array['group_id'], array[invalid_id(group_id)]);
+  perform from groups as g where g.id = list_checkpoints.group_id;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  return query
+  select h.*
+  from checkpoint_headers as h
+  where h.group_id = list_checkpoints.group_id
+    and h.number > coalesce(list_checkpoints.after, 0)
+  order by h.number
+  limit greatest(coalesce(list_checkpoints.max_rows, 1000), 0);
+end
+$$;
+
+alter function ledger.list_checkpoints owner to ledger_owner;
+comment on function ledger.list_checkpoints is
+  'The checkpoints of the group, also of one that was removed, with a number above after, at most max_rows of them, by ascending number. Raises LG001, LG002.';
+revoke execute on function ledger.list_checkpoints from public;
+grant execute on function ledger.list_checkpoints to ledger_api, ledger_bridge;
+-- <<< db/functions/api/list_checkpoints.sql
+
+-- >>> db/functions/api/list_leaves.sql
+drop function if exists ledger.list_leaves;
+-- List the leaves of a checkpoint, a page at a time.
+create or replace function ledger.list_leaves(
+  group_id bigint,
+  number   bigint,
+  after    bigint  default 0,
+  max_rows integer default 1000
+) returns setof ledger.leaf
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  checkpoint checkpoints;
+  chunk      checkpoint_chunks;
+  rows       integer := greatest(coalesce(max_rows, 1000), 0);
+  shown      integer;
+begin
+  perform refuse_invalid(array['group_id', 'number'], array[invalid_id(group_id), invalid_id(number)]);
+  checkpoint := find_checkpoint(group_id, number);
+
+  for chunk in
+    with chunks as materialized (
+      select k.* from chunks_of(checkpoint) as k
+    )
+    select k.*
+    from chunks as k
+    where k.chunk >= coalesce((select max(f.chunk) from chunks as f where f.first_id <= list_leaves.after), 0)
+    order by k.chunk
+  loop
+    exit when rows = 0;
+    return query
+    select l.*
+    from unpack_leaves(chunk) as l
+    where l.participant_id > coalesce(list_leaves.after, 0)
+    order by l.index
+    limit rows;
+    get diagnostics shown = row_count;
+    rows := rows - shown;
+  end loop;
+end
+$$;
+
+alter function ledger.list_leaves owner to ledger_owner;
+comment on function ledger.list_leaves is
+  'The leaves of a checkpoint of the group, those of participants with an id above after, at most max_rows of them, by ascending participant. Where the leaves were deleted, all of them are computed for each call. Raises LG001, LG002.';
+revoke execute on function ledger.list_leaves from public;
+grant execute on function ledger.list_leaves to ledger_api, ledger_bridge;
+-- <<< db/functions/api/list_leaves.sql
+
+-- >>> db/functions/api/list_newest_checkpoints.sql
+-- List the newest checkpoint of each group, a page of groups at a time.
+create or replace function ledger.list_newest_checkpoints(
+  after    bigint  default 0,
+  max_rows integer default 1000
+) returns setof ledger.newest_checkpoint
+language sql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+  select
+    g.id,
+    coalesce(c.number, 0),
+    coalesce(c.created_at, g.created_at),
+    coalesce(checkpoint_is_current(c), false)
+  from groups as g
+  left join lateral (
+    select n.*
+    from checkpoints as n
+    where n.group_id = g.id
+    order by n.number desc
+    limit 1
+  ) as c on true
+  where g.id > coalesce(list_newest_checkpoints.after, 0)
+    -- Those of a group with a vault are the bridge's.
+    and not exists (select from vaults as v where v.group_id = g.id)
+    and (
+      g.closed_at is null
+      or exists (
+        select from settlements as s
+        where s.group_id = g.id
+          and s.settled_at is null
+      )
+    )
+  order by g.id
+  limit greatest(coalesce(list_newest_checkpoints.max_rows, 1000), 0)
+$$;
+
+alter function ledger.list_newest_checkpoints owner to ledger_owner;
+comment on function ledger.list_newest_checkpoints is
+  'The newest checkpoint of each group without a vault that exists or has exits to settle, with an id above after, at most max_rows of them, by ascending id; number 0 and the time of the group where there is none. is_current is true where a checkpoint made now would be of the same entries, settlements and addresses.';
+revoke execute on function ledger.list_newest_checkpoints from public;
+grant execute on function ledger.list_newest_checkpoints to ledger_api;
+-- <<< db/functions/api/list_newest_checkpoints.sql
+
+-- >>> db/functions/api/remove_group.sql
+-- Remove an empty group; its record stays.
+create or replace function ledger.remove_group(
+  group_id        bigint,
+  idempotency_key text default null
+) returns ledger.remove_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request text[] := array['remove_group'];
+  removed remove_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'idempotency_key'],
+    array[invalid_id(group_id), invalid_idempotency_key(idempotency_key)]
+  );
+
+  removed := claim_idempotency_key(group_id, idempotency_key, request, removed);
+  if removed.replayed then
+    return removed;
+  end if;
+
+  -- Joins lock this row in share mode: once it is locked here, no join is under way and none can begin.
+  perform from groups as g
+  where g.id = remove_group.group_id
+    and g.closed_at is null
+  for update;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- Each join, deposit and exit updates a shard. Locking them waits for exits under way, and, above READ COMMITTED, fails
+  -- with 40001 where a join has committed that this snapshot does not show.
+  perform from group_total_shards as c
+  where c.group_id = remove_group.group_id
+  order by c.slot
+  for update;
+
+  if exists (
+    select from current_participants as p
+    where p.group_id = remove_group.group_id
+  ) then
+    raise exception using
+      errcode = 'LG004',
+      column  = 'group_id',
+      message = format('group %s has participants', group_id),
+      detail  = 'group_id: participants are present',
+      hint    = 'Let every participant exit first, with ledger.exit_group.';
+  end if;
+
+  if (select v.closed_at is null from vaults as v where v.group_id = remove_group.group_id) then
+    perform refuse_linked(group_id, 'group_id', 'Close the group at its vault first: ledger vault close.');
+  end if;
+
+  update groups as g
+  set closed_at = greatest(
+    clock_timestamp(),
+    (select max(c.changed_at) from group_total_shards as c where c.group_id = remove_group.group_id)
+  )
+  where g.id = remove_group.group_id;
+
+  removed.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, removed);
+  return removed;
+end
+$$;
+
+alter function ledger.remove_group owner to ledger_owner;
+comment on function ledger.remove_group is
+  'Remove a group without participants; its name is free again and its record stays. One with a vault is closed there first. Raises LG001, LG002, LG004, LG006, LG012.';
+revoke execute on function ledger.remove_group from public;
+grant execute on function ledger.remove_group to ledger_api;
+-- <<< db/functions/api/remove_group.sql
+
+-- >>> db/functions/api/reverse_transfer.sql
+-- Transfer the amount of a transfer back, once.
+create or replace function ledger.reverse_transfer(
+  group_id        bigint,
+  entry_id        bigint,
+  idempotency_key text  default null,
+  metadata        jsonb default null
+) returns ledger.entry_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request  text[];
+  original entries;
+  moved    transfer_result;
+  reversal entry_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'entry_id', 'idempotency_key', 'metadata'],
+    array[invalid_id(group_id), invalid_id(entry_id), invalid_idempotency_key(idempotency_key), invalid_metadata(metadata)]
+  );
+
+  request := array['reverse_transfer', entry_id::text, metadata::text];
+  reversal := claim_idempotency_key(group_id, idempotency_key, request, reversal);
+  if reversal.replayed then
+    return reversal;
+  end if;
+
+  select e.*
+  into original
+  from entries as e
+  where e.group_id = reverse_transfer.group_id
+    and e.id = reverse_transfer.entry_id;
+  if not found then
+    perform refuse_unknown_entry(group_id, 'entry_id', entry_id);
+  end if;
+  if original.kind <> 'transfer' then
+    perform refuse_invalid(array['entry_id'], array[format('must be a transfer, not %s', original.kind)]);
+  end if;
+
+  -- Of two simultaneous reversals the second waits here, then finds the entry reversed.
+  perform lock_pair(group_id, original.to_id, original.from_id, wait => true);
+
+  -- A participant who exited is reported first, as in every function.
+  perform get_participant(group_id, original.to_id);
+  perform get_participant(group_id, original.from_id);
+  if exists (
+    select from entries as e
+    where e.group_id = reverse_transfer.group_id
+      and e.reverses = reverse_transfer.entry_id
+  ) then
+    raise exception using
+      errcode = 'LG007',
+      column  = 'entry_id',
+      message = format('entry %s of group %s was reversed before', entry_id, group_id),
+      detail  = 'entry_id: has already been reversed',
+      hint    = 'Look at its reversed_by with ledger.get_entry().';
+  end if;
+
+  moved := execute_transfer(group_id, original.to_id, original.from_id, original.amount, metadata, entry_id);
+  select
+    r.*,
+    false
+  into reversal
+  from ledger.record as r
+  where r.group_id = reverse_transfer.group_id
+    and r.id = moved.entry_id;
+  perform store_answer(group_id, idempotency_key, request, reversal);
+  return reversal;
+end
+$$;
+
+alter function ledger.reverse_transfer owner to ledger_owner;
+comment on function ledger.reverse_transfer is
+  'Move the amount of a transfer back, at most once; returns the new entry, which names the one that it reverses. Raises LG001, LG002, LG003, LG006, LG007, LG014.';
+revoke execute on function ledger.reverse_transfer from public;
+grant execute on function ledger.reverse_transfer to ledger_api;
+-- <<< db/functions/api/reverse_transfer.sql
+
+-- >>> db/functions/api/settle_exit.sql
+-- Record the transaction on the main network that paid an exit, once.
+create or replace function ledger.settle_exit(
+  group_id        bigint,
+  entry_id        bigint,
+  reference       text,
+  idempotency_key text default null
+) returns ledger.entry_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request    text[] := array['settle_exit', entry_id::text, reference];
+  settlement settlements;
+  settled    entry_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'entry_id', 'reference', 'idempotency_key'],
+    array[invalid_id(group_id), invalid_id(entry_id), invalid_reference(reference), invalid_idempotency_key(idempotency_key)]
+  );
+
+  settled := claim_idempotency_key(group_id, idempotency_key, request, settled);
+  if settled.replayed then
+    return settled;
+  end if;
+
+  if (find_vault(group_id)).group_id is not null then
+    perform refuse_linked(group_id, 'group_id', 'The bridge settles an exit when the vault has paid it.');
+  end if;
+
+  select s.*
+  into settlement
+  from settlements as s
+  where s.group_id = settle_exit.group_id
+    and s.entry_id = settle_exit.entry_id
+  for no key update;
+  if not found then
+    perform get_entry(group_id, entry_id);
+    perform refuse_invalid(array['entry_id'], array['must be an exit']);
+  end if;
+  if settlement.reference <> reference then
+    raise exception using
+      errcode = 'LG008',
+      column  = 'reference',
+      message = format('exit %s of group %s was settled with another reference', entry_id, group_id),
+      detail  = format('reference: is %s already', settlement.reference),
+      hint    = 'Look at the exit with ledger.get_entry(); a settlement is final.';
+  end if;
+
+  if settlement.settled_at is null then
+    update settlements as s
+    set
+      reference = settle_exit.reference,
+      settled_at = greatest(clock_timestamp(), settlement.exited_at),
+      settled_xid = pg_current_xact_id()
+    where s.group_id = settle_exit.group_id
+      and s.entry_id = settle_exit.entry_id;
+  end if;
+
+  -- The same reference again is a repeated request, also without a key.
+  select
+    r.*,
+    settlement.settled_at is not null
+  into settled
+  from ledger.record as r
+  where r.group_id = settle_exit.group_id
+    and r.id = settle_exit.entry_id;
+  perform store_answer(group_id, idempotency_key, request, settled);
+  return settled;
+end
+$$;
+
+alter function ledger.settle_exit owner to ledger_owner;
+comment on function ledger.settle_exit is
+  'Record the transaction on the main network that paid an exit, once; the same reference again changes nothing, and replayed is true. Refused in a group with a vault. Raises LG001, LG002, LG006, LG008, LG012.';
+revoke execute on function ledger.settle_exit from public;
+grant execute on function ledger.settle_exit to ledger_api;
+-- <<< db/functions/api/settle_exit.sql
+
+-- >>> db/functions/api/transfer.sql
+-- Move money between two participants of one group.
+create or replace function ledger.transfer(
+  group_id        bigint,
+  from_id         bigint,
+  to_id           bigint,
+  amount          numeric,
+  idempotency_key text  default null,
+  metadata        jsonb default null
+) returns ledger.transfer_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request text[];
+  result  transfer_result;
+begin
+  if not transfer_is_valid(group_id, from_id, to_id, amount, idempotency_key, metadata) then
+    perform refuse_invalid(
+      array['group_id', 'from_id', 'to_id', 'amount', 'idempotency_key', 'metadata'],
+      array[
+        invalid_id(group_id),
+        invalid_id(from_id),
+        case when to_id = from_id then 'must be another participant' else invalid_id(to_id) end,
+        invalid_amount(amount, 1),
+        invalid_idempotency_key(idempotency_key),
+        invalid_metadata(metadata)
+      ]
+    );
+  end if;
+
+  if idempotency_key is null then
+    return execute_transfer(group_id, from_id, to_id, amount, metadata, null);
+  end if;
+
+  request := transfer_request(from_id, to_id, amount, metadata);
+  result := claim_idempotency_key(group_id, idempotency_key, request, result);
+  if result.replayed then
+    return result;
+  end if;
+  result := execute_transfer(group_id, from_id, to_id, amount, metadata, null);
+  perform store_answer(group_id, idempotency_key, request, result);
+  return result;
+end
+$$;
+
+alter function ledger.transfer owner to ledger_owner;
+comment on function ledger.transfer is
+  'Move amount from one participant to another of the same group. entry_id is the entry written. Raises LG001, LG002, LG003, LG006, LG014.';
+revoke execute on function ledger.transfer from public;
+grant execute on function ledger.transfer to ledger_api;
+-- <<< db/functions/api/transfer.sql
+
+-- >>> db/functions/api/transfer_all.sql
+-- Make many transfers of one group in one step: all of them in their order, or none.
+create or replace function ledger.transfer_all(
+  group_id        bigint,
+  transfers       jsonb,
+  idempotency_key text default null
+) returns ledger.transfer_all_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+-- One plan serves every list: planning takes longer than executing a short list.
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  lines     transfer_lines;
+  legs      transfer_legs;
+  decisions transfer_decisions;
+  request   text[];
+  result    transfer_all_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'transfers', 'idempotency_key'],
+    array[
+      invalid_id(group_id),
+      case
+        when transfers is null
+        then 'must be given'
+        when jsonb_typeof(transfers) <> 'array'
+        then 'must be a list'
+        when jsonb_array_length(transfers) not between 1 and 10000
+        then 'must have 1 to 10000 lines'
+      end,
+      invalid_idempotency_key(idempotency_key)
+    ]
+  );
+  lines := parse_transfer_lines(group_id, transfers);
+
+  if idempotency_key is not null then
+    request := array[
+      'transfer_all', lines.from_ids::text, lines.to_ids::text, lines.amounts::text, lines.metadatas::text
+    ];
+    result := claim_idempotency_key(group_id, idempotency_key, request, result);
+    if result.replayed then
+      return result;
+    end if;
+  end if;
+
+  legs := lock_legs(lines, wait => true);
+  if array_position(legs.numbers, null) is not null then
+    perform refuse_unknown_legs(lines, legs);
+  end if;
+  decisions := decide_transfers(lines, legs, all_or_nothing => true);
+  if decisions.violation is not null then
+    perform refuse_transfer(
+      decisions.violation,
+      format('transfers[%s].amount', decisions.refused - 1),
+      lines.from_ids[decisions.refused],
+      decisions.balances[legs.numbers[decisions.refused]],
+      lines.amounts[decisions.refused]
+    );
+  end if;
+  perform post_transfers(lines, legs, decisions);
+
+  result.entries := decisions.entries;
+  select array_agg((l.username, l.id, l.group_id, l.balance)::current_participants)
+  into result.participants
+  from unnest(legs.usernames, legs.ids, legs.group_ids, decisions.balances) as l (username, id, group_id, balance);
+  result.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, result);
+  return result;
+end
+$$;
+
+alter function ledger.transfer_all owner to ledger_owner;
+comment on function ledger.transfer_all is
+  'Make 1 to 10,000 transfers of a group, a JSON list of {"from", "to", "amount", "metadata"}, all or none, in order: a line may spend what an earlier line transferred. entries are the entries written, by line; participants are the participants of all lines, with their balances at the end. A field of a line is named as transfers[0].amount. Raises LG001, LG002, LG003, LG006, LG014.';
+revoke execute on function ledger.transfer_all from public;
+grant execute on function ledger.transfer_all to ledger_api;
+-- <<< db/functions/api/transfer_all.sql
+
+-- >>> db/functions/bridge/adopt_snapshot.sql
+-- Make a restored group agree with a snapshot of its last accepted checkpoint.
+create or replace function ledger.adopt_snapshot(
+  group_id bigint,
+  snapshot jsonb,
+  deposits jsonb default '[]',
+  payouts  jsonb default '[]'
+) returns ledger.bridge_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  perform refuse_mismatch('snapshot', 'x');
+  return row(false)::bridge_result;
+end
+$$;
+
+alter function ledger.adopt_snapshot owner to ledger_owner;
+comment on function ledger.adopt_snapshot is
+  'placeholder';
+revoke execute on function ledger.adopt_snapshot from public;
+grant execute on function ledger.adopt_snapshot to ledger_bridge;
+-- <<< db/functions/bridge/adopt_snapshot.sql
+
+-- >>> db/functions/bridge/bind_proved_address.sql
+-- Mark a participant's address as proved.
+create or replace function ledger.bind_proved_address(
+  group_id       bigint,
+  participant_id bigint,
+  address        text
+) returns ledger.address_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  bound       address_result;
+  participant participants;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'address'],
+    array[invalid_id(group_id), invalid_id(participant_id), invalid_address(address)]
+  );
+  -- No credit of a deposit for the address is under way.
+  perform lock_vault(group_id);
+  perform refuse_frozen(group_id);
+  select p.*
+  into participant
+  from participants as p
+  where p.group_id = bind_proved_address.group_id
+    and p.id = bind_proved_address.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  perform assign_address(group_id, participant_id, parse_address(address));
+  bound.id := participant_id;
+  bound.group_id := group_id;
+  bound.address := format_address(parse_address(address));
+  bound.replayed := participant.address_proved;
+  if not participant.address_proved then
+    perform refuse_taken_address(group_id, participant_id, parse_address(address));
+    update participants as p
+    set address_proved = true
+    where p.group_id = bind_proved_address.group_id
+      and p.id = bind_proved_address.participant_id;
+  end if;
+  return bound;
+end
+$$;
+
+alter function ledger.bind_proved_address owner to ledger_owner;
+comment on function ledger.bind_proved_address is
+  'Mark the address of a participant present as proved, so that deposits for it are theirs: for a process that has checked a signature of its key over the group''s domain and the participant. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG010, LG013, LG014.';
+revoke execute on function ledger.bind_proved_address from public;
+grant execute on function ledger.bind_proved_address to ledger_bridge;
+-- <<< db/functions/bridge/bind_proved_address.sql
+
+-- >>> db/functions/bridge/credit_deposit.sql
+-- Credit a deposit into the vault of a group.
+create or replace function ledger.credit_deposit(
+  group_id      bigint,
+  deposit_index bigint,
+  address       text,
+  amount        numeric,
+  cumulative    numeric,
+  transaction   text,
+  block         bigint
+) returns ledger.credit_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  vault    vaults;
+  known    vault_deposits;
+  reported vault_deposits;
+  status   vault_status;
+begin
+  perform refuse_invalid(
+    array['group_id', 'deposit_index', 'address', 'amount', 'cumulative', 'transaction', 'block'],
+    array[
+      invalid_id(group_id), invalid_number(deposit_index), invalid_address(address), invalid_amount(amount, 1),
+      invalid_amount(cumulative, 1), invalid_chain_hash(transaction), invalid_number(block)
+    ]
+  );
+  reported.group_id := group_id;
+  reported.deposit_index := deposit_index;
+  reported.address := parse_address(address);
+  reported.amount := amount;
+  reported.cumulative := cumulative;
+  reported.transaction := parse_hex(transaction, 32);
+  reported.block := block;
+
+  vault := lock_vault(group_id);
+  select d.*
+  into known
+  from vault_deposits as d
+  where d.group_id = credit_deposit.group_id
+    and d.deposit_index = credit_deposit.deposit_index;
+  if found then
+    if (known.address, known.amount, known.cumulative, known.transaction, known.block)
+      is distinct from (reported.address, reported.amount, reported.cumulative, reported.transaction, reported.block)
+    then
+      perform refuse_mismatch('deposit_index', format('deposit %s of group %s was credited with other values', deposit_index, group_id));
+    end if;
+    return (known.participant_id, known.entry_id, true)::credit_result;
+  end if;
+
+  perform refuse_frozen(group_id);
+  if vault.closed_at is not null then
+    perform refuse_mismatch('group_id', format('the vault of group %s was closed, and takes no deposits', group_id));
+  end if;
+  status := describe_vault(vault);
+  if deposit_index <> status.deposits then
+    perform refuse_mismatch('deposit_index', format('deposit %s of group %s comes after %s deposits', deposit_index, group_id, status.deposits));
+  end if;
+  if cumulative <> status.cumulative + amount then
+    perform refuse_mismatch(
+      'cumulative',
+      format('deposit %s of group %s makes %s, and not %s', deposit_index, group_id, status.cumulative + amount, cumulative)
+    );
+  end if;
+  reported := post_credit(group_id, null, reported);
+  return (reported.participant_id, reported.entry_id, false)::credit_result;
+end
+$$;
+
+alter function ledger.credit_deposit owner to ledger_owner;
+comment on function ledger.credit_deposit is
+  'Credit a deposit into the vault, the one after the last credited, counted from 0, to the participant present whose proved address it is, or to a new one. cumulative is the sum of all deposits up to it. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013, LG014.';
+revoke execute on function ledger.credit_deposit from public;
+grant execute on function ledger.credit_deposit to ledger_bridge;
+-- <<< db/functions/bridge/credit_deposit.sql
+
+-- >>> db/functions/bridge/exit_requested.sql
+-- Answer a request for an exit that was made at the vault.
+create or replace function ledger.exit_requested(
+  group_id       bigint,
+  participant_id bigint,
+  owner          text,
+  transaction    text,
+  block          bigint,
+  out entry_id   bigint
+)
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  participant participants;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'owner', 'transaction', 'block'],
+    array[
+      invalid_id(group_id), invalid_id(participant_id), invalid_address(owner), invalid_chain_hash(transaction),
+      invalid_number(block)
+    ]
+  );
+  perform lock_vault(group_id);
+  select p.*
+  into participant
+  from participants as p
+  where p.group_id = exit_requested.group_id
+    and p.id = exit_requested.participant_id
+  for no key update;
+  if participant.address is distinct from parse_address(owner) then
+    perform refuse_mismatch(
+      'participant_id', format('no participant %s of group %s has the address %s', participant_id, group_id, owner)
+    );
+  end if;
+
+  if participant.exited_at is null then
+    perform refuse_frozen(group_id);
+    entry_id := post_exit(participant, jsonb_build_object('requested_by', transaction));
+  end if;
+  insert into exit_requests (group_id, participant_id, transaction, block)
+  values (exit_requested.group_id, exit_requested.participant_id, parse_hex(transaction, 32), exit_requested.block)
+  -- The first request counts.
+  on conflict do nothing;
+end
+$$;
+
+alter function ledger.exit_requested owner to ledger_owner;
+comment on function ledger.exit_requested is
+  'Let a participant leave who requested it at the vault, by the owner of their address, and return the entry; null if they have left before. Raises LG001, LG002, LG013, LG014.';
+revoke execute on function ledger.exit_requested from public;
+grant execute on function ledger.exit_requested to ledger_bridge;
+-- <<< db/functions/bridge/exit_requested.sql
+
+-- >>> db/functions/bridge/finish_transaction.sql
+-- Record that a transaction was mined.
+create or replace function ledger.finish_transaction(
+  chain_id    numeric,
+  sender      text,
+  nonce       bigint,
+  transaction text,
+  block       bigint,
+  succeeded   boolean
+) returns ledger.bridge_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  known bridge_transactions;
+begin
+  perform refuse_invalid(
+    array['chain_id', 'sender', 'nonce', 'transaction', 'block', 'succeeded'],
+    array[
+      invalid_amount(chain_id, 1), invalid_address(sender), invalid_number(nonce), invalid_chain_hash(transaction),
+      invalid_number(block), case when succeeded is null then 'must be given' end
+    ]
+  );
+  known := lock_transaction(chain_id, parse_address(sender), nonce);
+  if known.finished_at is not null then
+    if (known.transaction, known.block, known.succeeded) is distinct from (parse_hex(transaction, 32), block, succeeded) then
+      perform refuse_mismatch('transaction', format('nonce %s of %s was finished by another transaction', nonce, sender));
+    end if;
+    return row(true)::bridge_result;
+  end if;
+  update bridge_transactions as t
+  set
+    transaction = parse_hex(finish_transaction.transaction, 32),
+    block = finish_transaction.block,
+    succeeded = finish_transaction.succeeded,
+    finished_at = clock_timestamp()
+  where t.chain_id = finish_transaction.chain_id
+    and t.sender = known.sender
+    and t.nonce = finish_transaction.nonce;
+  return row(false)::bridge_result;
+end
+$$;
+
+alter function ledger.finish_transaction owner to ledger_owner;
+comment on function ledger.finish_transaction is
+  'Record that a transaction of this nonce was mined and is final. The same again changes nothing, and replayed is true. Raises LG001, LG013.';
+revoke execute on function ledger.finish_transaction from public;
+grant execute on function ledger.finish_transaction to ledger_bridge;
+-- <<< db/functions/bridge/finish_transaction.sql
+
+-- >>> db/functions/bridge/get_vault.sql
+-- Show what is recorded of a group's vault.
+create or replace function ledger.get_vault(
+  group_id bigint
+) returns ledger.vault_status
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  return describe_vault(require_vault(group_id));
+end
+$$;
+
+alter function ledger.get_vault owner to ledger_owner;
+comment on function ledger.get_vault is
+  'The vault of a group, what was credited and paid, how far the chain was followed, whether it is frozen or closed, the number of the next checkpoint, and the last one that was accepted. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.get_vault from public;
+grant execute on function ledger.get_vault to ledger_bridge;
+-- <<< db/functions/bridge/get_vault.sql
+
+-- >>> db/functions/bridge/link_vault.sql
+-- Link a group to a vault, once.
+create or replace function ledger.link_vault(
+  group_id bigint,
+  chain_id numeric,
+  vault    text
+) returns ledger.link_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  linked vaults;
+  known  vaults;
+begin
+  perform refuse_invalid(
+    array['group_id', 'chain_id', 'vault'],
+    array[invalid_id(group_id), invalid_amount(chain_id, 1), invalid_address(vault)]
+  );
+  linked.group_id := group_id;
+  linked.chain_id := chain_id;
+  linked.vault := parse_address(vault);
+  linked.domain := domain_hash(chain_id, linked.vault, group_id);
+  linked.linked_at := clock_timestamp();
+
+  -- No checkpoint is being made, no join is under way, and none can begin: as in checkpoint() and remove_group().
+  perform pg_advisory_xact_lock(hashtextextended('', group_id));
+  perform from groups as g
+  where g.id = link_vault.group_id
+    and g.closed_at is null
+  for update;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+  known := find_vault(group_id);
+  if known.group_id is not null then
+    if (known.chain_id, known.vault) is distinct from (linked.chain_id, linked.vault) then
+      perform refuse_mismatch(
+        'vault', format('group %s is linked to vault %s of chain %s', group_id, format_address(known.vault), known.chain_id)
+      );
+    end if;
+    return link_of(known, true);
+  end if;
+
+  -- A snapshot from before this ends in 40001: of a join at its shard, of a checkpoint at its group.
+  update group_total_shards as c
+  set changed_at = c.changed_at
+  where c.group_id = link_vault.group_id;
+  update groups as g
+  set name = g.name
+  where g.id = link_vault.group_id;
+  if exists (select from entries as e where e.group_id = link_vault.group_id)
+    or exists (select from checkpoints as c where c.group_id = link_vault.group_id)
+  then
+    perform refuse_mismatch('group_id', format('group %s has entries or checkpoints, and only a new group is linked to a vault', group_id));
+  end if;
+
+  insert into vaults
+  select linked.*;
+  return link_of(linked, false);
+end
+$$;
+
+alter function ledger.link_vault owner to ledger_owner;
+comment on function ledger.link_vault is
+  'Link a group without any entry and any checkpoint to its vault, for good: from then on its money comes in and goes out there alone. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.link_vault from public;
+grant execute on function ledger.link_vault to ledger_bridge;
+-- <<< db/functions/bridge/link_vault.sql
+
+-- >>> db/functions/bridge/list_publications.sql
+-- List what became of a group's checkpoints at its vault.
+create or replace function ledger.list_publications(
+  group_id bigint
+) returns setof ledger.publication
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  perform require_vault(group_id);
+  return query
+  select s.*
+  from publications as p
+  cross join lateral describe_publication(p) as s
+  where p.group_id = list_publications.group_id
+  order by p.number;
+end
+$$;
+
+alter function ledger.list_publications owner to ledger_owner;
+comment on function ledger.list_publications is
+  'The checkpoints of the group that were prepared for its vault, with their states, and the transaction and the block that published each, or that ended it where it was vetoed or abandoned, by ascending number. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.list_publications from public;
+grant execute on function ledger.list_publications to ledger_bridge;
+-- <<< db/functions/bridge/list_publications.sql
+
+-- >>> db/functions/bridge/list_transactions.sql
+-- List the transactions of a sender that are not finished.
+create or replace function ledger.list_transactions(
+  chain_id numeric,
+  sender   text
+) returns setof ledger.open_transaction
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  perform refuse_invalid(
+    array['chain_id', 'sender'], array[invalid_amount(chain_id, 1), invalid_address(sender)]
+  );
+  return query
+  select
+    t.nonce,
+    t.group_id,
+    t.purpose,
+    t.number,
+    hex(t.raw),
+    t.replacements
+  from bridge_transactions as t
+  where t.chain_id = list_transactions.chain_id
+    and t.sender = parse_address(list_transactions.sender)
+    and t.finished_at is null
+  order by t.nonce;
+end
+$$;
+
+alter function ledger.list_transactions owner to ledger_owner;
+comment on function ledger.list_transactions is
+  'The signed transactions of a sender on a chain that are not finished, by ascending nonce, each in its newest form. Raises LG001.';
+revoke execute on function ledger.list_transactions from public;
+grant execute on function ledger.list_transactions to ledger_bridge;
+-- <<< db/functions/bridge/list_transactions.sql
+
+-- >>> db/functions/bridge/list_unpaid_exits.sql
+-- List the exits of a checkpoint that its vault has not paid.
+create or replace function ledger.list_unpaid_exits(
+  group_id bigint,
+  number   bigint
+) returns setof ledger.unpaid_exit
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  checkpoint checkpoints;
+begin
+  perform refuse_invalid(array['group_id', 'number'], array[invalid_id(group_id), invalid_id(number)]);
+  perform require_vault(group_id);
+  checkpoint := find_checkpoint(group_id, number);
+
+  return query
+  with unpaid as materialized (
+    select
+      e.id,
+      e.from_id
+    from settlements as s
+    join entries as e on e.group_id = s.group_id and e.id = s.entry_id
+    where s.group_id = list_unpaid_exits.group_id
+      and s.settled_at is null
+  ), chunks as materialized (
+    select
+      k,
+      k.first_id,
+      lead(k.first_id, 1, 9223372036854775807) over (order by k.chunk) as next_id
+    from chunks_of(checkpoint) as k
+  )
+  select
+    l.index,
+    l.participant_id,
+    l.exit_entry,
+    format_address(decode(substr(l.owner, 3), 'hex')),
+    l.amount,
+    exists (
+      select from exit_requests as r
+      where r.group_id = list_unpaid_exits.group_id
+        and r.participant_id = l.participant_id
+    )
+  from chunks as c
+  cross join lateral unpack_leaves(c.k) as l
+  join unpaid as u on u.id = l.exit_entry
+  -- Most chunks have no exit.
+  where exists (select from unpaid as i where i.from_id >= c.first_id and i.from_id < c.next_id)
+  order by l.index;
+end
+$$;
+
+alter function ledger.list_unpaid_exits owner to ledger_owner;
+comment on function ledger.list_unpaid_exits is
+  'The leaves of a checkpoint of the group that are exits and not settled, by ascending participant, and whether each was requested at the vault. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.list_unpaid_exits from public;
+grant execute on function ledger.list_unpaid_exits to ledger_bridge;
+-- <<< db/functions/bridge/list_unpaid_exits.sql
+
+-- >>> db/functions/bridge/list_vaults.sql
+-- List the vaults of all groups.
+create or replace function ledger.list_vaults()
+returns setof ledger.vault_status
+language sql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+  select s.*
+  from vaults as v
+  cross join lateral describe_vault(v) as s
+  order by v.group_id
+$$;
+
+alter function ledger.list_vaults owner to ledger_owner;
+comment on function ledger.list_vaults is
+  'What get_vault shows, of each group that is linked to a vault, removed ones included, by ascending group.';
+revoke execute on function ledger.list_vaults from public;
+grant execute on function ledger.list_vaults to ledger_bridge;
+-- <<< db/functions/bridge/list_vaults.sql
+
+-- >>> db/functions/bridge/prepare_publication.sql
+-- Make a group's next checkpoint for its vault.
+create or replace function ledger.prepare_publication(
+  group_id bigint
+) returns ledger.checkpoint_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  vault vaults;
+  last  publications;
+begin
+  perform refuse_invalid(array['group_id'], array[invalid_id(group_id)]);
+  -- As in checkpoint().
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception using
+      errcode = 'active_sql_transaction',
+      message = 'a checkpoint must be the first change of its transaction',
+      hint    = 'Call ledger.prepare_publication() in a transaction of its own.';
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended('', group_id));
+  vault := require_vault(group_id);
+  perform refuse_frozen(group_id);
+
+  select p.*
+  into last
+  from publications as p
+  where p.group_id = prepare_publication.group_id
+  order by p.number desc
+  limit 1;
+  if last.state = 'accepted' then
+    perform refuse_mismatch('group_id', format('checkpoint %s of group %s was accepted, and is not closed', last.number, group_id));
+  end if;
+  if last.state is distinct from 'prepared' then
+    if vault.closed_at is not null then
+      perform refuse_mismatch('group_id', format('the vault of group %s was closed, and takes no checkpoint', group_id));
+    end if;
+    perform current_feed('group_id');
+    last.number := add_checkpoint(group_id);
+    insert into publications (group_id, number)
+    values (prepare_publication.group_id, last.number);
+    -- An emergency waits for this, or was declared since.
+    perform lock_vault(group_id);
+    perform refuse_frozen(group_id);
+    return checkpoint_answer(group_id, last.number, false);
+  end if;
+  return checkpoint_answer(group_id, last.number, true);
+end
+$$;
+
+alter function ledger.prepare_publication owner to ledger_owner;
+comment on function ledger.prepare_publication is
+  'Make the next checkpoint of the group for its vault, chained to the last one that was accepted; the one that is prepared already, with replayed true, until it is accepted, vetoed or abandoned. Refused until the one before it is closed. It must be the first change of its transaction. Raises LG001, LG002, LG009, LG011, LG013, LG014.';
+revoke execute on function ledger.prepare_publication from public;
+grant execute on function ledger.prepare_publication to ledger_bridge;
+-- <<< db/functions/bridge/prepare_publication.sql
+
+-- >>> db/functions/bridge/raise_ids.sql
+-- Raise the sequences of ids.
+create or replace function ledger.raise_ids(
+  participant_id bigint,
+  entry_id       bigint
+) returns ledger.bridge_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  raised boolean;
+begin
+  perform refuse_invalid(
+    array['participant_id', 'entry_id'], array[invalid_number(participant_id), invalid_number(entry_id)]
+  );
+  raised := raise_sequence('ledger.participants_id_seq', participant_id);
+  raised := raise_sequence('ledger.entries_id_seq', entry_id) or raised;
+  return row(not raised)::bridge_result;
+end
+$$;
+
+alter function ledger.raise_ids owner to ledger_owner;
+comment on function ledger.raise_ids is
+  'Make the ids of all later participants and entries higher than these, for snapshots and logs that are newer than a restored ledger. Raises LG001.';
+revoke execute on function ledger.raise_ids from public;
+grant execute on function ledger.raise_ids to ledger_bridge;
+-- <<< db/functions/bridge/raise_ids.sql
+
+-- >>> db/functions/bridge/reclaim_deposit.sql
+-- Record a deposit that the vault returned in an emergency.
+create or replace function ledger.reclaim_deposit(
+  group_id      bigint,
+  deposit_index bigint,
+  owner         text,
+  amount        numeric,
+  transaction   text,
+  block         bigint
+) returns ledger.payout_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  vault    vaults;
+  payout   payouts;
+  credited vault_deposits;
+  included bigint;
+begin
+  perform refuse_invalid(
+    array['group_id', 'deposit_index', 'owner', 'amount', 'transaction', 'block'],
+    array[
+      invalid_id(group_id), invalid_number(deposit_index), invalid_address(owner), invalid_amount(amount, 1),
+      invalid_chain_hash(transaction), invalid_number(block)
+    ]
+  );
+  vault := lock_vault(group_id);
+  payout.group_id := group_id;
+  payout.kind := 'reclaim';
+  payout.subject := deposit_index;
+  payout.owner := parse_address(owner);
+  payout.amount := amount;
+  payout.transaction := parse_hex(transaction, 32);
+  payout.block := block;
+  if payout_is_known(payout) then
+    return (group_id, 'reclaim', deposit_index, null, null, format_address(payout.owner), amount, true)::payout_result;
+  end if;
+
+  if vault.emergency_number is null then
+    perform refuse_mismatch('group_id', format('group %s is not frozen: its deposits are not returned', group_id));
+  end if;
+  included := coalesce(
+    (
+      select c.deposits
+      from checkpoints as c
+      where c.group_id = reclaim_deposit.group_id
+        and c.number = vault.emergency_number
+    ),
+    0
+  );
+  if deposit_index < included then
+    perform refuse_mismatch('deposit_index', format('checkpoint %s of group %s includes deposit %s', vault.emergency_number, group_id, deposit_index));
+  end if;
+  select d.*
+  into credited
+  from vault_deposits as d
+  where d.group_id = reclaim_deposit.group_id
+    and d.deposit_index = reclaim_deposit.deposit_index;
+  if found and (credited.address, credited.amount) is distinct from (payout.owner, payout.amount) then
+    perform refuse_mismatch('amount', format('deposit %s of group %s was credited with other values', deposit_index, group_id));
+  end if;
+  perform add_payout(payout);
+  return (group_id, 'reclaim', deposit_index, null, null, format_address(payout.owner), amount, false)::payout_result;
+end
+$$;
+
+alter function ledger.reclaim_deposit owner to ledger_owner;
+comment on function ledger.reclaim_deposit is
+  'Record that the vault returned a deposit in an emergency, one that the last ripe checkpoint does not include. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.reclaim_deposit from public;
+grant execute on function ledger.reclaim_deposit to ledger_bridge;
+-- <<< db/functions/bridge/reclaim_deposit.sql
+
+-- >>> db/functions/bridge/record_closing.sql
+-- Record that a group was closed at its vault.
+create or replace function ledger.record_closing(
+  group_id    bigint,
+  transaction text,
+  block       bigint
+) returns ledger.bridge_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  vault  vaults;
+  status vault_status;
+begin
+  perform refuse_invalid(
+    array['group_id', 'transaction', 'block'],
+    array[invalid_id(group_id), invalid_chain_hash(transaction), invalid_number(block)]
+  );
+  vault := lock_vault(group_id);
+  if vault.closed_at is not null then
+    if (vault.closing_transaction, vault.closing_block) is distinct from (parse_hex(transaction, 32), block) then
+      perform refuse_mismatch('transaction', format('the vault of group %s was closed by another transaction', group_id));
+    end if;
+    return row(true)::bridge_result;
+  end if;
+  status := describe_vault(vault);
+  -- In an emergency deposits that were not credited are returned.
+  if vault.emergency_number is null and status.cumulative <> status.settled then
+    perform refuse_mismatch('group_id', format('the vault of group %s took %s and paid %s', group_id, status.cumulative, status.settled));
+  end if;
+  update vaults as v
+  set
+    closing_transaction = parse_hex(record_closing.transaction, 32),
+    closing_block = record_closing.block,
+    closed_at = clock_timestamp()
+  where v.group_id = record_closing.group_id;
+  return row(false)::bridge_result;
+end
+$$;
+
+alter function ledger.record_closing owner to ledger_owner;
+comment on function ledger.record_closing is
+  'Record that the group was closed at its vault, which holds nothing for it: it may be removed then. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.record_closing from public;
+grant execute on function ledger.record_closing to ledger_bridge;
+-- <<< db/functions/bridge/record_closing.sql
+
+-- >>> db/functions/bridge/record_emergency.sql
+-- Freeze a group in an emergency of its vault.
+create or replace function ledger.record_emergency(
+  group_id    bigint,
+  number      bigint,
+  transaction text,
+  block       bigint
+) returns ledger.bridge_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  vault vaults;
+begin
+  perform refuse_invalid(
+    array['group_id', 'number', 'transaction', 'block'],
+    array[invalid_id(group_id), invalid_number(number), invalid_chain_hash(transaction), invalid_number(block)]
+  );
+  -- No join, deposit or exit is under way, and none can begin.
+  perform from groups as g
+  where g.id = record_emergency.group_id
+  for update;
+  vault := lock_vault(group_id);
+  if vault.emergency_number is not null then
+    if (vault.emergency_number, vault.emergency_transaction, vault.emergency_block)
+      is distinct from (number, parse_hex(transaction, 32), block)
+    then
+      perform refuse_mismatch('number', format('group %s is frozen by another emergency, at checkpoint %s', group_id, vault.emergency_number));
+    end if;
+    return row(true)::bridge_result;
+  end if;
+  if number > 0 and not exists (
+    select from publications as p
+    where p.group_id = record_emergency.group_id
+      and p.number = record_emergency.number
+      and p.state in ('accepted', 'closed')
+  ) then
+    perform refuse_mismatch('number', format('checkpoint %s of group %s was not accepted', number, group_id));
+  end if;
+
+  -- In ascending id, as transfers lock them: each is made before this, or finds its participants frozen.
+  perform from participants as p
+  where p.group_id = record_emergency.group_id
+    and p.exited_at is null
+  order by p.id
+  for no key update;
+  update participants as p
+  set frozen_at = clock_timestamp()
+  where p.group_id = record_emergency.group_id
+    and p.exited_at is null;
+  -- A join with a snapshot from before this ends in 40001 at its shard.
+  update group_total_shards as c
+  set changed_at = c.changed_at
+  where c.group_id = record_emergency.group_id;
+  update vaults as v
+  set
+    emergency_number = record_emergency.number,
+    emergency_transaction = parse_hex(record_emergency.transaction, 32),
+    emergency_block = record_emergency.block,
+    frozen_at = clock_timestamp()
+  where v.group_id = record_emergency.group_id;
+  return row(false)::bridge_result;
+end
+$$;
+
+alter function ledger.record_emergency owner to ledger_owner;
+comment on function ledger.record_emergency is
+  'Freeze the group for good, as an emergency was declared at its vault that pays a checkpoint, 0 for none: nothing moves in it any more. Waits for transfers under way. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.record_emergency from public;
+grant execute on function ledger.record_emergency to ledger_bridge;
+-- <<< db/functions/bridge/record_emergency.sql
+
+-- >>> db/functions/bridge/record_progress.sql
+-- Record how far the chain was followed.
+create or replace function ledger.record_progress(
+  group_id bigint,
+  block    bigint,
+  hash     text
+) returns ledger.bridge_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  vault vaults;
+begin
+  perform refuse_invalid(
+    array['group_id', 'block', 'hash'], array[invalid_id(group_id), invalid_number(block), invalid_chain_hash(hash)]
+  );
+  vault := lock_vault(group_id);
+  if block = vault.followed_block and parse_hex(hash, 32) = vault.followed_hash then
+    return row(true)::bridge_result;
+  end if;
+  if block <= vault.followed_block then
+    perform refuse_mismatch(
+      'block',
+      format('group %s was followed to block %s, %s', group_id, vault.followed_block, hex(vault.followed_hash))
+    );
+  end if;
+  update vaults as v
+  set
+    followed_block = record_progress.block,
+    followed_hash = parse_hex(record_progress.hash, 32)
+  where v.group_id = record_progress.group_id;
+  return row(false)::bridge_result;
+end
+$$;
+
+alter function ledger.record_progress owner to ledger_owner;
+comment on function ledger.record_progress is
+  'Record that the chain was followed up to a final block. The same again changes nothing, and replayed is true; it never goes back. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.record_progress from public;
+grant execute on function ledger.record_progress to ledger_bridge;
+-- <<< db/functions/bridge/record_progress.sql
+
+-- >>> db/functions/bridge/record_publication.sql
+-- Record what became of a checkpoint at the vault.
+create or replace function ledger.record_publication(
+  group_id    bigint,
+  number      bigint,
+  state       text,
+  transaction text,
+  block       bigint
+) returns ledger.publication_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  publication publications;
+  changed     publications;
+  result      publication_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'number', 'state', 'transaction', 'block'],
+    array[
+      invalid_id(group_id),
+      invalid_id(number),
+      case when (state in ('accepted', 'closed', 'vetoed', 'abandoned')) is not true
+        then 'must be accepted, closed, vetoed or abandoned'
+      end,
+      case when transaction is not null or state in ('accepted', 'vetoed') then invalid_chain_hash(transaction) end,
+      case when block is not null or state in ('accepted', 'vetoed') then invalid_number(block) end
+    ]
+  );
+  perform lock_vault(group_id);
+  select p.*
+  into publication
+  from publications as p
+  where p.group_id = record_publication.group_id
+    and p.number = record_publication.number
+  for no key update;
+  if not found then
+    perform refuse_mismatch('number', format('checkpoint %s of group %s was not prepared for its vault', number, group_id));
+  end if;
+
+  changed := change_publication(publication, state, parse_hex(transaction, 32), block);
+  select
+    s.*,
+    changed is not distinct from publication
+  into result
+  from describe_publication(changed) as s;
+  return result;
+end
+$$;
+
+alter function ledger.record_publication owner to ledger_owner;
+comment on function ledger.record_publication is
+  'Record what became of a checkpoint at the vault: accepted, when its publication is final; then closed, when its window is over and its payments are settled; or vetoed, or abandoned without having been accepted. The same again, also of an earlier state, changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.record_publication from public;
+grant execute on function ledger.record_publication to ledger_bridge;
+-- <<< db/functions/bridge/record_publication.sql
+
+-- >>> db/functions/bridge/record_transaction.sql
+-- Record a signed transaction before it is sent.
+create or replace function ledger.record_transaction(
+  chain_id numeric,
+  sender   text,
+  nonce    bigint,
+  group_id bigint,
+  purpose  text,
+  number   bigint,
+  raw      text
+) returns ledger.bridge_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  vault vaults;
+  known bridge_transactions;
+begin
+  perform refuse_invalid(
+    array['chain_id', 'sender', 'nonce', 'group_id', 'purpose', 'number', 'raw'],
+    array[
+      invalid_amount(chain_id, 1), invalid_address(sender), invalid_number(nonce), invalid_id(group_id),
+      case when (purpose in ('publish', 'withdraw')) is not true then 'must be publish or withdraw' end,
+      invalid_id(number),
+      case when (raw collate "C" ~ '^0x([0-9a-fA-F]{2})+$') is not true then 'must be 0x and pairs of hex digits' end
+    ]
+  );
+  vault := require_vault(group_id);
+  if vault.chain_id <> chain_id then
+    perform refuse_mismatch('chain_id', format('the vault of group %s is on chain %s', group_id, vault.chain_id));
+  end if;
+
+  insert into bridge_transactions (chain_id, sender, nonce, group_id, purpose, number, raw)
+  values (
+    record_transaction.chain_id, parse_address(record_transaction.sender), record_transaction.nonce,
+    record_transaction.group_id, record_transaction.purpose, record_transaction.number,
+    decode(substr(record_transaction.raw, 3), 'hex')
+  )
+  on conflict do nothing;
+  if found then
+    return row(false)::bridge_result;
+  end if;
+  known := lock_transaction(chain_id, parse_address(sender), nonce);
+  if (known.group_id, known.purpose, known.number) is distinct from (group_id, purpose, number) then
+    perform refuse_mismatch('nonce', format('nonce %s of %s is that of another purpose', nonce, sender));
+  end if;
+  if known.raw = decode(substr(raw, 3), 'hex') then
+    return row(true)::bridge_result;
+  end if;
+  if known.finished_at is not null then
+    perform refuse_mismatch('nonce', format('the transaction with nonce %s of %s is finished', nonce, sender));
+  end if;
+  update bridge_transactions as t
+  set
+    raw = decode(substr(record_transaction.raw, 3), 'hex'),
+    replacements = t.replacements + 1
+  where t.chain_id = record_transaction.chain_id
+    and t.sender = known.sender
+    and t.nonce = record_transaction.nonce;
+  return row(false)::bridge_result;
+end
+$$;
+
+alter function ledger.record_transaction owner to ledger_owner;
+comment on function ledger.record_transaction is
+  'Record a signed transaction, 0x and hex digits, before it is sent, under its nonce; another one with the same nonce, group, purpose and number is its replacement. purpose is publish or withdraw, number the checkpoint. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.record_transaction from public;
+grant execute on function ledger.record_transaction to ledger_bridge;
+-- <<< db/functions/bridge/record_transaction.sql
+
+-- >>> db/functions/bridge/settle_payout.sql
+-- Settle an exit that the vault has paid.
+create or replace function ledger.settle_payout(
+  group_id       bigint,
+  participant_id bigint,
+  exit_entry     bigint,
+  owner          text,
+  amount         numeric,
+  transaction    text,
+  block          bigint,
+  log            bigint
+) returns ledger.payout_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  without boolean := amount = 0 and transaction is null;
+  vault   vaults;
+  payout  payouts;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'owner', 'amount', 'transaction', 'block', 'log'],
+    array[
+      invalid_id(group_id), invalid_id(participant_id), invalid_address(owner), invalid_amount(amount, 0),
+      case when not without then invalid_chain_hash(transaction) end, case when not without then invalid_number(block) end,
+      case when not without then invalid_number(log) end
+    ]
+  );
+  vault := lock_vault(group_id);
+  payout.group_id := group_id;
+  payout.kind := case when exit_entry is null then 'present' else 'exit' end;
+  payout.subject := coalesce(exit_entry, participant_id);
+  payout.participant_id := participant_id;
+  payout.owner := parse_address(owner);
+  payout.amount := amount;
+  payout.transaction := parse_hex(transaction, 32);
+  payout.block := block;
+  payout.log := log;
+  if payout_is_known(payout) then
+    return (group_id, payout.kind, payout.subject, participant_id, exit_entry, format_address(payout.owner), amount, true)::payout_result;
+  end if;
+
+  if exit_entry is null then
+    perform check_present_payout(vault, payout);
+  else
+    perform settle_paid_exit(payout);
+  end if;
+  perform add_payout(payout);
+  return (group_id, payout.kind, payout.subject, participant_id, exit_entry, format_address(payout.owner), amount, false)::payout_result;
+end
+$$;
+
+alter function ledger.settle_payout owner to ledger_owner;
+comment on function ledger.settle_payout is
+  'Record that the vault paid a leaf: settle the exit, of which every value must agree; in an emergency also that of a participant who was present in the last ripe checkpoint, with a null exit_entry. An exit of 0 needs no transaction. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.settle_payout from public;
+grant execute on function ledger.settle_payout to ledger_bridge;
+-- <<< db/functions/bridge/settle_payout.sql
+
+-- >>> db/functions/internal/checkpoints/add_checkpoint.sql
+-- Write a group's next checkpoint, with its leaves.
+create or replace function ledger_internal.add_checkpoint(
+  group_id bigint
+) returns bigint
+language plpgsql volatile
+as $$
+declare
+  vault    ledger.vaults := ledger_internal.find_vault(group_id);
+  previous ledger.checkpoints;
+  made     ledger.checkpoints;
+  figures  ledger_internal.figures;
+  domain   bytea;
+begin
+  select c.*
+  into previous
+  from ledger.checkpoints as c
+  where c.group_id = add_checkpoint.group_id
+  order by c.number desc
+  limit 1;
+
+  made.group_id := group_id;
+  made.number := coalesce(previous.number, 0) + 1;
+  made.chain_id := coalesce(vault.chain_id, 0);
+  made.vault := coalesce(vault.vault, decode(repeat('00', 20), 'hex'));
+  -- A vault knows the headers that it accepted.
+  made.previous := coalesce(
+    case
+      when vault.group_id is null
+      then previous.header
+      else (ledger_internal.accepted_checkpoint(group_id)).header
+    end,
+    decode(repeat('00', 32), 'hex')
+  );
+  domain := ledger_internal.domain_hash(made.chain_id, made.vault, group_id);
+
+  figures := ledger_internal.write_chunks(made, previous, domain);
+  if figures.total <> figures.credited - figures.settled then
+    raise exception using
+      errcode = 'data_corrupted',
+      message = format('the leaves of group %s add up to %s, and %s was credited, %s settled', group_id, figures.total, figures.credited, figures.settled),
+      hint    = 'Run ledger verify: the books are wrong.';
+  end if;
+  made.deposits := figures.deposits;
+  made.credited := figures.credited;
+  made.settled := figures.settled;
+  made.leaf_count := figures.leaf_count;
+  made.total := figures.total;
+  made.root := figures.root;
+  made.header := ledger_internal.header_hash(
+    domain, made.number, made.previous, made.deposits, made.credited, made.settled, made.leaf_count, made.total, made.root
+  );
+  made.snapshot := figures.snapshot;
+  made.generation := figures.generation;
+  made.seal := figures.seal;
+  made.created_at := clock_timestamp();
+  insert into ledger.checkpoints
+  select made.*
+  -- As in write_chunks, for a group without leaves.
+  on conflict do nothing;
+  if not found then
+    raise exception using
+      errcode = 'serialization_failure',
+      message = format('another transaction made checkpoint %s of group %s', made.number, group_id);
+  end if;
+  return made.number;
+end
+$$;
+
+alter function ledger_internal.add_checkpoint owner to ledger_owner;
+comment on function ledger_internal.add_checkpoint is
+  'Write the next checkpoint of a group, chained to the one before it, or to the last one that its vault accepted, and return its number. Call it where no other transaction makes a checkpoint of the group, and before this one has written anything. Raises LG011, 40001 where another transaction made it, XX001 where the leaves are not what was credited less what was settled.';
+revoke execute on function ledger_internal.add_checkpoint from public;
+-- <<< db/functions/internal/checkpoints/add_checkpoint.sql
+
+-- >>> db/functions/internal/checkpoints/checkpoint_answer.sql
+-- Make the answer to a call that made a checkpoint.
+create or replace function ledger_internal.checkpoint_answer(
+  group_id bigint,
+  number   bigint,
+  replayed boolean
+) returns ledger.checkpoint_result
+language sql stable
+as $$
+  select
+    h.group_id,
+    h.number,
+    h.chain_id,
+    h.vault,
+    h.previous,
+    h.deposits,
+    h.credited,
+    h.settled,
+    h.leaf_count,
+    h.total,
+    h.root,
+    h.header,
+    h.seal,
+    h.created_at,
+    checkpoint_answer.replayed
+  from ledger.checkpoint_headers as h
+  where h.group_id = checkpoint_answer.group_id
+    and h.number = checkpoint_answer.number
+$$;
+
+alter function ledger_internal.checkpoint_answer owner to ledger_owner;
+comment on function ledger_internal.checkpoint_answer is
+  'A checkpoint of the group as its maker returns it.';
+revoke execute on function ledger_internal.checkpoint_answer from public;
+-- <<< db/functions/internal/checkpoints/checkpoint_answer.sql
+
+-- >>> db/functions/internal/checkpoints/checkpoint_books.sql
+-- Count what was credited to a group and settled, in the snapshot of the statement.
+create or replace function ledger_internal.checkpoint_books(
+  group_id bigint
+) returns ledger_internal.figures
+language sql stable
+as $$
+  select
+    pg_current_snapshot(),
+    (select max(f.generation) from ledger.feeds as f),
+    credited.deposits,
+    credited.amount,
+    settled.amount,
+    null::bigint,
+    null::numeric,
+    null::bytea,
+    null::bytea
+  from (
+    select
+      -- A vault counts what it was sent; joins of nothing are none of that.
+      case
+        when exists (select from ledger.vaults as v where v.group_id = checkpoint_books.group_id)
+        then (select count(*) from ledger.vault_deposits as d where d.group_id = checkpoint_books.group_id)
+        else count(*)
+      end as deposits,
+      coalesce(sum(e.amount), 0) as amount
+    from ledger.entries as e
+    where e.group_id = checkpoint_books.group_id
+      and e.kind in ('join', 'deposit')
+  ) as credited
+  cross join (
+    select coalesce(sum(e.amount), 0) as amount
+    from ledger.settlements as s
+    join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+    where s.group_id = checkpoint_books.group_id
+      and s.settled_at is not null
+  ) as settled
+$$;
+
+alter function ledger_internal.checkpoint_books owner to ledger_owner;
+comment on function ledger_internal.checkpoint_books is
+  'The deposits, what they credited, what was settled, the snapshot and the feed of a checkpoint that the statement makes; its other figures are null.';
+revoke execute on function ledger_internal.checkpoint_books from public;
+-- <<< db/functions/internal/checkpoints/checkpoint_books.sql
+
+-- >>> db/functions/internal/errors/refuse_frozen.sql
+-- Raise LG014 if a group is frozen.
+create or replace function ledger_internal.refuse_frozen(
+  group_id bigint
+) returns void
+language plpgsql stable
+as $$
+begin
+  if exists (
+    select from ledger.vaults as v
+    where v.group_id = refuse_frozen.group_id
+      and v.emergency_number is not null
+  ) then
+    raise exception using
+      errcode = 'LG014',
+      column  = 'group_id',
+      message = format('group %s is frozen', group_id),
+      detail  = 'group_id: is frozen by an emergency of its vault',
+      hint    = 'Get the proof of the last ripe checkpoint and withdraw from the vault with it; nothing moves in the group any more.';
+  end if;
+end
+$$;
+
+alter function ledger_internal.refuse_frozen owner to ledger_owner;
+comment on function ledger_internal.refuse_frozen is
+  'Raises LG014 if an emergency was declared at the vault of the group; nothing for any other group.';
+revoke execute on function ledger_internal.refuse_frozen from public;
+-- <<< db/functions/internal/errors/refuse_frozen.sql
+
+-- >>> db/functions/internal/errors/refuse_linked.sql
+-- Raise LG012 for what is not done by hand in a group with a vault.
+create or replace function ledger_internal.refuse_linked(
+  group_id bigint,
+  field    text,
+  hint     text
+) returns void
+language plpgsql immutable
+as $$
+begin
+  raise exception using
+    errcode = 'LG012',
+    column  = refuse_linked.field,
+    message = format('group %s is linked to a vault', group_id),
+    detail  = format('%s: is not accepted in a group that is linked to a vault', field),
+    hint    = refuse_linked.hint;
+end
+$$;
+
+alter function ledger_internal.refuse_linked owner to ledger_owner;
+comment on function ledger_internal.refuse_linked is
+  'Raises LG012 that blames the field: the group is linked to a vault, and the chain decides this.';
+revoke execute on function ledger_internal.refuse_linked from public;
+-- <<< db/functions/internal/errors/refuse_linked.sql
+
+-- >>> db/functions/internal/errors/refuse_mismatch.sql
+-- Raise LG013 for a report of the bridge that does not fit the record.
+create or replace function ledger_internal.refuse_mismatch(
+  field   text,
+  message text
+) returns void
+language plpgsql immutable
+as $$
+begin
+  raise exception using
+    errcode = 'LG013',
+    column  = refuse_mismatch.field,
+    message = refuse_mismatch.message,
+    detail  = format('%s: does not fit the record', field),
+    hint    = 'Stop the bridge and compare the chain with the record. After a restore run: ledger bridge adopt.';
+end
+$$;
+
+alter function ledger_internal.refuse_mismatch owner to ledger_owner;
+comment on function ledger_internal.refuse_mismatch is
+  'Raises LG013 that blames the field: the chain, as the bridge reports it, and the record do not agree.';
+revoke execute on function ledger_internal.refuse_mismatch from public;
+-- <<< db/functions/internal/errors/refuse_mismatch.sql
+
+-- >>> db/functions/internal/errors/refuse_taken_address.sql
+-- Raise LG010 if another participant present in a group has an address.
+create or replace function ledger_internal.refuse_taken_address(
+  group_id       bigint,
+  participant_id bigint,
+  address        bytea
+) returns void
+language plpgsql stable
+as $$
+begin
+  if exists (
+    select from ledger.participants as p
+    where p.group_id = refuse_taken_address.group_id
+      and p.address = refuse_taken_address.address
+      and p.exited_at is null
+      and p.address_proved is not false
+      and p.id is distinct from refuse_taken_address.participant_id
+  ) then
+    perform ledger_internal.refuse_bound_address(
+      format('another participant has address %s', ledger_internal.format_address(address)),
+      'is bound to another participant'
+    );
+  end if;
+end
+$$;
+
+alter function ledger_internal.refuse_taken_address owner to ledger_owner;
+comment on function ledger_internal.refuse_taken_address is
+  'Raises LG010 if another participant than this one, who may be null, is present in the group and has the address, proved where the group has a vault; nothing for a null address.';
+revoke execute on function ledger_internal.refuse_taken_address from public;
+-- <<< db/functions/internal/errors/refuse_taken_address.sql
+
+-- >>> db/functions/internal/errors/refuse_unknown_legs.sql
+-- Raise LG002 for the legs of a multi-party transfer that are not present.
+create or replace function ledger_internal.refuse_unknown_legs(
+  lines ledger_internal.transfer_lines,
+  legs  ledger_internal.transfer_legs
+) returns void
+language plpgsql stable
+as $$
+declare
+  fields  text[];
+  missing bigint[];
+begin
+  select
+    array_agg(m.field),
+    array_agg(m.id)
+  into
+    fields,
+    missing
+  from (
+    select
+      format('transfers[%s].%s', l.line - 1, s.member) as field,
+      s.id
+    from unnest(lines.from_ids, lines.to_ids) with ordinality as l (from_id, to_id, line)
+    cross join lateral (values ('from', l.from_id), ('to', l.to_id)) as s (member, id)
+    where s.id <> all (coalesce(legs.ids, '{}'))
+    order by l.line
+    limit 100
+  ) as m;
+  perform ledger_internal.refuse_frozen(lines.group_ids[1]);
+  perform ledger_internal.refuse_unknown_participants(lines.group_ids[1], fields, missing);
+end
+$$;
+
+alter function ledger_internal.refuse_unknown_legs owner to ledger_owner;
+comment on function ledger_internal.refuse_unknown_legs is
+  'Raise LG002 for the first 100 legs of a multi-party transfer that were not locked, as transfers[0].from, or for its group; LG014 where the group is frozen.';
+revoke execute on function ledger_internal.refuse_unknown_legs from public;
+-- <<< db/functions/internal/errors/refuse_unknown_legs.sql
+
+-- >>> db/functions/internal/movements/post_deposit.sql
+-- Write a deposit of a participant whose row is locked.
+create or replace function ledger_internal.post_deposit(
+  participant ledger.participants,
+  amount      numeric,
+  metadata    jsonb
+) returns bigint
+language plpgsql volatile
+as $$
+declare
+  shard     ledger.group_total_shards := ledger_internal.add_to_group_total(
+    participant.group_id, amount, participant.moved_at
+  );
+  new_entry bigint;
+begin
+  participant.amount := participant.amount + trunc(amount);
+  update ledger.participants as p
+  set
+    amount = participant.amount,
+    moved_at = shard.changed_at
+  where p.group_id = participant.group_id
+    and p.id = participant.id;
+
+  insert into ledger.entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
+  values (
+    participant.group_id, 'deposit', participant.id, post_deposit.amount, participant.amount, shard.changed_at,
+    post_deposit.metadata
+  )
+  returning entries.id into new_entry;
+  perform ledger_internal.record_group_total(shard, new_entry, participant.id);
+  return new_entry;
+end
+$$;
+
+alter function ledger_internal.post_deposit owner to ledger_owner;
+comment on function ledger_internal.post_deposit is
+  'Add a valid deposit to the balance of a participant, write the entry and return it; this transaction has locked the row participant.';
+revoke execute on function ledger_internal.post_deposit from public;
+-- <<< db/functions/internal/movements/post_deposit.sql
+
+-- >>> db/functions/internal/movements/post_exit.sql
+-- Write the exit of a participant whose row is locked.
+create or replace function ledger_internal.post_exit(
+  participant ledger.participants,
+  metadata    jsonb
+) returns bigint
+language plpgsql volatile
+as $$
+declare
+  shard     ledger.group_total_shards := ledger_internal.add_to_group_total(
+    participant.group_id, -participant.amount, participant.moved_at
+  );
+  new_entry bigint;
+begin
+  update ledger.participants as p
+  set
+    amount = 0,
+    moved_at = shard.changed_at,
+    exited_at = shard.changed_at
+  where p.group_id = participant.group_id
+    and p.id = participant.id;
+
+  insert into ledger.entries (group_id, kind, from_id, amount, from_amount, created_at, metadata)
+  values (
+    participant.group_id, 'exit', participant.id, participant.amount, 0, shard.changed_at, post_exit.metadata
+  )
+  returning entries.id into new_entry;
+  perform ledger_internal.record_group_total(shard, new_entry);
+
+  insert into ledger.settlements (group_id, entry_id, exited_at)
+  values (participant.group_id, new_entry, shard.changed_at);
+  return new_entry;
+end
+$$;
+
+alter function ledger_internal.post_exit owner to ledger_owner;
+comment on function ledger_internal.post_exit is
+  'Let a participant leave with all that they hold, write the entry and return it; this transaction has locked the row participant.';
+revoke execute on function ledger_internal.post_exit from public;
+-- <<< db/functions/internal/movements/post_exit.sql
+
+-- >>> db/functions/internal/movements/post_join.sql
+-- Write the join of a participant who was just inserted.
+create or replace function ledger_internal.post_join(
+  group_id       bigint,
+  participant_id bigint,
+  amount         numeric,
+  metadata       jsonb
+) returns bigint
+language plpgsql volatile
+as $$
+declare
+  -- A join that waits for a username or an address holds no shard, so the time is known only now.
+  shard     ledger.group_total_shards := ledger_internal.add_to_group_total(group_id, amount, null);
+  new_entry bigint;
+begin
+  update ledger.participants as p
+  set
+    joined_at = shard.changed_at,
+    moved_at = shard.changed_at
+  where p.group_id = post_join.group_id
+    and p.id = post_join.participant_id;
+
+  insert into ledger.entries (group_id, kind, to_id, amount, to_amount, created_at, metadata)
+  values (
+    post_join.group_id, 'join', post_join.participant_id, post_join.amount, post_join.amount, shard.changed_at,
+    post_join.metadata
+  )
+  returning entries.id into new_entry;
+  perform ledger_internal.record_group_total(shard, new_entry);
+  return new_entry;
+end
+$$;
+
+alter function ledger_internal.post_join owner to ledger_owner;
+comment on function ledger_internal.post_join is
+  'Write the entry of a join and its amount in the group''s total, and return the entry; this transaction has inserted the participant, with this amount.';
+revoke execute on function ledger_internal.post_join from public;
+-- <<< db/functions/internal/movements/post_join.sql
+
+-- >>> db/functions/internal/transfers/execute_transfer.sql
+-- Make one transfer: lock, decide, write.
+create or replace function ledger_internal.execute_transfer(
+  group_id bigint,
+  from_id  bigint,
+  to_id    bigint,
+  amount   numeric,
+  metadata jsonb,
+  reverses bigint
+) returns ledger.transfer_result
+language plpgsql volatile
+as $$
+declare
+  pair      ledger.participants[] := ledger_internal.lock_pair(group_id, from_id, to_id, wait => true);
+  sender    ledger.participants := pair[1];
+  recipient ledger.participants := pair[2];
+  violation text;
+begin
+  if sender.id is null or recipient.id is null then
+    perform ledger_internal.refuse_frozen(group_id);
+    perform ledger_internal.refuse_unknown_participants(
+      group_id,
+      array_remove(array[case when sender.id is null then 'from_id' end, case when recipient.id is null then 'to_id' end], null),
+      array_remove(array[case when sender.id is null then from_id end, case when recipient.id is null then to_id end], null)
+    );
+  end if;
+
+  violation := ledger_internal.balance_violation(sender.amount - amount, recipient.amount + amount);
+  if violation is not null then
+    perform ledger_internal.refuse_transfer(violation, 'amount', sender.id, sender.amount, amount);
+  end if;
+
+  return ledger_internal.post_transfer(sender, recipient, amount, metadata, reverses);
+end
+$$;
+
+alter function ledger_internal.execute_transfer owner to ledger_owner;
+comment on function ledger_internal.execute_transfer is
+  'Transfer a valid amount between two different participants of a group; reverses is the entry that it reverses, if any. Raises LG001, LG002, LG003, LG014.';
+revoke execute on function ledger_internal.execute_transfer from public;
+-- <<< db/functions/internal/transfers/execute_transfer.sql
+
+-- >>> db/functions/internal/transfers/lock_legs.sql
+-- Lock the participants of a list of transfers.
+create or replace function ledger_internal.lock_legs(
+  lines ledger_internal.transfer_lines,
+  wait  boolean
+) returns ledger_internal.transfer_legs
+language plpgsql volatile
+as $$
+declare
+  legs ledger_internal.transfer_legs;
+begin
+  -- In ascending id within each group, as lock_pair() does. SQL has no parameter for `skip locked`; a function that
+  -- returned the rows would cost every list 2 %.
+  if wait then
+    select
+      array_agg(p.group_id),
+      array_agg(p.id),
+      array_agg(p.place),
+      array_agg(p.username),
+      array_agg(p.amount),
+      array_agg(p.moved_at)
+    into
+      legs.group_ids,
+      legs.ids,
+      legs.places,
+      legs.usernames,
+      legs.balances,
+      legs.moved_at
+    from (
+      select l.group_id, array_agg(l.id) as ids
+      from unnest(
+        lines.group_ids || lines.group_ids, lines.from_ids || lines.to_ids, lines.possible || lines.possible
+      ) as l (group_id, id, possible)
+      where l.possible is not false
+      group by l.group_id
+      order by l.group_id
+    ) as l
+    cross join lateral (
+      select p.*, p.ctid as place
+      from ledger.participants as p
+      where p.group_id = l.group_id
+        and p.id = any (l.ids)
+        and p.exited_at is null
+        and p.frozen_at is null
+      order by p.id
+      for no key update
+    ) as p;
+  else
+    select
+      array_agg(p.group_id),
+      array_agg(p.id),
+      array_agg(p.place),
+      array_agg(p.username),
+      array_agg(p.amount),
+      array_agg(p.moved_at)
+    into
+      legs.group_ids,
+      legs.ids,
+      legs.places,
+      legs.usernames,
+      legs.balances,
+      legs.moved_at
+    from (
+      select l.group_id, array_agg(l.id) as ids
+      from unnest(
+        lines.group_ids || lines.group_ids, lines.from_ids || lines.to_ids, lines.possible || lines.possible
+      ) as l (group_id, id, possible)
+      where l.possible is not false
+      group by l.group_id
+      order by l.group_id
+    ) as l
+    cross join lateral (
+      select p.*, p.ctid as place
+      from ledger.participants as p
+      where p.group_id = l.group_id
+        and p.id = any (l.ids)
+        and p.exited_at is null
+        and p.frozen_at is null
+      order by p.id
+      for no key update skip locked
+    ) as p;
+  end if;
+
+  legs.numbers := ledger_internal.number_legs(lines, legs);
+  return legs;
+end
+$$;
+
+alter function ledger_internal.lock_legs owner to ledger_owner;
+comment on function ledger_internal.lock_legs is
+  'Lock the present participants, none who is frozen, of the lines that are possible until the transaction ends, by ascending group and id. Without wait, all but those that another session has locked.';
+revoke execute on function ledger_internal.lock_legs from public;
+-- <<< db/functions/internal/transfers/lock_legs.sql
+
+-- >>> db/functions/internal/transfers/lock_pair.sql
+-- Lock the sender and the recipient of one transfer.
+create or replace function ledger_internal.lock_pair(
+  group_id bigint,
+  from_id  bigint,
+  to_id    bigint,
+  wait     boolean
+) returns ledger.participants[]
+language plpgsql volatile
+as $$
+declare
+  pair ledger.participants[];
+begin
+  -- In ascending id, so that no two transfers wait for each other. Both stay present until this transaction ends, so the
+  -- group cannot be removed. SQL has no parameter for `skip locked`.
+  if wait then
+    pair := array(
+      select p
+      from ledger.participants as p
+      where p.group_id = lock_pair.group_id
+        and p.id in (lock_pair.from_id, lock_pair.to_id)
+        and p.exited_at is null
+        and p.frozen_at is null
+      order by p.id
+      for no key update
+    );
+  else
+    pair := array(
+      select p
+      from ledger.participants as p
+      where p.group_id = lock_pair.group_id
+        and p.id in (lock_pair.from_id, lock_pair.to_id)
+        and p.exited_at is null
+        and p.frozen_at is null
+      order by p.id
+      for no key update skip locked
+    );
+  end if;
+  if pair[1].id = from_id then
+    return pair;
+  end if;
+  return array[pair[2], pair[1]];
+end
+$$;
+
+alter function ledger_internal.lock_pair owner to ledger_owner;
+comment on function ledger_internal.lock_pair is
+  'Lock two different participants of a group until the transaction ends, and return the sender and then the recipient; null for one who is not present or is frozen, or, without wait, whom another session has locked.';
+revoke execute on function ledger_internal.lock_pair from public;
+-- <<< db/functions/internal/transfers/lock_pair.sql
+
+-- >>> db/functions/internal/transfers/unmade_outcome.sql
+-- Return the outcome of a line of transfer_batch whose legs are not both locked.
+create or replace function ledger_internal.unmade_outcome(
+  group_id bigint,
+  from_id  bigint,
+  to_id    bigint
+) returns text
+language sql stable
+as $$
+  select case when count(*) = 2 then 'locked' else 'deferred' end
+  from ledger.participants as p
+  where p.group_id = unmade_outcome.group_id
+    and p.id in (unmade_outcome.from_id, unmade_outcome.to_id)
+    and p.exited_at is null
+    and p.frozen_at is null
+$$;
+
+alter function ledger_internal.unmade_outcome owner to ledger_owner;
+comment on function ledger_internal.unmade_outcome is
+  'locked if both legs of a transfer are present and not frozen, so that another session has locked one of them; deferred if not.';
+revoke execute on function ledger_internal.unmade_outcome from public;
+-- <<< db/functions/internal/transfers/unmade_outcome.sql
+
+-- >>> db/functions/internal/validation/invalid_chain_hash.sql
+-- Return why a hash is invalid that the bridge reports; null if it is valid.
+create or replace function ledger_internal.invalid_chain_hash(
+  hash text
+) returns text
+language sql immutable parallel safe
+as $$
+  select case
+    when invalid_chain_hash.hash is null
+    then 'must be given'
+    when ledger_internal.parse_hex(invalid_chain_hash.hash, 32) is null
+    then 'must be 0x and 64 hex digits'
+  end
+$$;
+
+alter function ledger_internal.invalid_chain_hash owner to ledger_owner;
+comment on function ledger_internal.invalid_chain_hash is
+  'Why the hash of a block or a transaction is not 0x and 64 hex digits; null if it is valid.';
+revoke execute on function ledger_internal.invalid_chain_hash from public;
+-- <<< db/functions/internal/validation/invalid_chain_hash.sql
+
+-- >>> db/functions/internal/validation/invalid_number.sql
+-- Return why a number of the chain is invalid; null if it is valid.
+create or replace function ledger_internal.invalid_number(
+  number bigint
+) returns text
+language sql immutable parallel safe
+as $$
+  select case
+    when invalid_number.number is null
+    then 'must be given'
+    when invalid_number.number < 0
+    then 'must be at least 0'
+  end
+$$;
+
+alter function ledger_internal.invalid_number owner to ledger_owner;
+comment on function ledger_internal.invalid_number is
+  'Why the number of a block, a deposit, a log or a transaction is not 0 or more; null if it is valid.';
+revoke execute on function ledger_internal.invalid_number from public;
+-- <<< db/functions/internal/validation/invalid_number.sql
+
+-- >>> db/functions/internal/vaults/accepted_checkpoint.sql
+-- Find the last checkpoint of a group that its vault accepted.
+create or replace function ledger_internal.accepted_checkpoint(
+  group_id bigint,
+  before   bigint default null
+) returns ledger.checkpoints
+language sql stable
+as $$
+  select c.*
+  from ledger.publications as p
+  join ledger.checkpoints as c on c.group_id = p.group_id and c.number = p.number
+  where p.group_id = accepted_checkpoint.group_id
+    and p.state in ('accepted', 'closed')
+    and p.number < coalesce(accepted_checkpoint.before, 9223372036854775807)
+  order by p.number desc
+  limit 1
+$$;
+
+alter function ledger_internal.accepted_checkpoint owner to ledger_owner;
+comment on function ledger_internal.accepted_checkpoint is
+  'The checkpoint of the group that its vault accepted last and that was not vetoed, of those with a number below before, if it is given; nulls where there is none.';
+revoke execute on function ledger_internal.accepted_checkpoint from public;
+-- <<< db/functions/internal/vaults/accepted_checkpoint.sql
+
+-- >>> db/functions/internal/vaults/add_participant.sql
+-- Insert a participant under the first free form of a username.
+create or replace function ledger_internal.add_participant(
+  group_id bigint,
+  address  bytea,
+  proved   boolean,
+  id       bigint default null
+) returns ledger.participants
+language plpgsql volatile
+as $$
+declare
+  username    text := ledger_internal.format_address(address);
+  participant ledger.participants;
+begin
+  -- Until there is one that nobody has: a credit does not fail for a name.
+  for attempt in 1 .. 1000000 loop
+    insert into ledger.participants (group_id, id, username, amount, address, address_xid, address_proved)
+    overriding system value
+    values (
+      add_participant.group_id,
+      coalesce(add_participant.id, nextval('ledger.participants_id_seq')),
+      username || case when attempt > 1 then ' ' || attempt else '' end,
+      0,
+      add_participant.address,
+      pg_current_xact_id(),
+      add_participant.proved
+    )
+    on conflict do nothing
+    returning participants.* into participant;
+    exit when found;
+  end loop;
+  return participant;
+end
+$$;
+
+alter function ledger_internal.add_participant owner to ledger_owner;
+comment on function ledger_internal.add_participant is
+  'Insert a participant of a group with a vault, with nothing, and return the row. The username is the address, with a number where it is taken. The caller has made sure that nobody present has the proved address, and writes the join. Give an id only if it is new to the group.';
+revoke execute on function ledger_internal.add_participant from public;
+-- <<< db/functions/internal/vaults/add_participant.sql
+
+-- >>> db/functions/internal/vaults/add_payout.sql
+-- Record a payout of a vault.
+create or replace function ledger_internal.add_payout(
+  payout ledger.payouts
+) returns void
+language plpgsql volatile
+as $$
+begin
+  if exists (
+    select from ledger.payouts as p
+    where p.group_id = payout.group_id
+      and p.transaction = payout.transaction
+      and p.log = payout.log
+  ) then
+    perform ledger_internal.refuse_mismatch(
+      'log', format('log %s of transaction %s is another payout of group %s', payout.log, ledger_internal.hex(payout.transaction), payout.group_id)
+    );
+  end if;
+  payout.paid_at := clock_timestamp();
+  insert into ledger.payouts
+  select payout.*
+  -- Above READ COMMITTED a payout since the snapshot ends in 40001 here.
+  on conflict do nothing;
+end
+$$;
+
+alter function ledger_internal.add_payout owner to ledger_owner;
+comment on function ledger_internal.add_payout is
+  'Record a payout that is not known. Raises LG013 where its log is that of another one.';
+revoke execute on function ledger_internal.add_payout from public;
+-- <<< db/functions/internal/vaults/add_payout.sql
+
+-- >>> db/functions/internal/vaults/change_publication.sql
+-- Take a publication to its next state.
+create or replace function ledger_internal.change_publication(
+  publication ledger.publications,
+  state       text,
+  transaction bytea,
+  block       bigint
+) returns ledger.publications
+language plpgsql volatile
+as $$
+declare
+  changed ledger.publications := publication;
+begin
+  if state = 'accepted' then
+    changed.published_transaction := transaction;
+    changed.published_block := block;
+  else
+    changed.ended_transaction := transaction;
+    changed.ended_block := block;
+  end if;
+
+  -- An adopted one was accepted by a transaction that is not known until the chain is followed to it.
+  if publication.state = state or (state = 'accepted' and publication.state <> 'prepared') then
+    if publication = changed then
+      return publication;
+    end if;
+    if not (state = 'accepted' and publication.published_transaction is null and publication.state <> 'abandoned') then
+      perform ledger_internal.refuse_mismatch(
+        'transaction', format('checkpoint %s of group %s was %s by another transaction', publication.number, publication.group_id, state)
+      );
+    end if;
+  elsif (publication.state, state) in (('prepared', 'accepted'), ('prepared', 'vetoed'), ('prepared', 'abandoned'),
+    ('accepted', 'closed'), ('accepted', 'vetoed'))
+  then
+    changed.state := state;
+  else
+    perform ledger_internal.refuse_mismatch(
+      'state', format('checkpoint %s of group %s is %s, and cannot be %s', publication.number, publication.group_id, publication.state, state)
+    );
+  end if;
+  changed.changed_at := clock_timestamp();
+
+  update ledger.publications as p
+  set
+    state = changed.state,
+    published_transaction = changed.published_transaction,
+    published_block = changed.published_block,
+    ended_transaction = changed.ended_transaction,
+    ended_block = changed.ended_block,
+    changed_at = changed.changed_at
+  where p.group_id = publication.group_id
+    and p.number = publication.number;
+  return changed;
+end
+$$;
+
+alter function ledger_internal.change_publication owner to ledger_owner;
+comment on function ledger_internal.change_publication is
+  'Take a publication, whose row is locked, to a state, and return it; unchanged where it has been in it with this transaction and block. Raises LG013 where the state does not follow, or where it was another transaction.';
+revoke execute on function ledger_internal.change_publication from public;
+-- <<< db/functions/internal/vaults/change_publication.sql
+
+-- >>> db/functions/internal/vaults/check_present_payout.sql
+-- Check a payout to a participant who was present, against the checkpoint that an emergency pays.
+create or replace function ledger_internal.check_present_payout(
+  vault  ledger.vaults,
+  payout ledger.payouts
+) returns void
+language plpgsql stable
+as $$
+declare
+  leaf ledger.leaf;
+begin
+  if vault.emergency_number is null then
+    perform ledger_internal.refuse_mismatch('exit_entry', format('group %s is not frozen: a payout needs an exit', vault.group_id));
+  end if;
+  if vault.emergency_number > 0 then
+    leaf := ledger_internal.find_leaf(ledger_internal.find_checkpoint(vault.group_id, vault.emergency_number), payout.participant_id);
+  end if;
+  if (leaf.exit_entry is null and leaf.owner = ledger_internal.hex(payout.owner) and leaf.amount = payout.amount) is not true then
+    perform ledger_internal.refuse_mismatch(
+      'participant_id',
+      format(
+        'checkpoint %s of group %s has no leaf of participant %s with %s to %s',
+        vault.emergency_number, vault.group_id, payout.participant_id, payout.amount, ledger_internal.format_address(payout.owner)
+      )
+    );
+  end if;
+end
+$$;
+
+alter function ledger_internal.check_present_payout owner to ledger_owner;
+comment on function ledger_internal.check_present_payout is
+  'Check that the vault has paid a participant who was present in the checkpoint that an emergency pays. Raises LG013.';
+revoke execute on function ledger_internal.check_present_payout from public;
+-- <<< db/functions/internal/vaults/check_present_payout.sql
+
+-- >>> db/functions/internal/vaults/describe_publication.sql
+-- Describe a publication.
+create or replace function ledger_internal.describe_publication(
+  publication ledger.publications
+) returns ledger.publication
+language sql stable
+as $$
+  select
+    publication.number,
+    publication.state,
+    ledger_internal.hex(c.header),
+    ledger_internal.hex(case
+      when publication.state in ('vetoed', 'abandoned') then publication.ended_transaction
+      else publication.published_transaction
+    end),
+    case when publication.state in ('vetoed', 'abandoned') then publication.ended_block else publication.published_block end
+  from ledger.checkpoints as c
+  where c.group_id = publication.group_id
+    and c.number = publication.number
+$$;
+
+alter function ledger_internal.describe_publication owner to ledger_owner;
+comment on function ledger_internal.describe_publication is
+  'What list_publications shows of a publication: its state, and the transaction and the block that published it, or that ended it where it was vetoed or abandoned.';
+revoke execute on function ledger_internal.describe_publication from public;
+-- <<< db/functions/internal/vaults/describe_publication.sql
+
+-- >>> db/functions/internal/vaults/describe_vault.sql
+-- Describe what is recorded of a group's vault.
+create or replace function ledger_internal.describe_vault(
+  vault ledger.vaults
+) returns ledger.vault_status
+language sql stable
+as $$
+  select
+    vault.group_id,
+    vault.chain_id,
+    ledger_internal.format_address(vault.vault),
+    ledger_internal.hex(vault.domain),
+    coalesce(d.deposit_index + 1, 0),
+    coalesce(d.cumulative, 0),
+    vault.followed_block,
+    ledger_internal.hex(vault.followed_hash),
+    vault.emergency_number is not null,
+    vault.emergency_number,
+    vault.closed_at is not null,
+    (
+      select coalesce(sum(p.amount), 0)
+      from ledger.payouts as p
+      where p.group_id = vault.group_id
+        and p.kind <> 'reclaim'
+    ),
+    (
+      select coalesce(max(c.number), 0) + 1
+      from ledger.checkpoints as c
+      where c.group_id = vault.group_id
+    ),
+    a.number,
+    ledger_internal.hex(a.header)
+  from (values (true)) as one (row)
+  left join lateral (
+    select l.*
+    from ledger.vault_deposits as l
+    where l.group_id = vault.group_id
+    order by l.deposit_index desc
+    limit 1
+  ) as d on true
+  left join lateral ledger_internal.accepted_checkpoint(vault.group_id) as a on true
+$$;
+
+alter function ledger_internal.describe_vault owner to ledger_owner;
+comment on function ledger_internal.describe_vault is
+  'What get_vault shows of a vault: what was credited and paid, how far the chain was followed, and the last checkpoint that the vault accepted.';
+revoke execute on function ledger_internal.describe_vault from public;
+-- <<< db/functions/internal/vaults/describe_vault.sql
+
+-- >>> db/functions/internal/vaults/find_leaf.sql
+-- Find a participant's leaf in a checkpoint.
+create or replace function ledger_internal.find_leaf(
+  checkpoint     ledger.checkpoints,
+  participant_id bigint
+) returns ledger.leaf
+language plpgsql stable
+as $$
+declare
+  chunk ledger.checkpoint_chunks;
+  leaf  ledger.leaf;
+begin
+  select k.*
+  into chunk
+  from ledger_internal.chunks_of(checkpoint) as k
+  where k.first_id <= find_leaf.participant_id
+  order by k.chunk desc
+  limit 1;
+  select l.*
+  into leaf
+  from ledger_internal.unpack_leaves(chunk) as l
+  where l.participant_id = find_leaf.participant_id;
+  return leaf;
+end
+$$;
+
+alter function ledger_internal.find_leaf owner to ledger_owner;
+comment on function ledger_internal.find_leaf is
+  'The leaf of a participant in a checkpoint; nulls where there is none. Raises LG002 where the leaves were deleted and cannot be computed.';
+revoke execute on function ledger_internal.find_leaf from public;
+-- <<< db/functions/internal/vaults/find_leaf.sql
+
+-- >>> db/functions/internal/vaults/find_vault.sql
+-- Find the vault of a group.
+create or replace function ledger_internal.find_vault(
+  group_id bigint
+) returns ledger.vaults
+language sql stable
+as $$
+  select v.*
+  from ledger.vaults as v
+  where v.group_id = find_vault.group_id
+$$;
+
+alter function ledger_internal.find_vault owner to ledger_owner;
+comment on function ledger_internal.find_vault is
+  'The row of the vault that a group is linked to, nulls without one.';
+revoke execute on function ledger_internal.find_vault from public;
+-- <<< db/functions/internal/vaults/find_vault.sql
+
+-- >>> db/functions/internal/vaults/link_of.sql
+-- Make the answer to link_vault.
+create or replace function ledger_internal.link_of(
+  vault    ledger.vaults,
+  replayed boolean
+) returns ledger.link_result
+language sql stable
+as $$
+  select
+    s.*,
+    link_of.replayed
+  from ledger_internal.describe_vault(vault) as s
+$$;
+
+alter function ledger_internal.link_of owner to ledger_owner;
+comment on function ledger_internal.link_of is
+  'What link_vault returns: what get_vault shows, and whether the group was linked before.';
+revoke execute on function ledger_internal.link_of from public;
+-- <<< db/functions/internal/vaults/link_of.sql
+
+-- >>> db/functions/internal/vaults/lock_transaction.sql
+-- Lock a transaction that was recorded.
+create or replace function ledger_internal.lock_transaction(
+  chain_id numeric,
+  sender   bytea,
+  nonce    bigint
+) returns ledger.bridge_transactions
+language plpgsql volatile
+as $$
+declare
+  known ledger.bridge_transactions;
+begin
+  select t.*
+  into known
+  from ledger.bridge_transactions as t
+  where t.chain_id = lock_transaction.chain_id
+    and t.sender = lock_transaction.sender
+    and t.nonce = lock_transaction.nonce
+  for no key update;
+  if not found then
+    perform ledger_internal.refuse_mismatch(
+      'nonce', format('no transaction with nonce %s of %s was recorded', nonce, ledger_internal.format_address(sender))
+    );
+  end if;
+  return known;
+end
+$$;
+
+alter function ledger_internal.lock_transaction owner to ledger_owner;
+comment on function ledger_internal.lock_transaction is
+  'Lock the row of a signed transaction until this one ends, and return it. Raises LG013 where there is none.';
+revoke execute on function ledger_internal.lock_transaction from public;
+-- <<< db/functions/internal/vaults/lock_transaction.sql
+
+-- >>> db/functions/internal/vaults/lock_vault.sql
+-- Lock the vault of a group, so that one change by the bridge follows the other.
+create or replace function ledger_internal.lock_vault(
+  group_id bigint
+) returns ledger.vaults
+language plpgsql volatile
+as $$
+declare
+  vault ledger.vaults;
+begin
+  -- The group before its vault, as a removal does.
+  perform from ledger.groups as g
+  where g.id = lock_vault.group_id
+  for key share;
+  if not found then
+    perform ledger_internal.refuse_unknown_group(group_id);
+  end if;
+
+  select v.*
+  into vault
+  from ledger.vaults as v
+  where v.group_id = lock_vault.group_id
+  for no key update;
+  if not found then
+    perform ledger_internal.refuse_mismatch('group_id', format('group %s is linked to no vault', group_id));
+  end if;
+  return vault;
+end
+$$;
+
+alter function ledger_internal.lock_vault owner to ledger_owner;
+comment on function ledger_internal.lock_vault is
+  'Lock the group and its vault until the transaction ends, and return the vault. Raises LG001, LG002, LG013.';
+revoke execute on function ledger_internal.lock_vault from public;
+-- <<< db/functions/internal/vaults/lock_vault.sql
+
+-- >>> db/functions/internal/vaults/payout_is_known.sql
+-- Check whether a payout was recorded before.
+create or replace function ledger_internal.payout_is_known(
+  payout ledger.payouts
+) returns boolean
+language plpgsql stable
+as $$
+declare
+  known ledger.payouts;
+begin
+  select p.*
+  into known
+  from ledger.payouts as p
+  where p.group_id = payout.group_id
+    and p.kind = payout.kind
+    and p.subject = payout.subject;
+  if not found then
+    return false;
+  end if;
+  if (known.participant_id, known.owner, known.amount) is distinct from (payout.participant_id, payout.owner, payout.amount)
+    or (
+      known.amount > 0
+      and (known.transaction, known.block, known.log) is distinct from (payout.transaction, payout.block, payout.log)
+    )
+  then
+    perform ledger_internal.refuse_mismatch(
+      'transaction', format('the %s payout of %s in group %s is recorded with other values', payout.kind, payout.subject, payout.group_id)
+    );
+  end if;
+  return true;
+end
+$$;
+
+alter function ledger_internal.payout_is_known owner to ledger_owner;
+comment on function ledger_internal.payout_is_known is
+  'Whether the payout is recorded. Raises LG013 where it is with other values. A payout of 0 moves nothing, and may be sent to the vault by anybody after it was settled: its transaction is not compared.';
+revoke execute on function ledger_internal.payout_is_known from public;
+-- <<< db/functions/internal/vaults/payout_is_known.sql
+
+-- >>> db/functions/internal/vaults/post_credit.sql
+-- Credit a deposit into the vault to a participant with its address.
+create or replace function ledger_internal.post_credit(
+  group_id  bigint,
+  recipient bigint,
+  deposit   ledger.vault_deposits
+) returns ledger.vault_deposits
+language plpgsql volatile
+as $$
+declare
+  participant ledger.participants;
+  metadata    jsonb := jsonb_build_object(
+    'vault_deposit', deposit.deposit_index, 'transaction', ledger_internal.hex(deposit.transaction)
+  );
+begin
+  select p.*
+  into participant
+  from ledger.participants as p
+  where p.group_id = post_credit.group_id
+    and p.exited_at is null
+    and case
+      when recipient is not null
+      then p.id = post_credit.recipient
+      else p.address = post_credit.deposit.address and p.address_proved
+    end
+  for no key update;
+  if found then
+    deposit.entry_id := ledger_internal.post_deposit(participant, deposit.amount, metadata);
+  else
+    participant := ledger_internal.add_participant(group_id, deposit.address, true);
+    update ledger.participants as p
+    set amount = post_credit.deposit.amount
+    where p.group_id = post_credit.group_id
+      and p.id = participant.id;
+    deposit.entry_id := ledger_internal.post_join(group_id, participant.id, deposit.amount, metadata);
+  end if;
+
+  deposit.group_id := group_id;
+  deposit.participant_id := participant.id;
+  deposit.credited_at := clock_timestamp();
+  insert into ledger.vault_deposits
+  select deposit.*
+  -- Above READ COMMITTED a credit since the snapshot ends in 40001 here.
+  on conflict do nothing;
+  return deposit;
+end
+$$;
+
+alter function ledger_internal.post_credit owner to ledger_owner;
+comment on function ledger_internal.post_credit is
+  'Write a deposit of the vault, which follows the last one, as a deposit of the recipient, of the participant present whose address it is and is proved where recipient is null, or as the join of a new participant; return its row.';
+revoke execute on function ledger_internal.post_credit from public;
+-- <<< db/functions/internal/vaults/post_credit.sql
+
+-- >>> db/functions/internal/vaults/raise_sequence.sql
+-- Raise a sequence above an id.
+create or replace function ledger_internal.raise_sequence(
+  sequence regclass,
+  id       bigint
+) returns boolean
+language plpgsql volatile
+as $$
+declare
+  given  bigint := coalesce(pg_sequence_last_value(sequence), 0);
+  raised boolean := given < id;
+begin
+  while given < id loop
+    select max(nextval(sequence))
+    into given
+    from generate_series(1, least(id - given, 1000000));
+  end loop;
+  return raised;
+end
+$$;
+
+alter function ledger_internal.raise_sequence owner to ledger_owner;
+comment on function ledger_internal.raise_sequence is
+  'Take ids from a sequence until it has given this one, and return whether it had not. Unlike setval, it cannot take the sequence back beside others that use it.';
+revoke execute on function ledger_internal.raise_sequence from public;
+-- <<< db/functions/internal/vaults/raise_sequence.sql
+
+-- >>> db/functions/internal/vaults/require_vault.sql
+-- Find the vault of a group that must have one.
+create or replace function ledger_internal.require_vault(
+  group_id bigint
+) returns ledger.vaults
+language plpgsql stable
+as $$
+declare
+  vault ledger.vaults := ledger_internal.find_vault(group_id);
+begin
+  if vault.group_id is null then
+    perform from ledger.groups as g where g.id = require_vault.group_id;
+    if not found then
+      perform ledger_internal.refuse_unknown_group(group_id);
+    end if;
+    perform ledger_internal.refuse_mismatch('group_id', format('group %s is linked to no vault', group_id));
+  end if;
+  return vault;
+end
+$$;
+
+alter function ledger_internal.require_vault owner to ledger_owner;
+comment on function ledger_internal.require_vault is
+  'The row of the vault that a group is linked to. Raises LG001, LG002, LG013.';
+revoke execute on function ledger_internal.require_vault from public;
+-- <<< db/functions/internal/vaults/require_vault.sql
+
+-- >>> db/functions/internal/vaults/settle_paid_exit.sql
+-- Settle the exit that a vault has paid, where all values agree.
+create or replace function ledger_internal.settle_paid_exit(
+  payout ledger.payouts
+) returns void
+language plpgsql volatile
+as $$
+declare
+  settlement ledger.settlements;
+begin
+  select s.*
+  into settlement
+  from ledger.settlements as s
+  join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+  join ledger.participants as p on p.group_id = e.group_id and p.id = e.from_id
+  where s.group_id = payout.group_id
+    and s.entry_id = payout.subject
+    and e.from_id = payout.participant_id
+    and e.amount = payout.amount
+    and p.address = payout.owner
+  for no key update of s;
+  if not found then
+    perform ledger_internal.refuse_mismatch(
+      'exit_entry',
+      format(
+        'entry %s of group %s is no exit of participant %s with %s to %s',
+        payout.subject, payout.group_id, payout.participant_id, payout.amount, ledger_internal.format_address(payout.owner)
+      )
+    );
+  end if;
+  if settlement.settled_at is not null then
+    perform ledger_internal.refuse_mismatch('exit_entry', format('exit %s of group %s is settled, and no payout of it is recorded', payout.subject, payout.group_id));
+  end if;
+
+  update ledger.settlements as s
+  set
+    reference = coalesce(ledger_internal.hex(payout.transaction), 'nothing to pay'),
+    settled_at = greatest(clock_timestamp(), settlement.exited_at),
+    settled_xid = pg_current_xact_id()
+  where s.group_id = payout.group_id
+    and s.entry_id = payout.subject;
+end
+$$;
+
+alter function ledger_internal.settle_paid_exit owner to ledger_owner;
+comment on function ledger_internal.settle_paid_exit is
+  'Settle the exit that a payout is of. Raises LG013 where no exit has its values, or it is settled.';
+revoke execute on function ledger_internal.settle_paid_exit from public;
+-- <<< db/functions/internal/vaults/settle_paid_exit.sql
+
+-- >>> db/functions/internal/verify/answer_agrees.sql
+-- Whether a stored answer agrees with the record.
+create or replace function ledger_internal.answer_agrees(
+  kept   ledger.idempotency_keys,
+  answer jsonb,
+  named  bigint,
+  entry  ledger.entries
+) returns boolean
+language plpgsql stable
+as $$
+declare
+  -- The entry in the form in which a reversal or a settlement returns it.
+  written jsonb;
+begin
+  if kept.operation in ('reverse_transfer', 'settle_exit') then
+    written := jsonb_build_object(
+      'group_id', entry.group_id, 'id', entry.id, 'kind', entry.kind, 'from_id', entry.from_id, 'to_id', entry.to_id,
+      'amount', entry.amount, 'from_amount', entry.from_amount, 'to_amount', entry.to_amount,
+      'created_at', entry.created_at, 'metadata', entry.metadata, 'reverses', entry.reverses
+    );
+  end if;
+
+  case kept.operation
+    when 'transfer' then
+      return entry.reverses is null and answer @> jsonb_build_object(
+        'to_participant', jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount),
+        'from_participant', jsonb_build_object('id', entry.from_id, 'group_id', entry.group_id, 'amount', entry.from_amount)
+      );
+    when 'join_group' then
+      return entry.kind = 'join'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.amount);
+    when 'deposit' then
+      return entry.kind = 'deposit'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount);
+    when 'exit_group' then
+      return entry.kind = 'exit' and answer @> jsonb_build_object('final_amount', entry.amount);
+    when 'reverse_transfer' then
+      return entry.reverses is not null and answer @> written;
+    when 'settle_exit' then
+      return answer @> written and exists (
+        select from ledger.settlements as s
+        where s.group_id = entry.group_id
+          and s.entry_id = entry.id
+          and s.reference is not null
+          and answer @> jsonb_build_object('reference', s.reference, 'settled_at', s.settled_at)
+      );
+    when 'create_group' then
+      return kept.group_id = 0 and exists (select from ledger.groups as g where g.id = named);
+    when 'rename_group' then
+      return named = kept.group_id;
+    when 'rename_participant' then
+      return answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+      );
+    when 'bind_address' then
+      return answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+          and p.address = ledger_internal.parse_address(answer ->> 'address')
+      );
+    when 'checkpoint' then
+      return exists (
+        select from ledger.checkpoint_headers as h
+        where h.group_id = kept.group_id
+          and h.number = ledger_internal.parse_id(answer ->> 'number')
+          and answer @> (to_jsonb(h) - 'state')
+      );
+    when 'remove_group' then
+      return exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);
+    else
+      return false;
+  end case;
+end
+$$;
+
+alter function ledger_internal.answer_agrees owner to ledger_owner;
+comment on function ledger_internal.answer_agrees is
+  'Whether the answer stored under an idempotency key agrees with the record: with the entry that it names, or with the group, the participant or the checkpoint that it names; null or false where it does not. Names are not compared. For answer_discrepancies.';
+revoke execute on function ledger_internal.answer_agrees from public;
+-- <<< db/functions/internal/verify/answer_agrees.sql
+
+-- >>> db/functions/internal/verify/verify_participants.sql
+-- Find the discrepancies of a range of a group's participants.
+create or replace function ledger_internal.verify_participants(
+  group_id bigint,
+  after    bigint,
+  upto     bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    p.group_id,
+    null::bigint,
+    p.id,
+    f.kind,
+    f.detail
+  from (
+    select
+      p.*,
+      count(*) over (partition by p.id) as times
+    from ledger.participants as p
+    where p.group_id = verify_participants.group_id
+      and p.id > verify_participants.after
+      and p.id <= coalesce(verify_participants.upto, 9223372036854775807)
+  ) as p
+  cross join ledger_internal.verify_bounds() as b
+  left join lateral ledger_internal.latest_leg_at(p.group_id, p.id, ('infinity', 9223372036854775807)::ledger_internal.history_position) as last
+    on true
+  cross join lateral (
+    select
+      r.kind,
+      r.detail
+    from ledger_internal.participant_record_discrepancies(
+      (
+        p.group_id, p.id, p.username, p.amount, p.joined_at, p.exited_at, p.moved_at, p.address, p.address_xid, p.address_proved,
+        p.frozen_at
+      )::ledger.participants,
+      (last.id, last.kind, last.created_at, last.balance)::ledger_internal.leg,
+      b.latest
+    ) as r
+    union all
+    select 'username', 'is empty'
+    where p.username = ''
+    union all
+    select 'address', 'is not of 20 bytes, is zero, or has no transaction'
+    where (p.address is null) <> (p.address_xid is null)
+      or octet_length(p.address) <> 20
+      or p.address = '\x0000000000000000000000000000000000000000'
+    union all
+    select 'participant id', format('%s participants have it', p.times)
+    where p.times > 1
+    union all
+    select 'participant id', 'it is below 1'
+    where p.id < 1
+  ) as f (kind, detail)
+$$;
+
+alter function ledger_internal.verify_participants owner to ledger_owner;
+comment on function ledger_internal.verify_participants is
+  'The discrepancies of a group''s participants whose ids are above after and, where it is given, not above upto. For the owner.';
+revoke execute on function ledger_internal.verify_participants from public;
+-- <<< db/functions/internal/verify/verify_participants.sql
