@@ -16,7 +16,7 @@ import pytest
 from db import freeze
 
 ROOT = freeze.DB.parent
-TESTS = [ROOT / "tests" / "functions", ROOT / "tests" / "exits"]
+TESTS = [ROOT / "tests" / folder for folder in ("functions", "exits", "vaults")]
 FOR_EACH_FUNCTION = [
     ROOT / "tests" / "catalog" / f"test_{name}.py" for name in ("functions", "grants", "plpgsql_check")
 ]

@@ -47,10 +47,11 @@ def fits_into_memory() -> bool:
 if "TMPDIR" not in os.environ and fits_into_memory():
     os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
 
-# Roles that tests log in as: the serving one, one that reads, a stranger, and one that deploys but is no superuser.
+# Roles that tests log in as: the serving one, one that reads, the bridge, a stranger, and one that deploys but is no superuser.
 ROLES = {
     embedded.SERVICE: "login in role ledger_api",
     "ledger_test_reader": "login in role ledger_reader",
+    "ledger_test_bridge": "login in role ledger_bridge",
     "ledger_test_stranger": "login",
     "ledger_test_deployer": "login createrole createdb",
 }

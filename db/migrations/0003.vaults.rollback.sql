@@ -170,6 +170,62 @@ drop function if exists ledger.record_transaction;
 drop function if exists ledger.settle_payout;
 -- <<< db/functions/bridge/settle_payout.sql
 
+-- >>> db/functions/internal/adoption/accept_publication.sql
+drop function if exists ledger_internal.accept_publication;
+-- <<< db/functions/internal/adoption/accept_publication.sql
+
+-- >>> db/functions/internal/adoption/check_restored.sql
+drop function if exists ledger_internal.check_restored;
+-- <<< db/functions/internal/adoption/check_restored.sql
+
+-- >>> db/functions/internal/adoption/check_targets.sql
+drop function if exists ledger_internal.check_targets;
+-- <<< db/functions/internal/adoption/check_targets.sql
+
+-- >>> db/functions/internal/adoption/checkpoint_is_known.sql
+drop function if exists ledger_internal.checkpoint_is_known;
+-- <<< db/functions/internal/adoption/checkpoint_is_known.sql
+
+-- >>> db/functions/internal/adoption/pack_leaves.sql
+drop function if exists ledger_internal.pack_leaves;
+-- <<< db/functions/internal/adoption/pack_leaves.sql
+
+-- >>> db/functions/internal/adoption/parse_checkpoint.sql
+drop function if exists ledger_internal.parse_checkpoint;
+-- <<< db/functions/internal/adoption/parse_checkpoint.sql
+
+-- >>> db/functions/internal/adoption/parse_deposits.sql
+drop function if exists ledger_internal.parse_deposits;
+-- <<< db/functions/internal/adoption/parse_deposits.sql
+
+-- >>> db/functions/internal/adoption/parse_payouts.sql
+drop function if exists ledger_internal.parse_payouts;
+-- <<< db/functions/internal/adoption/parse_payouts.sql
+
+-- >>> db/functions/internal/adoption/parse_snapshot.sql
+drop function if exists ledger_internal.parse_snapshot;
+-- <<< db/functions/internal/adoption/parse_snapshot.sql
+
+-- >>> db/functions/internal/adoption/restore_balances.sql
+drop function if exists ledger_internal.restore_balances;
+-- <<< db/functions/internal/adoption/restore_balances.sql
+
+-- >>> db/functions/internal/adoption/restore_deposits.sql
+drop function if exists ledger_internal.restore_deposits;
+-- <<< db/functions/internal/adoption/restore_deposits.sql
+
+-- >>> db/functions/internal/adoption/restore_exits.sql
+drop function if exists ledger_internal.restore_exits;
+-- <<< db/functions/internal/adoption/restore_exits.sql
+
+-- >>> db/functions/internal/adoption/restore_group.sql
+drop function if exists ledger_internal.restore_group;
+-- <<< db/functions/internal/adoption/restore_group.sql
+
+-- >>> db/functions/internal/adoption/restore_participants.sql
+drop function if exists ledger_internal.restore_participants;
+-- <<< db/functions/internal/adoption/restore_participants.sql
+
 -- >>> db/functions/internal/checkpoints/checkpoint_answer.sql
 drop function if exists ledger_internal.checkpoint_answer;
 -- <<< db/functions/internal/checkpoints/checkpoint_answer.sql
@@ -222,9 +278,9 @@ drop function if exists ledger_internal.add_payout;
 drop function if exists ledger_internal.change_publication;
 -- <<< db/functions/internal/vaults/change_publication.sql
 
--- >>> db/functions/internal/vaults/check_present_payout.sql
-drop function if exists ledger_internal.check_present_payout;
--- <<< db/functions/internal/vaults/check_present_payout.sql
+-- >>> db/functions/internal/vaults/check_emergency_leaf.sql
+drop function if exists ledger_internal.check_emergency_leaf;
+-- <<< db/functions/internal/vaults/check_emergency_leaf.sql
 
 -- >>> db/functions/internal/vaults/describe_publication.sql
 drop function if exists ledger_internal.describe_publication;
@@ -273,6 +329,22 @@ drop function if exists ledger_internal.require_vault;
 -- >>> db/functions/internal/vaults/settle_paid_exit.sql
 drop function if exists ledger_internal.settle_paid_exit;
 -- <<< db/functions/internal/vaults/settle_paid_exit.sql
+
+-- >>> db/functions/internal/verify/payout_discrepancies.sql
+drop function if exists ledger_internal.payout_discrepancies;
+-- <<< db/functions/internal/verify/payout_discrepancies.sql
+
+-- >>> db/functions/internal/verify/publication_discrepancies.sql
+drop function if exists ledger_internal.publication_discrepancies;
+-- <<< db/functions/internal/verify/publication_discrepancies.sql
+
+-- >>> db/functions/internal/verify/vault_deposit_discrepancies.sql
+drop function if exists ledger_internal.vault_deposit_discrepancies;
+-- <<< db/functions/internal/verify/vault_deposit_discrepancies.sql
+
+-- >>> db/functions/internal/verify/vault_discrepancies.sql
+drop function if exists ledger_internal.vault_discrepancies;
+-- <<< db/functions/internal/verify/vault_discrepancies.sql
 
 -- >>> db/functions/api/bind_address.sql
 -- Bind a participant's address on the main network, once.
@@ -1817,6 +1889,423 @@ comment on function ledger_internal.answer_agrees is
 revoke execute on function ledger_internal.answer_agrees from public;
 -- <<< db/functions/internal/verify/answer_agrees.sql
 
+-- >>> db/functions/internal/verify/checkpoint_record_discrepancies.sql
+-- Compare a checkpoint's figures with what its snapshot shows of the record.
+create or replace function ledger_internal.checkpoint_record_discrepancies(
+  checkpoint ledger.checkpoints,
+  feed       ledger.feeds
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    checkpoint.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    f.detail
+  from (
+    select format('says %s joins and deposits of %s, and the record %s of %s', checkpoint.deposits, checkpoint.credited, r.deposits, r.credited)
+    from (
+      select
+        count(*) as deposits,
+        coalesce(sum(e.amount), 0) as credited
+      from ledger.entries as e
+      where e.group_id = checkpoint.group_id
+        and e.kind in ('join', 'deposit')
+        and (e.id <= feed.last_restored or pg_visible_in_snapshot(e.xid, checkpoint.snapshot))
+    ) as r
+    where checkpoint.deposits <> r.deposits
+      or checkpoint.credited <> r.credited
+    union all
+    select format('says %s settled, and the record %s', checkpoint.settled, r.settled)
+    from (
+      select coalesce(sum(e.amount), 0) as settled
+      from ledger.settlements as s
+      join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+      where s.group_id = checkpoint.group_id
+        and s.settled_at is not null
+        and (s.settled_xid is null or pg_visible_in_snapshot(s.settled_xid, checkpoint.snapshot))
+    ) as r
+    where checkpoint.settled <> r.settled
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.checkpoint_record_discrepancies owner to ledger_owner;
+comment on function ledger_internal.checkpoint_record_discrepancies is
+  'The discrepancies between a checkpoint and the record of its feed, which must be one of this server: what was credited, and what was settled. For verify_checkpoints.';
+revoke execute on function ledger_internal.checkpoint_record_discrepancies from public;
+-- <<< db/functions/internal/verify/checkpoint_record_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_leg_discrepancies.sql
+-- Compare both legs of an entry with the previous entries of their participants.
+create or replace function ledger_internal.entry_leg_discrepancies(
+  entry     ledger.entries,
+  sender    ledger_internal.leg,
+  recipient ledger_internal.leg
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    entry.group_id,
+    entry.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select
+      entry.from_id,
+      'running balance',
+      format('the sender has %s after it, and had %s before it', entry.from_amount, sender.balance)
+    where sender.id is not null
+      and entry.from_amount is distinct from sender.balance - entry.amount
+    union all
+    select entry.from_id, 'running balance', format('the participant left with %s and kept %s', entry.amount, entry.from_amount)
+    where entry.kind = 'exit'
+      and entry.from_amount <> 0
+    union all
+    select
+      entry.to_id,
+      'running balance',
+      format('the recipient has %s after it, and had %s before it', entry.to_amount, coalesce(recipient.balance, 0))
+    where (entry.kind = 'join' or recipient.id is not null)
+      and entry.to_amount is distinct from coalesce(recipient.balance, 0) + entry.amount
+    union all
+    select s.participant_id, 'presence', 'the participant has not joined before it'
+    from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
+    where entry.kind <> 'join'
+      and s.participant_id is not null
+      and s.earlier is null
+    union all
+    select entry.to_id, 'presence', 'the participant was there before joining'
+    where entry.kind = 'join'
+      and recipient.id is not null
+    union all
+    select s.participant_id, 'presence', 'the participant had left before it'
+    from (values (entry.from_id, sender.kind), (entry.to_id, recipient.kind)) as s (participant_id, earlier)
+    where entry.kind <> 'join'
+      and s.earlier = 'exit'
+    union all
+    select s.participant_id, 'time', format('entry %s is earlier and has a higher id', s.earlier)
+    from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
+    where s.earlier > entry.id
+    union all
+    select s.participant_id, 'participant', 'there never was such a participant'
+    from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
+    -- What comes later leads back to the participant's first entry.
+    where s.participant_id is not null
+      and s.earlier is null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = entry.group_id
+          and p.id = s.participant_id
+      )
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.entry_leg_discrepancies owner to ledger_owner;
+comment on function ledger_internal.entry_leg_discrepancies is
+  'The discrepancies between an entry and the latest entries of its sender and its recipient before it, nulls where there is none: balances, presence, and the order of times. If every step is right, so is every balance. For verify_entries.';
+revoke execute on function ledger_internal.entry_leg_discrepancies from public;
+-- <<< db/functions/internal/verify/entry_leg_discrepancies.sql
+
+-- >>> db/functions/internal/verify/header_discrepancies.sql
+-- Compare a checkpoint's header with its figures and with the header before it.
+create or replace function ledger_internal.header_discrepancies(
+  checkpoint ledger.checkpoints,
+  previous   ledger.checkpoints,
+  domain     bytea
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    checkpoint.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    f.detail
+  from (
+    select 'has none before it'
+    where checkpoint.number < 1
+      or (checkpoint.number > 1 and previous.number is null)
+    union all
+    select 'has another header before it than it names'
+    where checkpoint.previous <> coalesce(previous.header, decode(repeat('00', 32), 'hex'))
+    union all
+    select 'has another header than its figures make'
+    where checkpoint.header <> ledger_internal.header_hash(
+        header_discrepancies.domain, checkpoint.number, checkpoint.previous, checkpoint.deposits, checkpoint.credited,
+        checkpoint.settled, checkpoint.leaf_count, checkpoint.total, checkpoint.root
+      )
+    union all
+    select format('has a total of %s, of %s credited and %s settled', checkpoint.total, checkpoint.credited, checkpoint.settled)
+    where checkpoint.total <> checkpoint.credited - checkpoint.settled
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.header_discrepancies owner to ledger_owner;
+comment on function ledger_internal.header_discrepancies is
+  'The discrepancies of the chain of headers at a checkpoint: the previous one, nulls where there is none, the hash of its figures, and their sum. For verify_checkpoints.';
+revoke execute on function ledger_internal.header_discrepancies from public;
+-- <<< db/functions/internal/verify/header_discrepancies.sql
+
+-- >>> db/functions/internal/verify/orphan_discrepancies.sql
+-- Find rows whose group is missing.
+create or replace function ledger_internal.orphan_discrepancies(
+  after bigint,
+  upto  bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    o.group_id,
+    null::bigint,
+    null::bigint,
+    'group',
+    format('there is no such group, and it has %s', string_agg(format('%s: %s', o.name, o.rows), ', ' order by o.name))
+  from (
+    select p.group_id, 'participants', count(*)
+    from ledger.participants as p
+    where p.group_id > orphan_discrepancies.after
+      and p.group_id <= orphan_discrepancies.upto
+    group by p.group_id
+    union all
+    select e.group_id, 'entries', count(*)
+    from ledger.entries as e
+    where e.group_id > orphan_discrepancies.after
+      and e.group_id <= orphan_discrepancies.upto
+    group by e.group_id
+    union all
+    select s.group_id, 'settlements', count(*)
+    from ledger.settlements as s
+    where s.group_id > orphan_discrepancies.after
+      and s.group_id <= orphan_discrepancies.upto
+    group by s.group_id
+    union all
+    select c.group_id, 'shards', count(*)
+    from ledger.group_total_shards as c
+    where c.group_id > orphan_discrepancies.after
+      and c.group_id <= orphan_discrepancies.upto
+    group by c.group_id
+    union all
+    select t.group_id, 'totals', count(*)
+    from ledger.group_total_history as t
+    where t.group_id > orphan_discrepancies.after
+      and t.group_id <= orphan_discrepancies.upto
+    group by t.group_id
+    union all
+    select c.group_id, 'changes of names', count(*)
+    from ledger.name_changes as c
+    where c.group_id > orphan_discrepancies.after
+      and c.group_id <= orphan_discrepancies.upto
+    group by c.group_id
+    union all
+    select k.group_id, 'idempotency keys', count(*)
+    from ledger.idempotency_keys as k
+    where k.group_id > orphan_discrepancies.after
+      and k.group_id <= orphan_discrepancies.upto
+      -- Those of requests that created a group.
+      and k.group_id <> 0
+    group by k.group_id
+  ) as o (group_id, name, rows)
+  group by o.group_id
+$$;
+
+alter function ledger_internal.orphan_discrepancies owner to ledger_owner;
+comment on function ledger_internal.orphan_discrepancies is
+  'The rows of groups whose ids are above after and not above upto, where no group has such an id. For verify_groups.';
+revoke execute on function ledger_internal.orphan_discrepancies from public;
+-- <<< db/functions/internal/verify/orphan_discrepancies.sql
+
+-- >>> db/functions/internal/verify/shared_identity_discrepancies.sql
+-- Find usernames and addresses that two participants of a group have.
+create or replace function ledger_internal.shared_identity_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    shared_identity_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select null::bigint, null::bigint, 'username', format('%s who are present have the username %s', count(*), p.username)
+    from ledger.participants as p
+    where p.group_id = shared_identity_discrepancies.group_id
+      and p.exited_at is null
+    group by p.username
+    having count(*) > 1
+    union all
+    select null, null, 'address', format('%s who are present have the address %s', count(*), p.address)
+    from ledger.participants as p
+    where p.group_id = shared_identity_discrepancies.group_id
+      and p.exited_at is null
+      and p.address is not null
+    group by p.address
+    having count(*) > 1
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.shared_identity_discrepancies owner to ledger_owner;
+comment on function ledger_internal.shared_identity_discrepancies is
+  'The usernames and the addresses that several participants have who are present in a group. For verify_total.';
+revoke execute on function ledger_internal.shared_identity_discrepancies from public;
+-- <<< db/functions/internal/verify/shared_identity_discrepancies.sql
+
+-- >>> db/functions/internal/verify/trigger_discrepancies.sql
+-- Find triggers that are not in force.
+create or replace function ledger_internal.trigger_discrepancies()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    null::bigint,
+    null::bigint,
+    null::bigint,
+    'schema',
+    f.detail
+  from (
+    select format('trigger %s of %s is disabled', coalesce(k.conname, t.tgname), t.tgrelid::regclass)
+    from pg_trigger as t
+    join pg_class as c on c.oid = t.tgrelid
+    left join pg_constraint as k on k.oid = t.tgconstraint
+    where c.relnamespace = 'ledger'::regnamespace
+      and t.tgenabled not in ('O', 'A')
+    union all
+    select format('table %s can be rewritten: no trigger refuses it', p.name)
+    from unnest(
+      array[
+        'entries', 'group_total_history', 'idempotency_keys', 'feeds', 'name_changes',
+        'settlements', 'api_keys', 'groups', 'participants'
+      ],
+      array[true, true, true, true, true, false, false, false, false]
+    ) as p (name, is_permanent)
+    where not exists (
+      select from pg_trigger as t
+      where t.tgrelid = to_regclass('ledger.' || p.name)
+        and t.tgfoid = to_regproc('ledger_internal.forbid_mutation')
+        -- Before DELETE and TRUNCATE, a statement; for what is permanent before each UPDATE as well.
+        and t.tgtype & 43 = 42
+        and (not p.is_permanent or t.tgtype & 16 = 16)
+        and t.tgqual is null
+        and cardinality(t.tgattr::smallint[]) = 0
+    )
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.trigger_discrepancies owner to ledger_owner;
+comment on function ledger_internal.trigger_discrepancies is
+  'Triggers of the schema that are disabled, and tables that no trigger keeps from being rewritten. For verify_schema.';
+revoke execute on function ledger_internal.trigger_discrepancies from public;
+-- <<< db/functions/internal/verify/trigger_discrepancies.sql
+
+-- >>> db/functions/internal/verify/verify_checkpoints.sql
+-- Find the discrepancies of a range of a group's checkpoints.
+create or replace function ledger_internal.verify_checkpoints(
+  group_id bigint,
+  after    bigint,
+  upto     bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    c.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    format('checkpoint %s %s', c.number, f.detail)
+  from ledger.checkpoints as c
+  cross join lateral (
+    select ledger_internal.domain_hash(c.chain_id, c.vault, c.group_id) as domain
+  ) as d
+  cross join ledger_internal.verify_bounds() as b
+  left join ledger.checkpoints as p on p.group_id = c.group_id and p.number = c.number - 1
+  -- In another server than the checkpoint's its snapshot means nothing.
+  left join ledger.feeds as w
+    on b.next_xid is not null
+      and w.generation = c.generation
+      and w.generation = (select max(n.generation) from ledger.feeds as n)
+  cross join lateral (
+    select h.detail from ledger_internal.header_discrepancies(c, p, d.domain) as h
+    union all
+    select 'has another seal than the entries up to it make'
+    where c.seal <> ledger_internal.seal_entries(c, p)
+    union all
+    select format('was made at %s', c.created_at)
+    where c.created_at > b.latest
+      or c.created_at = '-infinity'
+    union all
+    select r.detail
+    from ledger_internal.checkpoint_record_discrepancies(c, w) as r
+    where w.generation is not null
+    union all
+    select l.detail from ledger_internal.leaf_discrepancies(c, d.domain) as l
+  ) as f (detail)
+  where c.group_id = verify_checkpoints.group_id
+    and c.number > verify_checkpoints.after
+    and c.number <= coalesce(verify_checkpoints.upto, 9223372036854775807)
+$$;
+
+alter function ledger_internal.verify_checkpoints owner to ledger_owner;
+comment on function ledger_internal.verify_checkpoints is
+  'The discrepancies of a group''s checkpoints whose numbers are above after and, where it is given, not above upto: the chain of their headers, the seals of the entries, the leaves that are kept, and what was credited and settled in the record. For the owner.';
+revoke execute on function ledger_internal.verify_checkpoints from public;
+-- <<< db/functions/internal/verify/verify_checkpoints.sql
+
+-- >>> db/functions/internal/verify/verify_kept.sql
+-- Find the discrepancies between a checkpoint and what was kept of it elsewhere.
+create or replace function ledger_internal.verify_kept(
+  group_id bigint,
+  number   bigint,
+  header   bytea,
+  seal     bytea
+) returns setof ledger.discrepancy
+language plpgsql stable
+as $$
+declare
+  checkpoint  ledger.checkpoints;
+  discrepancy ledger.discrepancy := row(group_id, null, null, 'kept checkpoint', null);
+begin
+  select c.*
+  into checkpoint
+  from ledger.checkpoints as c
+  where c.group_id = verify_kept.group_id
+    and c.number = verify_kept.number;
+  if not found then
+    discrepancy.detail := format('checkpoint %s is not there', number);
+    return next discrepancy;
+    return;
+  end if;
+
+  if checkpoint.header <> header then
+    discrepancy.detail := format('checkpoint %s has another header than was kept: %s', number, ledger_internal.hex(checkpoint.header));
+    return next discrepancy;
+  end if;
+  if checkpoint.seal <> seal then
+    discrepancy.detail := format('checkpoint %s has another seal than was kept: %s', number, ledger_internal.hex(checkpoint.seal));
+    return next discrepancy;
+  end if;
+
+  begin
+    perform from ledger_internal.recompute_chunks(checkpoint);
+  exception
+    when data_corrupted or numeric_value_out_of_range then
+      discrepancy.detail := format('checkpoint %s has other leaves in the record: %s', number, sqlerrm);
+      return next discrepancy;
+    when sqlstate 'LG002' then
+      -- The ledger was restored since, and only leaves that are stored can be compared with the root.
+      null;
+  end;
+end
+$$;
+
+alter function ledger_internal.verify_kept owner to ledger_owner;
+comment on function ledger_internal.verify_kept is
+  'The discrepancies of a checkpoint with the header and the seal that it had when they were kept elsewhere, and with the leaves that the record gives. Whether the entries give its seal, verify_checkpoints shows, from the first checkpoint on. For the owner.';
+revoke execute on function ledger_internal.verify_kept from public;
+-- <<< db/functions/internal/verify/verify_kept.sql
+
 -- >>> db/functions/internal/verify/verify_participants.sql
 -- Find the discrepancies of a range of a group's participants.
 create or replace function ledger_internal.verify_participants(
@@ -1878,9 +2367,134 @@ comment on function ledger_internal.verify_participants is
 revoke execute on function ledger_internal.verify_participants from public;
 -- <<< db/functions/internal/verify/verify_participants.sql
 
+-- >>> db/functions/internal/verify/verify_total.sql
+-- Find the discrepancies of a group as a whole.
+create or replace function ledger_internal.verify_total(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    verify_total.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select t.entry_id, t.participant_id, t.kind, t.detail
+    from ledger_internal.total_discrepancies(verify_total.group_id) as t
+    union all
+    select s.entry_id, null, 'settlement', 'it is settled, and is no exit'
+    from ledger.settlements as s
+    left join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+    where s.group_id = verify_total.group_id
+      and e.kind is distinct from 'exit'
+    union all
+    select
+      null,
+      null,
+      'total time',
+      format('shard %s changed at %s, and with its last join, deposit or exit at %s', c.slot, c.changed_at, last.created_at)
+    from ledger.group_total_shards as c
+    cross join ledger_internal.verify_bounds() as b
+    left join lateral (
+      select t.created_at
+      from ledger.group_total_history as t
+      where t.group_id = c.group_id
+        and t.slot = c.slot
+      order by t.created_at desc, t.entry_id desc
+      limit 1
+    ) as last on true
+    where c.group_id = verify_total.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity' or c.changed_at < last.created_at)
+    union all
+    select s.entry_id, s.participant_id, s.kind, s.detail
+    from ledger_internal.shared_identity_discrepancies(verify_total.group_id) as s
+    union all
+    select r.entry_id, r.participant_id, r.kind, r.detail
+    from ledger_internal.rename_discrepancies(verify_total.group_id) as r
+    union all
+    select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
+    from (
+      select
+        (select max(e.id) from ledger.entries as e where e.group_id = verify_total.group_id),
+        null,
+        (select s.last_value - (not s.is_called)::integer from ledger.entries_id_seq as s)
+      union all
+      select
+        null,
+        (select max(p.id) from ledger.participants as p where p.group_id = verify_total.group_id),
+        (select s.last_value - (not s.is_called)::integer from ledger.participants_id_seq as s)
+    ) as l (entry_id, participant_id, given)
+    where coalesce(l.entry_id, l.participant_id) > l.given
+    union all
+    select null, null, 'idempotency key', 'there is an empty key'
+    from ledger.idempotency_keys as k
+    where k.group_id = verify_total.group_id
+      and k.key = ''
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.verify_total owner to ledger_owner;
+comment on function ledger_internal.verify_total is
+  'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames and addresses that two have, and ids above those that were given. For the owner.';
+revoke execute on function ledger_internal.verify_total from public;
+-- <<< db/functions/internal/verify/verify_total.sql
+
+-- >>> db/functions/owner/drop_checkpoint_chunks.sql
+-- Delete the leaves of a group's old checkpoints that can be computed again.
+create or replace function ledger.drop_checkpoint_chunks(
+  group_id bigint,
+  keep     bigint
+) returns bigint
+language plpgsql volatile
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  newest     checkpoints;
+  checkpoint checkpoints;
+  dropped    bigint := 0;
+begin
+  perform refuse_invalid(
+    array['group_id', 'keep'],
+    array[invalid_id(group_id), case when (keep >= 1) is not true then 'must be 1 or more' end]
+  );
+  newest := find_checkpoint(group_id);
+
+  for checkpoint in
+    select c.*
+    from checkpoints as c
+    where c.group_id = drop_checkpoint_chunks.group_id
+      and c.number <= newest.number - keep
+      and c.generation = (select max(f.generation) from feeds as f)
+      and exists (
+        select from checkpoint_chunks as k
+        where k.group_id = c.group_id
+          and k.number = c.number
+      )
+    order by c.number
+  loop
+    -- Raises where the record gives another root.
+    perform from recompute_chunks(checkpoint);
+    delete from checkpoint_chunks as k
+    where k.group_id = checkpoint.group_id
+      and k.number = checkpoint.number;
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end
+$$;
+
+alter function ledger.drop_checkpoint_chunks owner to ledger_owner;
+comment on function ledger.drop_checkpoint_chunks is
+  'Delete the leaves of all checkpoints of the group but the newest ones, keep of them, after each was computed from the record once; return how many checkpoints lost theirs. Those from before a restore keep them. list_leaves and get_proof compute the leaves from then on. Raises LG001, LG002. For the owner.';
+revoke execute on function ledger.drop_checkpoint_chunks from public;
+-- <<< db/functions/owner/drop_checkpoint_chunks.sql
+
 drop type if exists
   ledger.vault_status, ledger.link_result, ledger.credit_result, ledger.payout_result, ledger.publication_result,
-  ledger.publication, ledger.unpaid_exit, ledger.open_transaction, ledger.bridge_result;
+  ledger.publication, ledger.unpaid_exit, ledger.open_transaction, ledger.bridge_result,
+  ledger_internal.parsed_snapshot, ledger_internal.adoption_target;
 drop table if exists
   ledger.adoptions, ledger.bridge_transactions, ledger.exit_requests, ledger.publications, ledger.payouts,
   ledger.vault_deposits, ledger.vaults;

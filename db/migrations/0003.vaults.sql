@@ -407,7 +407,9 @@ begin
     ['ledger.publication_result', 'number bigint, state text, header text, transaction text, block bigint, replayed boolean', 'A publication, and whether this was recorded before.'],
     ['ledger.unpaid_exit', 'index bigint, participant_id bigint, exit_entry bigint, owner text, amount numeric, requested boolean', 'A leaf that is an exit and not settled, and whether it was requested at the vault.'],
     ['ledger.open_transaction', 'nonce bigint, group_id bigint, purpose text, number bigint, raw text, replacements bigint', 'A signed transaction that is not finished.'],
-    ['ledger.bridge_result', 'replayed boolean', 'Whether this was recorded before.']
+    ['ledger.bridge_result', 'replayed boolean', 'Whether this was recorded before.'],
+    ['ledger_internal.parsed_snapshot', 'checkpoint ledger.checkpoints, leaves ledger_internal.unpacked_leaf[], chunks ledger.checkpoint_chunks[]', 'A snapshot that was read: the checkpoint, its leaves, and its chunks.'],
+    ['ledger_internal.adoption_target', 'participant_id bigint, exit_entry bigint, owner bytea, amount numeric', 'What a restored group is made to agree with: a participant who is present, or has left with an exit, the address and the amount.']
   ] loop
     if to_regtype(shape[1]) is null then
       execute format('create type %s as (%s)', shape[1], shape[2]);
@@ -1499,15 +1501,36 @@ create or replace function ledger.adopt_snapshot(
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
+declare
+  vault    vaults;
+  adopted  parsed_snapshot;
+  changes  boolean;
 begin
-  perform refuse_mismatch('snapshot', 'x');
-  return row(false)::bridge_result;
+  perform refuse_invalid(array['group_id'], array[invalid_id(group_id)]);
+  -- No checkpoint is being made, and no join, deposit or exit is under way.
+  perform pg_advisory_xact_lock(hashtextextended('', group_id));
+  perform from groups as g
+  where g.id = adopt_snapshot.group_id
+  for update;
+  vault := lock_vault(group_id);
+  adopted := parse_snapshot(vault, snapshot);
+  perform raise_sequence(
+    'ledger.participants_id_seq', (select max(l.participant_id) from unnest(adopted.leaves) as l)
+  );
+  perform raise_sequence('ledger.entries_id_seq', (select max(l.exit_entry) from unnest(adopted.leaves) as l));
+
+  changes := not checkpoint_is_known(adopted.checkpoint);
+  if changes then
+    perform refuse_frozen(group_id);
+    perform restore_group(vault, adopted, parse_deposits(vault, deposits), parse_payouts(vault, payouts));
+  end if;
+  return row(not (accept_publication(adopted.checkpoint) or changes))::bridge_result;
 end
 $$;
 
 alter function ledger.adopt_snapshot owner to ledger_owner;
 comment on function ledger.adopt_snapshot is
-  'placeholder';
+  'Make a group agree, after a restore, with a snapshot of the last checkpoint that its vault accepted: JSON as ledger snapshot prints it. Where the restored ledger has this checkpoint, what became of it and of those before it is recorded, and replayed is true if that was known. Where it does not, all is made again that the restore lost: participants and exits under their ids, balances by transfers; deposits are the lost ones that the checkpoint includes, payouts those of checkpoints before it. Whatever does not fit is refused, and nothing changes. Ids of this snapshot are not given again. Raises LG001, LG002, LG009, LG013, LG014.';
 revoke execute on function ledger.adopt_snapshot from public;
 grant execute on function ledger.adopt_snapshot to ledger_bridge;
 -- <<< db/functions/bridge/adopt_snapshot.sql
@@ -2193,7 +2216,8 @@ language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
-  vault vaults;
+  vault  vaults;
+  moment timestamptz;
 begin
   perform refuse_invalid(
     array['group_id', 'number', 'transaction', 'block'],
@@ -2227,8 +2251,13 @@ begin
     and p.exited_at is null
   order by p.id
   for no key update;
+  -- Not before the last movement, even if the clock goes back.
+  moment := greatest(
+    clock_timestamp(),
+    (select max(p.moved_at) from participants as p where p.group_id = record_emergency.group_id)
+  );
   update participants as p
-  set frozen_at = clock_timestamp()
+  set frozen_at = moment
   where p.group_id = record_emergency.group_id
     and p.exited_at is null;
   -- A join with a snapshot from before this ends in 40001 at its shard.
@@ -2240,7 +2269,7 @@ begin
     emergency_number = record_emergency.number,
     emergency_transaction = parse_hex(record_emergency.transaction, 32),
     emergency_block = record_emergency.block,
-    frozen_at = clock_timestamp()
+    frozen_at = moment
   where v.group_id = record_emergency.group_id;
   return row(false)::bridge_result;
 end
@@ -2465,9 +2494,9 @@ begin
   end if;
 
   if exit_entry is null then
-    perform check_present_payout(vault, payout);
+    perform check_emergency_leaf(vault, payout);
   else
-    perform settle_paid_exit(payout);
+    perform settle_paid_exit(vault, payout);
   end if;
   perform add_payout(payout);
   return (group_id, payout.kind, payout.subject, participant_id, exit_entry, format_address(payout.owner), amount, false)::payout_result;
@@ -2480,6 +2509,732 @@ comment on function ledger.settle_payout is
 revoke execute on function ledger.settle_payout from public;
 grant execute on function ledger.settle_payout to ledger_bridge;
 -- <<< db/functions/bridge/settle_payout.sql
+
+-- >>> db/functions/internal/adoption/accept_publication.sql
+-- Record that a vault accepted a checkpoint that was adopted.
+create or replace function ledger_internal.accept_publication(
+  checkpoint ledger.checkpoints
+) returns boolean
+language plpgsql volatile
+as $$
+declare
+  changed integer;
+  steps   integer := 0;
+begin
+  insert into ledger.publications (group_id, number)
+  values (checkpoint.group_id, checkpoint.number)
+  on conflict do nothing;
+  get diagnostics changed = row_count;
+  steps := steps + changed;
+  if exists (
+    select from ledger.publications as p
+    where p.group_id = checkpoint.group_id
+      and p.number = checkpoint.number
+      and p.state in ('vetoed', 'abandoned')
+  ) then
+    perform ledger_internal.refuse_mismatch(
+      'snapshot', format('checkpoint %s of group %s was vetoed or abandoned', checkpoint.number, checkpoint.group_id)
+    );
+  end if;
+
+  update ledger.publications as p
+  set
+    state = case when p.number = checkpoint.number or c.header = checkpoint.previous then 'accepted' else 'vetoed' end,
+    changed_at = greatest(clock_timestamp(), p.changed_at)
+  from ledger.checkpoints as c
+  where p.group_id = checkpoint.group_id
+    and p.number <= checkpoint.number
+    and p.state = 'prepared'
+    and c.group_id = p.group_id
+    and c.number = p.number;
+  get diagnostics changed = row_count;
+  steps := steps + changed;
+  update ledger.publications as p
+  set
+    state = case when c.header = checkpoint.previous then 'closed' else 'vetoed' end,
+    changed_at = greatest(clock_timestamp(), p.changed_at)
+  from ledger.checkpoints as c
+  where p.group_id = checkpoint.group_id
+    and p.number < checkpoint.number
+    and p.state = 'accepted'
+    and c.group_id = p.group_id
+    and c.number = p.number;
+  get diagnostics changed = row_count;
+  steps := steps + changed;
+
+  if steps > 0 then
+    insert into ledger.adoptions (group_id, number)
+    values (checkpoint.group_id, checkpoint.number)
+    on conflict do nothing;
+  end if;
+  return steps > 0;
+end
+$$;
+
+alter function ledger_internal.accept_publication owner to ledger_owner;
+comment on function ledger_internal.accept_publication is
+  'Record that the vault accepted a checkpoint of the group last, and that those before it are closed, where it names them, or vetoed; return whether anything changed. Which transactions did it is not known. Raises LG013 where this one was vetoed.';
+revoke execute on function ledger_internal.accept_publication from public;
+-- <<< db/functions/internal/adoption/accept_publication.sql
+
+-- >>> db/functions/internal/adoption/check_restored.sql
+-- Check that a restored group agrees with a checkpoint.
+create or replace function ledger_internal.check_restored(
+  vault      ledger.vaults,
+  checkpoint ledger.checkpoints
+) returns void
+language plpgsql stable
+as $$
+declare
+  status ledger.vault_status := ledger_internal.describe_vault(vault);
+begin
+  if (status.deposits, status.cumulative, status.settled)
+    is distinct from (checkpoint.deposits, checkpoint.credited, checkpoint.settled)
+  then
+    perform ledger_internal.refuse_mismatch(
+      'payouts',
+      format('group %s was paid %s with those that were given, and checkpoint %s says %s', vault.group_id, status.settled, checkpoint.number, checkpoint.settled)
+    );
+  end if;
+end
+$$;
+
+alter function ledger_internal.check_restored owner to ledger_owner;
+comment on function ledger_internal.check_restored is
+  'Check that what a restored group holds and was paid is what the checkpoint says that it agrees with now. Raises LG013.';
+revoke execute on function ledger_internal.check_restored from public;
+-- <<< db/functions/internal/adoption/check_restored.sql
+
+-- >>> db/functions/internal/adoption/check_targets.sql
+-- Check that a restored group can be made to agree with a snapshot.
+create or replace function ledger_internal.check_targets(
+  vault   ledger.vaults,
+  targets ledger_internal.adoption_target[],
+  payouts ledger.payouts[]
+) returns void
+language plpgsql stable
+as $$
+declare
+  reason text;
+begin
+  select r.reason
+  into reason
+  from (
+    select format('participant %s is named twice', t.participant_id)
+    from unnest(targets) as t
+    group by t.participant_id
+    having count(*) > 1
+    union all
+    select format('exit %s is named twice', t.exit_entry)
+    from unnest(targets) as t
+    where t.exit_entry is not null
+    group by t.exit_entry
+    having count(*) > 1
+    union all
+    select format('participant %s has no address', t.participant_id)
+    from unnest(targets) as t
+    where t.owner = '\x0000000000000000000000000000000000000000'
+    union all
+    select format('participant %s has another address, or has left otherwise', t.participant_id)
+    from unnest(targets) as t
+    join ledger.participants as p on p.group_id = vault.group_id and p.id = t.participant_id
+    left join ledger.entries as e on e.group_id = p.group_id and e.from_id = p.id and e.kind = 'exit'
+    left join ledger.settlements as s on s.group_id = e.group_id and s.entry_id = e.id
+    where p.address <> t.owner
+      or (
+        p.exited_at is not null
+        and (e.id is distinct from t.exit_entry or e.amount <> t.amount or s.settled_at is not null)
+      )
+    union all
+    select format('exit %s is in neither the snapshot nor the payouts', s.entry_id)
+    from ledger.settlements as s
+    join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+    where s.group_id = vault.group_id
+      and s.settled_at is null
+      -- One of nothing may have been settled without a payment.
+      and e.amount > 0
+      and s.entry_id <> all (coalesce(array(select t.exit_entry from unnest(targets) as t where t.exit_entry is not null), '{}'))
+    union all
+    select format('participant %s is one of group %s', p.id, p.group_id)
+    from ledger.groups as g
+    join ledger.participants as p on p.group_id = g.id
+    where g.id <> vault.group_id
+      and p.id = any (array(select t.participant_id from unnest(targets) as t))
+    union all
+    select format('entry %s is one of group %s, or is no exit of participant %s', e.id, e.group_id, t.participant_id)
+    from unnest(targets) as t
+    cross join ledger.groups as g
+    join ledger.entries as e on e.group_id = g.id and e.id = t.exit_entry
+    where g.id <> vault.group_id
+      or e.kind <> 'exit'
+      or e.from_id <> t.participant_id
+  ) as r (reason)
+  limit 1;
+  if reason is not null then
+    perform ledger_internal.refuse_mismatch('snapshot', format('group %s cannot be made to agree: %s', vault.group_id, reason));
+  end if;
+end
+$$;
+
+alter function ledger_internal.check_targets owner to ledger_owner;
+comment on function ledger_internal.check_targets is
+  'Check that a restored group can be made to agree with the leaves of a snapshot and with payouts that it lacks. Raises LG013 where a participant is named twice, or is somebody else, or has left otherwise, or an exit is in neither, or an id is that of another group''s.';
+revoke execute on function ledger_internal.check_targets from public;
+-- <<< db/functions/internal/adoption/check_targets.sql
+
+-- >>> db/functions/internal/adoption/checkpoint_is_known.sql
+-- Check whether a restored group has a checkpoint.
+create or replace function ledger_internal.checkpoint_is_known(
+  checkpoint ledger.checkpoints
+) returns boolean
+language plpgsql stable
+as $$
+declare
+  accepted ledger.checkpoints := ledger_internal.accepted_checkpoint(checkpoint.group_id);
+  known    ledger.checkpoints;
+begin
+  select c.*
+  into known
+  from ledger.checkpoints as c
+  where c.group_id = checkpoint.group_id
+    and c.number >= checkpoint.number
+  order by c.number
+  limit 1;
+  if accepted.number > checkpoint.number or known.number > checkpoint.number or known.header <> checkpoint.header then
+    perform ledger_internal.refuse_mismatch(
+      'snapshot', format('group %s has checkpoint %s with header %s', checkpoint.group_id, known.number, ledger_internal.hex(known.header))
+    );
+  end if;
+  return known.number is not null;
+end
+$$;
+
+alter function ledger_internal.checkpoint_is_known owner to ledger_owner;
+comment on function ledger_internal.checkpoint_is_known is
+  'Whether the group has this checkpoint, and it is the newest that can be adopted. Raises LG013 where it has another one of this number, or later ones that its vault cannot have.';
+revoke execute on function ledger_internal.checkpoint_is_known from public;
+-- <<< db/functions/internal/adoption/checkpoint_is_known.sql
+
+-- >>> db/functions/internal/adoption/pack_leaves.sql
+-- Make the chunks of a checkpoint from its leaves.
+create or replace function ledger_internal.pack_leaves(
+  checkpoint ledger.checkpoints,
+  domain     bytea,
+  leaves     ledger_internal.unpacked_leaf[]
+) returns ledger.checkpoint_chunks[]
+language sql immutable
+as $$
+  select array_agg(k order by k.chunk)
+  from (
+    select
+      (l.place - 1) / 1024 as chunk,
+      array_agg(l.amount order by l.place) as amounts,
+      array_agg(ledger_internal.pack_leaf(l.participant_id, l.exit_entry, l.owner, l.amount) order by l.place) as leaves
+    from unnest(pack_leaves.leaves) with ordinality as l (participant_id, exit_entry, owner, amount, place)
+    group by (l.place - 1) / 1024
+  ) as p
+  cross join lateral ledger_internal.pack_chunk(
+    checkpoint.group_id, checkpoint.number, p.chunk::integer, pack_leaves.domain, p.amounts, p.leaves
+  ) as k
+$$;
+
+alter function ledger_internal.pack_leaves owner to ledger_owner;
+comment on function ledger_internal.pack_leaves is
+  'The chunks of a checkpoint with these leaves, of 1,024 each.';
+revoke execute on function ledger_internal.pack_leaves from public;
+-- <<< db/functions/internal/adoption/pack_leaves.sql
+
+-- >>> db/functions/internal/adoption/parse_checkpoint.sql
+-- Read a checkpoint of a group with a vault.
+create or replace function ledger_internal.parse_checkpoint(
+  vault ledger.vaults,
+  value jsonb
+) returns ledger.checkpoints
+language plpgsql stable
+as $$
+declare
+  checkpoint ledger.checkpoints;
+begin
+  checkpoint.group_id := ledger_internal.parse_id(ledger_internal.json_digits(value -> 'group_id'));
+  checkpoint.number := ledger_internal.parse_id(ledger_internal.json_digits(value -> 'number'));
+  checkpoint.chain_id := ledger_internal.parse_amount(ledger_internal.json_digits(value -> 'chain_id'));
+  checkpoint.vault := ledger_internal.json_hex(value -> 'vault', 20);
+  checkpoint.previous := ledger_internal.json_hex(value -> 'previous', 32);
+  checkpoint.deposits := coalesce(
+    ledger_internal.parse_id(ledger_internal.json_digits(value -> 'deposits')),
+    case when ledger_internal.json_digits(value -> 'deposits')::numeric = 0 then 0 end
+  );
+  checkpoint.credited := ledger_internal.parse_amount(ledger_internal.json_digits(value -> 'credited'));
+  checkpoint.settled := ledger_internal.parse_amount(ledger_internal.json_digits(value -> 'settled'));
+  checkpoint.leaf_count := coalesce(
+    ledger_internal.parse_id(ledger_internal.json_digits(value -> 'leaf_count')),
+    case when ledger_internal.json_digits(value -> 'leaf_count')::numeric = 0 then 0 end
+  );
+  checkpoint.total := ledger_internal.parse_amount(ledger_internal.json_digits(value -> 'total'));
+  checkpoint.root := ledger_internal.json_hex(value -> 'root', 32);
+  checkpoint.header := ledger_internal.json_hex(value -> 'header', 32);
+  checkpoint.seal := ledger_internal.json_hex(value -> 'seal', 32);
+  if num_nulls(
+    checkpoint.group_id, checkpoint.number, checkpoint.chain_id, checkpoint.vault, checkpoint.previous,
+    checkpoint.deposits, checkpoint.credited, checkpoint.settled, checkpoint.leaf_count, checkpoint.total,
+    checkpoint.root, checkpoint.header, checkpoint.seal
+  ) > 0 then
+    perform ledger_internal.refuse_invalid(array['snapshot'], array['must have a checkpoint with all its members']);
+  end if;
+
+  if (checkpoint.group_id, checkpoint.chain_id, checkpoint.vault) is distinct from (vault.group_id, vault.chain_id, vault.vault::bytea)
+  then
+    perform ledger_internal.refuse_mismatch('snapshot', format('the snapshot is of another vault or group than %s', vault.group_id));
+  end if;
+  if checkpoint.total <> checkpoint.credited - checkpoint.settled
+    or checkpoint.header <> ledger_internal.header_hash(
+      vault.domain, checkpoint.number, checkpoint.previous, checkpoint.deposits, checkpoint.credited, checkpoint.settled,
+      checkpoint.leaf_count, checkpoint.total, checkpoint.root
+    )
+  then
+    perform ledger_internal.refuse_mismatch('snapshot', 'the header of the snapshot is not that of its figures');
+  end if;
+  return checkpoint;
+end
+$$;
+
+alter function ledger_internal.parse_checkpoint owner to ledger_owner;
+comment on function ledger_internal.parse_checkpoint is
+  'A checkpoint of the group that is linked to the vault. Raises LG001 for what cannot be read, LG013 where the header is not that of the figures, or the checkpoint is of another vault.';
+revoke execute on function ledger_internal.parse_checkpoint from public;
+-- <<< db/functions/internal/adoption/parse_checkpoint.sql
+
+-- >>> db/functions/internal/adoption/parse_deposits.sql
+-- Read the deposits into a vault that a restore lost.
+create or replace function ledger_internal.parse_deposits(
+  vault    ledger.vaults,
+  deposits jsonb
+) returns ledger.vault_deposits[]
+language plpgsql stable
+as $$
+declare
+  item   jsonb;
+  parsed ledger.vault_deposits;
+  list   ledger.vault_deposits[] := array[]::ledger.vault_deposits[];
+begin
+  if jsonb_typeof(deposits) is distinct from 'array' then
+    perform ledger_internal.refuse_invalid(array['deposits'], array['must be a list']);
+  end if;
+  for item in select d.value from jsonb_array_elements(deposits) as d loop
+    parsed.group_id := vault.group_id;
+    parsed.deposit_index := ledger_internal.parse_amount(ledger_internal.json_digits(item -> 'index'));
+    parsed.address := ledger_internal.parse_address(item ->> 'owner');
+    parsed.amount := ledger_internal.parse_amount(ledger_internal.json_digits(item -> 'amount'));
+    parsed.cumulative := ledger_internal.parse_amount(ledger_internal.json_digits(item -> 'cumulative'));
+    parsed.transaction := ledger_internal.json_hex(item -> 'transaction', 32);
+    parsed.block := ledger_internal.parse_amount(ledger_internal.json_digits(item -> 'block'));
+    if num_nulls(parsed.deposit_index, parsed.address, parsed.amount, parsed.cumulative, parsed.transaction, parsed.block) > 0 then
+      perform ledger_internal.refuse_invalid(
+        array['deposits'], array['must each have index, owner, amount, cumulative, transaction and block']
+      );
+    end if;
+    list := list || parsed;
+  end loop;
+  return list;
+end
+$$;
+
+alter function ledger_internal.parse_deposits owner to ledger_owner;
+comment on function ledger_internal.parse_deposits is
+  'Deposits that the chain shows, in their order. Raises LG001.';
+revoke execute on function ledger_internal.parse_deposits from public;
+-- <<< db/functions/internal/adoption/parse_deposits.sql
+
+-- >>> db/functions/internal/adoption/parse_payouts.sql
+-- Read the payouts of a vault that a restore may have lost, and leave out those that are known.
+create or replace function ledger_internal.parse_payouts(
+  vault   ledger.vaults,
+  payouts jsonb
+) returns ledger.payouts[]
+language plpgsql stable
+as $$
+declare
+  item   jsonb;
+  parsed ledger.payouts;
+  list   ledger.payouts[] := array[]::ledger.payouts[];
+begin
+  if jsonb_typeof(payouts) is distinct from 'array' then
+    perform ledger_internal.refuse_invalid(array['payouts'], array['must be a list']);
+  end if;
+  for item in select p.value from jsonb_array_elements(payouts) as p loop
+    parsed.group_id := vault.group_id;
+    parsed.kind := 'exit';
+    parsed.participant_id := ledger_internal.parse_id(ledger_internal.json_digits(item -> 'participant_id'));
+    parsed.subject := ledger_internal.parse_id(ledger_internal.json_digits(item -> 'exit_entry'));
+    parsed.owner := ledger_internal.parse_address(item ->> 'owner');
+    parsed.amount := ledger_internal.parse_amount(ledger_internal.json_digits(item -> 'amount'));
+    parsed.transaction := ledger_internal.json_hex(item -> 'transaction', 32);
+    parsed.block := ledger_internal.parse_amount(ledger_internal.json_digits(item -> 'block'));
+    parsed.log := ledger_internal.parse_amount(ledger_internal.json_digits(item -> 'log'));
+    if num_nulls(
+      parsed.participant_id, parsed.subject, parsed.owner, parsed.amount, parsed.transaction, parsed.block, parsed.log
+    ) > 0 then
+      perform ledger_internal.refuse_invalid(
+        array['payouts'], array['must each have participant_id, exit_entry, owner, amount, transaction, block and log']
+      );
+    end if;
+    if not ledger_internal.payout_is_known(parsed) then
+      list := list || parsed;
+    end if;
+  end loop;
+  return list;
+end
+$$;
+
+alter function ledger_internal.parse_payouts owner to ledger_owner;
+comment on function ledger_internal.parse_payouts is
+  'Payouts of exits that the chain shows and that are not recorded. Raises LG001, LG013.';
+revoke execute on function ledger_internal.parse_payouts from public;
+-- <<< db/functions/internal/adoption/parse_payouts.sql
+
+-- >>> db/functions/internal/adoption/parse_snapshot.sql
+-- Read a snapshot of a group with a vault, and check it as its vault and its participants do.
+create or replace function ledger_internal.parse_snapshot(
+  vault    ledger.vaults,
+  snapshot jsonb
+) returns ledger_internal.parsed_snapshot
+language plpgsql stable
+as $$
+declare
+  checkpoint ledger.checkpoints := ledger_internal.parse_checkpoint(vault, snapshot -> 'checkpoint');
+  parsed     ledger_internal.parsed_snapshot;
+  chunks     ledger.checkpoint_chunks[];
+  tree       ledger_internal.tree;
+begin
+  if jsonb_typeof(snapshot -> 'leaves') is distinct from 'array' then
+    perform ledger_internal.refuse_invalid(array['snapshot'], array['must have leaves']);
+  end if;
+  select array_agg(
+    (
+      ledger_internal.parse_id(ledger_internal.json_digits(l.leaf -> 'participant_id')),
+      ledger_internal.parse_id(ledger_internal.json_digits(l.leaf -> 'exit_entry')),
+      ledger_internal.json_hex(l.leaf -> 'owner', 20),
+      ledger_internal.parse_amount(ledger_internal.json_digits(l.leaf -> 'amount'))
+    )::ledger_internal.unpacked_leaf
+    order by l.place
+  )
+  into parsed.leaves
+  from jsonb_array_elements(snapshot -> 'leaves') with ordinality as l (leaf, place);
+
+  if exists (
+    select from (
+      select
+        l.*,
+        lag(l.participant_id, 1, 0::bigint) over (order by l.place) as before
+      from unnest(parsed.leaves) with ordinality as l (participant_id, exit_entry, owner, amount, place)
+    ) as l
+    where (l.participant_id > l.before and l.owner is not null and l.amount < 2::numeric ^ 256) is not true
+  ) or coalesce(cardinality(parsed.leaves), 0) <> checkpoint.leaf_count then
+    perform ledger_internal.refuse_mismatch('snapshot', 'the leaves of the snapshot are not as many as it says, or not of ascending participants');
+  end if;
+  chunks := ledger_internal.pack_leaves(checkpoint, vault.domain, parsed.leaves);
+  select t.*
+  into tree
+  from (
+    select
+      array_agg(k.sum order by k.chunk) as sums,
+      array_agg(ledger_internal.word(k.sum) || k.hash order by k.chunk) as nodes
+    from unnest(chunks) as k
+  ) as n
+  cross join ledger_internal.fold_tree(n.sums, n.nodes) as t;
+  if tree.hash <> checkpoint.root or tree.sum <> checkpoint.total then
+    perform ledger_internal.refuse_mismatch('snapshot', 'the leaves of the snapshot have another root');
+  end if;
+  parsed.checkpoint := checkpoint;
+  parsed.chunks := chunks;
+  return parsed;
+exception when numeric_value_out_of_range then
+  perform ledger_internal.refuse_mismatch('snapshot', 'the amounts of the snapshot come to 2^256 or more');
+end
+$$;
+
+alter function ledger_internal.parse_snapshot owner to ledger_owner;
+comment on function ledger_internal.parse_snapshot is
+  'The checkpoint of a snapshot, with its group, vault and header, and its leaves, of which the root is computed. Raises LG001 for what cannot be read, LG013 where the parts of it do not belong together or to this vault.';
+revoke execute on function ledger_internal.parse_snapshot from public;
+-- <<< db/functions/internal/adoption/parse_snapshot.sql
+
+-- >>> db/functions/internal/adoption/restore_balances.sql
+-- Bring the balances of a restored group to those of a snapshot.
+create or replace function ledger_internal.restore_balances(
+  checkpoint ledger.checkpoints,
+  targets    ledger_internal.adoption_target[]
+) returns void
+language plpgsql volatile
+as $$
+declare
+  metadata  jsonb := jsonb_build_object('adopted', format('balance of checkpoint %s', checkpoint.number));
+  step      record;
+  sender    ledger.participants;
+  recipient ledger.participants;
+begin
+  for step in
+    with differences as (
+      select
+        p.id,
+        p.amount - coalesce(t.amount, 0) as surplus
+      from ledger.participants as p
+      left join unnest(targets) as t on t.participant_id = p.id
+      where p.group_id = checkpoint.group_id
+        and p.exited_at is null
+        and p.amount <> coalesce(t.amount, 0)
+    ), sides as (
+      -- The surplus of each sender, and the deficit of each recipient, as a stretch of the sum of all.
+      select
+        d.id,
+        d.surplus > 0 as sends,
+        sum(abs(d.surplus)) over w - abs(d.surplus) as low,
+        sum(abs(d.surplus)) over w as high
+      from differences as d
+      window w as (partition by d.surplus > 0 order by d.id)
+    )
+    select
+      s.id as from_id,
+      r.id as to_id,
+      least(s.high, r.high) - greatest(s.low, r.low) as amount
+    from sides as s
+    join sides as r on not r.sends and r.low < s.high and s.low < r.high
+    where s.sends
+    order by s.low, r.low
+  loop
+    select p.* into sender from ledger.participants as p where p.group_id = checkpoint.group_id and p.id = step.from_id;
+    select p.* into recipient from ledger.participants as p where p.group_id = checkpoint.group_id and p.id = step.to_id;
+    perform ledger_internal.post_transfer(sender, recipient, step.amount, metadata, null);
+  end loop;
+
+  if exists (
+    select from ledger.participants as p
+    left join unnest(targets) as t on t.participant_id = p.id
+    where p.group_id = checkpoint.group_id
+      and p.exited_at is null
+      and p.amount <> coalesce(t.amount, 0)
+  ) then
+    perform ledger_internal.refuse_mismatch(
+      'snapshot',
+      format('the balances of group %s do not add up to those of checkpoint %s: payouts are missing, or too many', checkpoint.group_id, checkpoint.number)
+    );
+  end if;
+end
+$$;
+
+alter function ledger_internal.restore_balances owner to ledger_owner;
+comment on function ledger_internal.restore_balances is
+  'Move money by transfers until each participant of a restored group has what targets say, and any other one nothing. Raises LG013 where the sums differ.';
+revoke execute on function ledger_internal.restore_balances from public;
+-- <<< db/functions/internal/adoption/restore_balances.sql
+
+-- >>> db/functions/internal/adoption/restore_deposits.sql
+-- Credit the deposits again that a restore lost.
+create or replace function ledger_internal.restore_deposits(
+  vault      ledger.vaults,
+  checkpoint ledger.checkpoints,
+  targets    ledger_internal.adoption_target[],
+  deposits   ledger.vault_deposits[]
+) returns void
+language plpgsql volatile
+as $$
+declare
+  status  ledger.vault_status := ledger_internal.describe_vault(vault);
+  deposit ledger.vault_deposits;
+begin
+  for deposit in
+    select d.*
+    from unnest(deposits) as d
+    where d.deposit_index >= status.deposits
+      and d.deposit_index < checkpoint.deposits
+    order by d.deposit_index
+  loop
+    exit when deposit.deposit_index <> status.deposits or deposit.cumulative <> status.cumulative + deposit.amount;
+    perform ledger_internal.post_credit(
+      vault.group_id,
+      (
+        select min(t.participant_id)
+        from unnest(targets) as t
+        join ledger.participants as p on p.group_id = vault.group_id and p.id = t.participant_id
+        where t.owner = deposit.address
+          and p.exited_at is null
+      ),
+      deposit
+    );
+    status.deposits := status.deposits + 1;
+    status.cumulative := deposit.cumulative;
+  end loop;
+  if (status.deposits, status.cumulative) is distinct from (checkpoint.deposits, checkpoint.credited) then
+    perform ledger_internal.refuse_mismatch(
+      'deposits',
+      format(
+        'group %s has %s deposits of %s with those that were given, and checkpoint %s includes %s of %s',
+        vault.group_id, status.deposits, status.cumulative, checkpoint.number, checkpoint.deposits, checkpoint.credited
+      )
+    );
+  end if;
+end
+$$;
+
+alter function ledger_internal.restore_deposits owner to ledger_owner;
+comment on function ledger_internal.restore_deposits is
+  'Credit the deposits that a checkpoint includes and a restored group lacks, to participants of their addresses; their balances are those of the snapshot afterwards. Raises LG013 where they are not all there.';
+revoke execute on function ledger_internal.restore_deposits from public;
+-- <<< db/functions/internal/adoption/restore_deposits.sql
+
+-- >>> db/functions/internal/adoption/restore_exits.sql
+-- Make the exits again that a restore lost.
+create or replace function ledger_internal.restore_exits(
+  checkpoint ledger.checkpoints,
+  targets    ledger_internal.adoption_target[]
+) returns void
+language plpgsql volatile
+as $$
+declare
+  target      ledger_internal.adoption_target;
+  participant ledger.participants;
+  settled     record;
+  payout      ledger.payouts;
+begin
+  foreach target in array coalesce(targets, '{}') loop
+    continue when target.exit_entry is null;
+    select p.*
+    into participant
+    from ledger.participants as p
+    where p.group_id = checkpoint.group_id
+      and p.id = target.participant_id
+      and p.exited_at is null;
+    continue when not found;
+    -- Later than the entries before it, whose ids may be higher.
+    participant.moved_at := participant.moved_at + interval '1 microsecond';
+    perform ledger_internal.post_exit(
+      participant, '{"adopted": "left before a restore"}', target.exit_entry
+    );
+  end loop;
+
+  for settled in
+    select
+      e.id,
+      e.from_id,
+      p.address
+    from ledger.settlements as s
+    join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+    join ledger.participants as p on p.group_id = e.group_id and p.id = e.from_id
+    where s.group_id = checkpoint.group_id
+      and s.settled_at is null
+      and e.amount = 0
+      and not exists (select from unnest(targets) as t where t.exit_entry = e.id)
+  loop
+    payout.group_id := checkpoint.group_id;
+    payout.kind := 'exit';
+    payout.subject := settled.id;
+    payout.participant_id := settled.from_id;
+    payout.owner := settled.address;
+    payout.amount := 0;
+    perform ledger_internal.settle_paid_exit(ledger_internal.find_vault(checkpoint.group_id), payout);
+    perform ledger_internal.add_payout(payout);
+  end loop;
+end
+$$;
+
+alter function ledger_internal.restore_exits owner to ledger_owner;
+comment on function ledger_internal.restore_exits is
+  'Let the participants leave again whose exit a restored group lacks, under the entry that it had, and settle exits of nothing that the checkpoint no longer has.';
+revoke execute on function ledger_internal.restore_exits from public;
+-- <<< db/functions/internal/adoption/restore_exits.sql
+
+-- >>> db/functions/internal/adoption/restore_group.sql
+-- Make a restored group agree with a snapshot of a checkpoint that it lacks.
+create or replace function ledger_internal.restore_group(
+  vault    ledger.vaults,
+  adopted  ledger_internal.parsed_snapshot,
+  deposits ledger.vault_deposits[],
+  payouts  ledger.payouts[]
+) returns void
+language plpgsql volatile
+as $$
+declare
+  checkpoint ledger.checkpoints := adopted.checkpoint;
+  feed       ledger.feeds := ledger_internal.current_feed('group_id');
+  targets    ledger_internal.adoption_target[];
+  payout     ledger.payouts;
+begin
+  perform from ledger.participants as p
+  where p.group_id = vault.group_id
+  order by p.id
+  for no key update;
+  select array_agg((t.participant_id, t.exit_entry, t.owner, t.amount)::ledger_internal.adoption_target order by t.participant_id)
+  into targets
+  from (
+    select l.participant_id, l.exit_entry, l.owner, l.amount from unnest(adopted.leaves) as l
+    union all
+    select p.participant_id, p.subject, p.owner, p.amount from unnest(payouts) as p
+  ) as t;
+  perform ledger_internal.raise_sequence('ledger.participants_id_seq', (select max(t.participant_id) from unnest(targets) as t));
+  perform ledger_internal.raise_sequence('ledger.entries_id_seq', (select max(t.exit_entry) from unnest(targets) as t));
+  perform ledger_internal.check_targets(vault, targets, payouts);
+
+  perform ledger_internal.restore_participants(vault, targets);
+  perform ledger_internal.restore_deposits(vault, checkpoint, targets, deposits);
+  perform ledger_internal.restore_balances(checkpoint, targets);
+  perform ledger_internal.restore_exits(checkpoint, targets);
+  foreach payout in array payouts loop
+    perform ledger_internal.settle_paid_exit(vault, payout);
+    perform ledger_internal.add_payout(payout);
+  end loop;
+
+  -- Its own entries are of after this snapshot: the next checkpoint seals them.
+  checkpoint.snapshot := pg_current_snapshot();
+  checkpoint.generation := feed.generation;
+  checkpoint.created_at := clock_timestamp();
+  checkpoint.adopted_at := checkpoint.created_at;
+  insert into ledger.checkpoint_chunks
+  select k.*
+  from unnest(adopted.chunks) as k;
+  insert into ledger.checkpoints
+  select checkpoint.*;
+  perform ledger_internal.check_restored(vault, checkpoint);
+end
+$$;
+
+alter function ledger_internal.restore_group owner to ledger_owner;
+comment on function ledger_internal.restore_group is
+  'Make again what a restore lost of a group up to a checkpoint, and write the checkpoint; this transaction has locked the group. Raises LG009, LG013.';
+revoke execute on function ledger_internal.restore_group from public;
+-- <<< db/functions/internal/adoption/restore_group.sql
+
+-- >>> db/functions/internal/adoption/restore_participants.sql
+-- Join the participants again that a restore lost.
+create or replace function ledger_internal.restore_participants(
+  vault   ledger.vaults,
+  targets ledger_internal.adoption_target[]
+) returns void
+language plpgsql volatile
+as $$
+declare
+  target ledger_internal.adoption_target;
+begin
+  for target in
+    select t.*
+    from unnest(targets) as t
+    where not exists (
+      select from ledger.participants as p
+      where p.group_id = vault.group_id
+        and p.id = t.participant_id
+    )
+    order by t.participant_id
+  loop
+    perform ledger_internal.add_participant(vault.group_id, target.owner, false, target.participant_id);
+    perform ledger_internal.post_join(vault.group_id, target.participant_id, 0, '{"adopted": "joined before a restore"}');
+  end loop;
+end
+$$;
+
+alter function ledger_internal.restore_participants owner to ledger_owner;
+comment on function ledger_internal.restore_participants is
+  'Join the participants of targets whom a restored group lacks again, under their ids, with nothing. Their addresses count as claimed: whether they were proved is lost.';
+revoke execute on function ledger_internal.restore_participants from public;
+-- <<< db/functions/internal/adoption/restore_participants.sql
 
 -- >>> db/functions/internal/checkpoints/add_checkpoint.sql
 -- Write a group's next checkpoint, with its leaves.
@@ -2830,7 +3585,8 @@ revoke execute on function ledger_internal.post_deposit from public;
 -- Write the exit of a participant whose row is locked.
 create or replace function ledger_internal.post_exit(
   participant ledger.participants,
-  metadata    jsonb
+  metadata    jsonb,
+  id          bigint default null
 ) returns bigint
 language plpgsql volatile
 as $$
@@ -2848,9 +3604,10 @@ begin
   where p.group_id = participant.group_id
     and p.id = participant.id;
 
-  insert into ledger.entries (group_id, kind, from_id, amount, from_amount, created_at, metadata)
+  insert into ledger.entries (group_id, id, kind, from_id, amount, from_amount, created_at, metadata)
+  overriding system value
   values (
-    participant.group_id, 'exit', participant.id, participant.amount, 0, shard.changed_at, post_exit.metadata
+    participant.group_id, coalesce(post_exit.id, nextval('ledger.entries_id_seq')), 'exit', participant.id, participant.amount, 0, shard.changed_at, post_exit.metadata
   )
   returning entries.id into new_entry;
   perform ledger_internal.record_group_total(shard, new_entry);
@@ -2863,7 +3620,7 @@ $$;
 
 alter function ledger_internal.post_exit owner to ledger_owner;
 comment on function ledger_internal.post_exit is
-  'Let a participant leave with all that they hold, write the entry and return it; this transaction has locked the row participant.';
+  'Let a participant leave with all that they hold, write the entry, with this id if one is given, and return it; this transaction has locked the row participant.';
 revoke execute on function ledger_internal.post_exit from public;
 -- <<< db/functions/internal/movements/post_exit.sql
 
@@ -3276,7 +4033,14 @@ begin
     changed.ended_block := block;
   end if;
 
-  -- An adopted one was accepted by a transaction that is not known until the chain is followed to it.
+  -- What an adoption has ended stays so, and what it accepted has no transaction until the chain is followed to it.
+  if exists (
+    select from ledger.adoptions as a
+    where a.group_id = publication.group_id
+      and a.number > publication.number
+  ) then
+    return publication;
+  end if;
   if publication.state = state or (state = 'accepted' and publication.state <> 'prepared') then
     if publication = changed then
       return publication;
@@ -3295,7 +4059,7 @@ begin
       'state', format('checkpoint %s of group %s is %s, and cannot be %s', publication.number, publication.group_id, publication.state, state)
     );
   end if;
-  changed.changed_at := clock_timestamp();
+  changed.changed_at := greatest(clock_timestamp(), publication.changed_at);
 
   update ledger.publications as p
   set
@@ -3317,9 +4081,9 @@ comment on function ledger_internal.change_publication is
 revoke execute on function ledger_internal.change_publication from public;
 -- <<< db/functions/internal/vaults/change_publication.sql
 
--- >>> db/functions/internal/vaults/check_present_payout.sql
--- Check a payout to a participant who was present, against the checkpoint that an emergency pays.
-create or replace function ledger_internal.check_present_payout(
+-- >>> db/functions/internal/vaults/check_emergency_leaf.sql
+-- Check a payout in an emergency against the checkpoint that it pays.
+create or replace function ledger_internal.check_emergency_leaf(
   vault  ledger.vaults,
   payout ledger.payouts
 ) returns void
@@ -3332,25 +4096,32 @@ begin
     perform ledger_internal.refuse_mismatch('exit_entry', format('group %s is not frozen: a payout needs an exit', vault.group_id));
   end if;
   if vault.emergency_number > 0 then
-    leaf := ledger_internal.find_leaf(ledger_internal.find_checkpoint(vault.group_id, vault.emergency_number), payout.participant_id);
+    leaf := ledger_internal.find_leaf(
+      ledger_internal.find_checkpoint(vault.group_id, vault.emergency_number), payout.participant_id
+    );
   end if;
-  if (leaf.exit_entry is null and leaf.owner = ledger_internal.hex(payout.owner) and leaf.amount = payout.amount) is not true then
+  if (
+    leaf.exit_entry is not distinct from case when payout.kind = 'exit' then payout.subject end
+    and leaf.owner = ledger_internal.hex(payout.owner)
+    and leaf.amount = payout.amount
+  ) is not true then
     perform ledger_internal.refuse_mismatch(
       'participant_id',
       format(
-        'checkpoint %s of group %s has no leaf of participant %s with %s to %s',
-        vault.emergency_number, vault.group_id, payout.participant_id, payout.amount, ledger_internal.format_address(payout.owner)
+        'checkpoint %s of group %s has no such leaf of participant %s with %s to %s',
+        vault.emergency_number, vault.group_id, payout.participant_id, payout.amount,
+        ledger_internal.format_address(payout.owner)
       )
     );
   end if;
 end
 $$;
 
-alter function ledger_internal.check_present_payout owner to ledger_owner;
-comment on function ledger_internal.check_present_payout is
-  'Check that the vault has paid a participant who was present in the checkpoint that an emergency pays. Raises LG013.';
-revoke execute on function ledger_internal.check_present_payout from public;
--- <<< db/functions/internal/vaults/check_present_payout.sql
+alter function ledger_internal.check_emergency_leaf owner to ledger_owner;
+comment on function ledger_internal.check_emergency_leaf is
+  'Check that what the vault paid in an emergency is a leaf of the checkpoint that this pays. Raises LG013.';
+revoke execute on function ledger_internal.check_emergency_leaf from public;
+-- <<< db/functions/internal/vaults/check_emergency_leaf.sql
 
 -- >>> db/functions/internal/vaults/describe_publication.sql
 -- Describe a publication.
@@ -3673,6 +4444,7 @@ declare
   given  bigint := coalesce(pg_sequence_last_value(sequence), 0);
   raised boolean := given < id;
 begin
+  -- A null id is below every other.
   while given < id loop
     select max(nextval(sequence))
     into given
@@ -3718,6 +4490,7 @@ revoke execute on function ledger_internal.require_vault from public;
 -- >>> db/functions/internal/vaults/settle_paid_exit.sql
 -- Settle the exit that a vault has paid, where all values agree.
 create or replace function ledger_internal.settle_paid_exit(
+  vault  ledger.vaults,
   payout ledger.payouts
 ) returns void
 language plpgsql volatile
@@ -3747,6 +4520,10 @@ begin
   end if;
   if settlement.settled_at is not null then
     perform ledger_internal.refuse_mismatch('exit_entry', format('exit %s of group %s is settled, and no payout of it is recorded', payout.subject, payout.group_id));
+  end if;
+
+  if payout.block > vault.emergency_block then
+    perform ledger_internal.check_emergency_leaf(vault, payout);
   end if;
 
   update ledger.settlements as s
@@ -3849,6 +4626,854 @@ comment on function ledger_internal.answer_agrees is
 revoke execute on function ledger_internal.answer_agrees from public;
 -- <<< db/functions/internal/verify/answer_agrees.sql
 
+-- >>> db/functions/internal/verify/checkpoint_record_discrepancies.sql
+-- Compare a checkpoint's figures with what its snapshot shows of the record.
+create or replace function ledger_internal.checkpoint_record_discrepancies(
+  checkpoint ledger.checkpoints,
+  feed       ledger.feeds
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    checkpoint.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    f.detail
+  from (
+    select format('says %s joins and deposits of %s, and the record %s of %s', checkpoint.deposits, checkpoint.credited, r.deposits, r.credited)
+    from (
+      select
+        -- A vault counts what it was sent.
+        count(*) filter (
+          where checkpoint.chain_id = 0
+            or exists (
+              select from ledger.vault_deposits as d
+              where d.group_id = e.group_id
+                and d.entry_id = e.id
+            )
+        ) as deposits,
+        coalesce(sum(e.amount), 0) as credited
+      from ledger.entries as e
+      where e.group_id = checkpoint.group_id
+        and e.kind in ('join', 'deposit')
+        and (e.id <= feed.last_restored or pg_visible_in_snapshot(e.xid, checkpoint.snapshot))
+    ) as r
+    where checkpoint.deposits <> r.deposits
+      or checkpoint.credited <> r.credited
+    union all
+    select format('says %s settled, and the record %s', checkpoint.settled, r.settled)
+    from (
+      select coalesce(sum(e.amount), 0) as settled
+      from ledger.settlements as s
+      join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+      where s.group_id = checkpoint.group_id
+        and s.settled_at is not null
+        and (s.settled_xid is null or pg_visible_in_snapshot(s.settled_xid, checkpoint.snapshot))
+    ) as r
+    where checkpoint.settled <> r.settled
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.checkpoint_record_discrepancies owner to ledger_owner;
+comment on function ledger_internal.checkpoint_record_discrepancies is
+  'The discrepancies between a checkpoint and the record of its feed, which must be one of this server: what was credited, and what was settled. For verify_checkpoints.';
+revoke execute on function ledger_internal.checkpoint_record_discrepancies from public;
+-- <<< db/functions/internal/verify/checkpoint_record_discrepancies.sql
+
+-- >>> db/functions/internal/verify/entry_leg_discrepancies.sql
+-- Compare both legs of an entry with the previous entries of their participants.
+create or replace function ledger_internal.entry_leg_discrepancies(
+  entry     ledger.entries,
+  sender    ledger_internal.leg,
+  recipient ledger_internal.leg
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    entry.group_id,
+    entry.id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select
+      entry.from_id,
+      'running balance',
+      format('the sender has %s after it, and had %s before it', entry.from_amount, sender.balance)
+    where sender.id is not null
+      and entry.from_amount is distinct from sender.balance - entry.amount
+    union all
+    select entry.from_id, 'running balance', format('the participant left with %s and kept %s', entry.amount, entry.from_amount)
+    where entry.kind = 'exit'
+      and entry.from_amount <> 0
+    union all
+    select
+      entry.to_id,
+      'running balance',
+      format('the recipient has %s after it, and had %s before it', entry.to_amount, coalesce(recipient.balance, 0))
+    where (entry.kind = 'join' or recipient.id is not null)
+      and entry.to_amount is distinct from coalesce(recipient.balance, 0) + entry.amount
+    union all
+    select s.participant_id, 'presence', 'the participant has not joined before it'
+    from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
+    where entry.kind <> 'join'
+      and s.participant_id is not null
+      and s.earlier is null
+    union all
+    select entry.to_id, 'presence', 'the participant was there before joining'
+    where entry.kind = 'join'
+      and recipient.id is not null
+    union all
+    select s.participant_id, 'presence', 'the participant had left before it'
+    from (values (entry.from_id, sender.kind), (entry.to_id, recipient.kind)) as s (participant_id, earlier)
+    where entry.kind <> 'join'
+      and s.earlier = 'exit'
+    union all
+    select s.participant_id, 'time', format('entry %s is earlier and has a higher id', s.earlier)
+    from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
+    where s.earlier > entry.id
+      -- An exit that was made again after a restore has the id that it had.
+      and not exists (
+        select from ledger.adoptions as a
+        where a.group_id = entry.group_id
+          and a.xid = entry.xid
+          and entry.kind = 'exit'
+      )
+    union all
+    select s.participant_id, 'participant', 'there never was such a participant'
+    from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
+    -- What comes later leads back to the participant's first entry.
+    where s.participant_id is not null
+      and s.earlier is null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = entry.group_id
+          and p.id = s.participant_id
+      )
+  ) as f (participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.entry_leg_discrepancies owner to ledger_owner;
+comment on function ledger_internal.entry_leg_discrepancies is
+  'The discrepancies between an entry and the latest entries of its sender and its recipient before it, nulls where there is none: balances, presence, and the order of times. If every step is right, so is every balance. For verify_entries.';
+revoke execute on function ledger_internal.entry_leg_discrepancies from public;
+-- <<< db/functions/internal/verify/entry_leg_discrepancies.sql
+
+-- >>> db/functions/internal/verify/header_discrepancies.sql
+-- Compare a checkpoint's header with its figures and with the header before it.
+create or replace function ledger_internal.header_discrepancies(
+  checkpoint ledger.checkpoints,
+  previous   ledger.checkpoints,
+  domain     bytea
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    checkpoint.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    f.detail
+  from (
+    select 'has none before it'
+    where checkpoint.number < 1
+      or (checkpoint.number > 1 and previous.number is null and checkpoint.adopted_at is null)
+    union all
+    select 'has another header before it than it names'
+    -- What an adopted one names may be lost.
+    where checkpoint.adopted_at is null
+      and checkpoint.previous <> coalesce(
+        case
+          when checkpoint.chain_id = 0
+          then previous.header
+          else (ledger_internal.accepted_checkpoint(checkpoint.group_id, checkpoint.number)).header
+        end,
+        decode(repeat('00', 32), 'hex')
+      )
+    union all
+    select 'has another header than its figures make'
+    where checkpoint.header <> ledger_internal.header_hash(
+        header_discrepancies.domain, checkpoint.number, checkpoint.previous, checkpoint.deposits, checkpoint.credited,
+        checkpoint.settled, checkpoint.leaf_count, checkpoint.total, checkpoint.root
+      )
+    union all
+    select format('has a total of %s, of %s credited and %s settled', checkpoint.total, checkpoint.credited, checkpoint.settled)
+    where checkpoint.total <> checkpoint.credited - checkpoint.settled
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.header_discrepancies owner to ledger_owner;
+comment on function ledger_internal.header_discrepancies is
+  'The discrepancies of the chain of headers at a checkpoint: the previous one, nulls where there is none, or the last one that the vault accepted, the hash of its figures, and their sum. For verify_checkpoints.';
+revoke execute on function ledger_internal.header_discrepancies from public;
+-- <<< db/functions/internal/verify/header_discrepancies.sql
+
+-- >>> db/functions/internal/verify/orphan_discrepancies.sql
+-- Find rows whose group is missing.
+create or replace function ledger_internal.orphan_discrepancies(
+  after bigint,
+  upto  bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    o.group_id,
+    null::bigint,
+    null::bigint,
+    'group',
+    format('there is no such group, and it has %s', string_agg(format('%s: %s', o.name, o.rows), ', ' order by o.name))
+  from (
+    select p.group_id, 'participants', count(*)
+    from ledger.participants as p
+    where p.group_id > orphan_discrepancies.after
+      and p.group_id <= orphan_discrepancies.upto
+    group by p.group_id
+    union all
+    select e.group_id, 'entries', count(*)
+    from ledger.entries as e
+    where e.group_id > orphan_discrepancies.after
+      and e.group_id <= orphan_discrepancies.upto
+    group by e.group_id
+    union all
+    select s.group_id, 'settlements', count(*)
+    from ledger.settlements as s
+    where s.group_id > orphan_discrepancies.after
+      and s.group_id <= orphan_discrepancies.upto
+    group by s.group_id
+    union all
+    select c.group_id, 'shards', count(*)
+    from ledger.group_total_shards as c
+    where c.group_id > orphan_discrepancies.after
+      and c.group_id <= orphan_discrepancies.upto
+    group by c.group_id
+    union all
+    select t.group_id, 'totals', count(*)
+    from ledger.group_total_history as t
+    where t.group_id > orphan_discrepancies.after
+      and t.group_id <= orphan_discrepancies.upto
+    group by t.group_id
+    union all
+    select c.group_id, 'changes of names', count(*)
+    from ledger.name_changes as c
+    where c.group_id > orphan_discrepancies.after
+      and c.group_id <= orphan_discrepancies.upto
+    group by c.group_id
+    union all
+    select v.group_id, 'vaults', count(*)
+    from ledger.vaults as v
+    where v.group_id > orphan_discrepancies.after
+      and v.group_id <= orphan_discrepancies.upto
+    group by v.group_id
+    union all
+    select d.group_id, 'vault deposits', count(*)
+    from ledger.vault_deposits as d
+    where d.group_id > orphan_discrepancies.after
+      and d.group_id <= orphan_discrepancies.upto
+    group by d.group_id
+    union all
+    select p.group_id, 'payouts', count(*)
+    from ledger.payouts as p
+    where p.group_id > orphan_discrepancies.after
+      and p.group_id <= orphan_discrepancies.upto
+    group by p.group_id
+    union all
+    select p.group_id, 'publications', count(*)
+    from ledger.publications as p
+    where p.group_id > orphan_discrepancies.after
+      and p.group_id <= orphan_discrepancies.upto
+    group by p.group_id
+    union all
+    select k.group_id, 'idempotency keys', count(*)
+    from ledger.idempotency_keys as k
+    where k.group_id > orphan_discrepancies.after
+      and k.group_id <= orphan_discrepancies.upto
+      -- Those of requests that created a group.
+      and k.group_id <> 0
+    group by k.group_id
+  ) as o (group_id, name, rows)
+  group by o.group_id
+$$;
+
+alter function ledger_internal.orphan_discrepancies owner to ledger_owner;
+comment on function ledger_internal.orphan_discrepancies is
+  'The rows of groups whose ids are above after and not above upto, where no group has such an id. For verify_groups.';
+revoke execute on function ledger_internal.orphan_discrepancies from public;
+-- <<< db/functions/internal/verify/orphan_discrepancies.sql
+
+-- >>> db/functions/internal/verify/payout_discrepancies.sql
+-- Compare what a group's vault paid with its settlements, and in an emergency with the checkpoint that it pays.
+create or replace function ledger_internal.payout_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  with leaves as materialized (
+    select l.*
+    from ledger.vaults as v
+    join ledger.checkpoint_chunks as k on k.group_id = v.group_id and k.number = v.emergency_number
+    cross join lateral ledger_internal.unpack_leaves(k) as l
+    where v.group_id = payout_discrepancies.group_id
+  )
+  select
+    payout_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    'payout',
+    f.detail
+  from (
+    select o.subject, o.participant_id, format('%s was paid to %s, and the exit or its settlement is another one', o.amount, ledger_internal.hex(o.owner))
+    from ledger.payouts as o
+    left join ledger.entries as e on e.group_id = o.group_id and e.id = o.subject
+    left join ledger.settlements as s on s.group_id = o.group_id and s.entry_id = o.subject
+    left join ledger.participants as p on p.group_id = o.group_id and p.id = o.participant_id
+    where o.group_id = payout_discrepancies.group_id
+      and o.kind = 'exit'
+      and (
+        e.kind = 'exit'
+        and e.from_id = o.participant_id
+        and e.amount = o.amount
+        and p.address = o.owner
+        and s.settled_at is not null
+        and s.reference = coalesce(ledger_internal.hex(o.transaction), 'nothing to pay')
+      ) is not true
+    union all
+    select s.entry_id, null, 'the exit is settled, and the vault did not pay it'
+    from ledger.vaults as v
+    join ledger.settlements as s on s.group_id = v.group_id
+    where v.group_id = payout_discrepancies.group_id
+      and s.settled_at is not null
+      and not exists (
+        select from ledger.payouts as o
+        where o.group_id = s.group_id
+          and o.kind = 'exit'
+          and o.subject = s.entry_id
+      )
+    union all
+    select null, o.participant_id, format('%s of %s was paid without an emergency, or to another participant', o.kind, o.subject)
+    from ledger.payouts as o
+    left join ledger.vaults as v on v.group_id = o.group_id
+    where o.group_id = payout_discrepancies.group_id
+      and (
+        v.group_id is null
+        or (o.kind <> 'exit' and v.emergency_number is null)
+        or (o.kind = 'present' and o.participant_id is distinct from o.subject)
+        or (o.kind = 'reclaim') <> (o.participant_id is null)
+        or o.kind not in ('exit', 'present', 'reclaim')
+      )
+    union all
+    select null, o.participant_id, format('%s was paid to %s, and is no leaf of the checkpoint that the emergency pays', o.amount, ledger_internal.hex(o.owner))
+    from ledger.payouts as o
+    join ledger.vaults as v on v.group_id = o.group_id
+    left join leaves as l
+      on l.participant_id = o.participant_id
+        and l.exit_entry is not distinct from case when o.kind = 'exit' then o.subject end
+        and l.owner = ledger_internal.hex(o.owner)
+        and l.amount = o.amount
+    where o.group_id = payout_discrepancies.group_id
+      and (o.kind = 'present' or (o.kind = 'exit' and o.block > v.emergency_block))
+      and l.index is null
+      and (exists (select from leaves) or v.emergency_number = 0)
+    union all
+    select null, null, format('deposit %s was returned, and was included or is another one', o.subject)
+    from ledger.payouts as o
+    join ledger.vaults as v on v.group_id = o.group_id
+    left join ledger.checkpoints as c on c.group_id = v.group_id and c.number = v.emergency_number
+    left join ledger.vault_deposits as d on d.group_id = o.group_id and d.deposit_index = o.subject
+    where o.group_id = payout_discrepancies.group_id
+      and o.kind = 'reclaim'
+      and (o.subject < coalesce(c.deposits, 0) or d.address <> o.owner or d.amount <> o.amount)
+    union all
+    select null, o.participant_id, format('it has an amount of %s, no transaction, or the log of another payout', o.amount)
+    from (
+      select
+        o.*,
+        count(*) over (partition by o.transaction, o.log) as times
+      from ledger.payouts as o
+      where o.group_id = payout_discrepancies.group_id
+    ) as o
+    where (o.amount >= 0 and o.amount < 2::numeric ^ 256) is not true
+      or (o.amount > 0 and o.transaction is null)
+      or (o.transaction is null) <> (o.block is null)
+      or (o.log is null) <> (o.kind = 'reclaim' or o.transaction is null)
+      or (o.log is not null and o.times > 1)
+  ) as f (entry_id, participant_id, detail)
+$$;
+
+alter function ledger_internal.payout_discrepancies owner to ledger_owner;
+comment on function ledger_internal.payout_discrepancies is
+  'The discrepancies of what a group''s vault paid: exits with their settlements, and in a frozen group all payouts with the leaves of the checkpoint that the emergency pays, where they are kept. For verify_total.';
+revoke execute on function ledger_internal.payout_discrepancies from public;
+-- <<< db/functions/internal/verify/payout_discrepancies.sql
+
+-- >>> db/functions/internal/verify/publication_discrepancies.sql
+-- Compare a checkpoint with the vault of its group, and with what became of it there.
+create or replace function ledger_internal.publication_discrepancies(
+  checkpoint ledger.checkpoints,
+  latest     timestamptz
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    checkpoint.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    f.detail
+  from (values (checkpoint.group_id, checkpoint.number)) as c (group_id, number)
+  left join ledger.vaults as v on v.group_id = c.group_id
+  left join ledger.publications as p on p.group_id = c.group_id and p.number = c.number
+  cross join lateral (
+    select 'is of another vault than the group'
+    where (checkpoint.chain_id, checkpoint.vault)
+      is distinct from (coalesce(v.chain_id, 0), coalesce(v.vault, decode(repeat('00', 20), 'hex')))
+    union all
+    select 'was not prepared for the vault of the group'
+    where v.group_id is not null
+      and p.number is null
+    union all
+    select 'was prepared for a vault, and the group has none'
+    where v.group_id is null
+      and p.number is not null
+    union all
+    select format('is %s, and a later one was made', p.state)
+    where p.state in ('prepared', 'accepted')
+      and exists (
+        select from ledger.checkpoints as l
+        where l.group_id = c.group_id
+          and l.number > c.number
+      )
+    union all
+    select format('is %s without the transaction that made it so, or with one that did not', p.state)
+    where (p.published_transaction is null) <> (p.published_block is null)
+      or (
+        -- What an adoption records is not known with its transaction.
+        case when p.state in ('accepted', 'closed') then p.published_transaction is null
+          else p.state = 'vetoed' and p.ended_transaction is null
+        end
+        and not exists (
+          select from ledger.adoptions as a
+          where a.group_id = c.group_id
+            and a.number >= c.number
+        )
+      )
+      or (p.state in ('prepared', 'abandoned') and p.published_transaction is not null)
+      or (p.state in ('prepared', 'accepted') and (p.ended_transaction is not null or p.ended_block is not null))
+      or p.state not in ('prepared', 'accepted', 'closed', 'vetoed', 'abandoned')
+    union all
+    select format('was prepared at %s and changed at %s', p.prepared_at, p.changed_at)
+    where p.prepared_at > p.changed_at
+      or p.changed_at > publication_discrepancies.latest
+      or p.prepared_at = '-infinity'
+    union all
+    select 'was adopted, and no adoption is recorded'
+    where checkpoint.adopted_at is not null
+      and not exists (
+        select from ledger.adoptions as a
+        where a.group_id = c.group_id
+          and a.number = c.number
+      )
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.publication_discrepancies owner to ledger_owner;
+comment on function ledger_internal.publication_discrepancies is
+  'The discrepancies between a checkpoint and the vault of its group: whether it is of that vault, and what became of it there. For verify_checkpoints.';
+revoke execute on function ledger_internal.publication_discrepancies from public;
+-- <<< db/functions/internal/verify/publication_discrepancies.sql
+
+-- >>> db/functions/internal/verify/shared_identity_discrepancies.sql
+-- Find usernames and addresses that two participants of a group have.
+create or replace function ledger_internal.shared_identity_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    shared_identity_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select null::bigint, null::bigint, 'username', format('%s who are present have the username %s', count(*), p.username)
+    from ledger.participants as p
+    where p.group_id = shared_identity_discrepancies.group_id
+      and p.exited_at is null
+    group by p.username
+    having count(*) > 1
+    union all
+    select null, null, 'address', format('%s who are present have the address %s', count(*), p.address)
+    from ledger.participants as p
+    where p.group_id = shared_identity_discrepancies.group_id
+      and p.exited_at is null
+      and p.address is not null
+      -- One that is only claimed counts for nobody.
+      and p.address_proved is not false
+    group by p.address
+    having count(*) > 1
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.shared_identity_discrepancies owner to ledger_owner;
+comment on function ledger_internal.shared_identity_discrepancies is
+  'The usernames and the addresses that several participants have who are present in a group. For verify_total.';
+revoke execute on function ledger_internal.shared_identity_discrepancies from public;
+-- <<< db/functions/internal/verify/shared_identity_discrepancies.sql
+
+-- >>> db/functions/internal/verify/trigger_discrepancies.sql
+-- Find triggers that are not in force.
+create or replace function ledger_internal.trigger_discrepancies()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    null::bigint,
+    null::bigint,
+    null::bigint,
+    'schema',
+    f.detail
+  from (
+    select format('trigger %s of %s is disabled', coalesce(k.conname, t.tgname), t.tgrelid::regclass)
+    from pg_trigger as t
+    join pg_class as c on c.oid = t.tgrelid
+    left join pg_constraint as k on k.oid = t.tgconstraint
+    where c.relnamespace = 'ledger'::regnamespace
+      and t.tgenabled not in ('O', 'A')
+    union all
+    select format('table %s can be rewritten: no trigger refuses it', p.name)
+    from unnest(
+      array[
+        'entries', 'group_total_history', 'idempotency_keys', 'feeds', 'name_changes', 'vault_deposits', 'payouts',
+        'exit_requests', 'adoptions', 'settlements', 'api_keys', 'groups', 'participants', 'vaults', 'publications',
+        'bridge_transactions'
+      ],
+      array[true, true, true, true, true, true, true, true, true, false, false, false, false, false, false, false]
+    ) as p (name, is_permanent)
+    where not exists (
+      select from pg_trigger as t
+      where t.tgrelid = to_regclass('ledger.' || p.name)
+        and t.tgfoid = to_regproc('ledger_internal.forbid_mutation')
+        -- Before DELETE and TRUNCATE, a statement; for what is permanent before each UPDATE as well.
+        and t.tgtype & 43 = 42
+        and (not p.is_permanent or t.tgtype & 16 = 16)
+        and t.tgqual is null
+        and cardinality(t.tgattr::smallint[]) = 0
+    )
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.trigger_discrepancies owner to ledger_owner;
+comment on function ledger_internal.trigger_discrepancies is
+  'Triggers of the schema that are disabled, and tables that no trigger keeps from being rewritten. For verify_schema.';
+revoke execute on function ledger_internal.trigger_discrepancies from public;
+-- <<< db/functions/internal/verify/trigger_discrepancies.sql
+
+-- >>> db/functions/internal/verify/vault_deposit_discrepancies.sql
+-- Compare the deposits into a group's vault with the entries that credited them.
+create or replace function ledger_internal.vault_deposit_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    vault_deposit_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    'vault deposit',
+    f.detail
+  from (
+    select d.entry_id, d.participant_id, format('deposit %s comes after deposit %s', d.deposit_index, d.before)
+    from (
+      select
+        d.*,
+        lag(d.deposit_index, 1, -1::bigint) over (order by d.deposit_index) as before
+      from ledger.vault_deposits as d
+      where d.group_id = vault_deposit_discrepancies.group_id
+    ) as d
+    where d.deposit_index <> d.before + 1
+    union all
+    select d.entry_id, d.participant_id, format('deposit %s makes %s, and they add up to %s', d.deposit_index, d.cumulative, d.sum)
+    from (
+      select
+        d.*,
+        sum(d.amount) over (order by d.deposit_index) as sum
+      from ledger.vault_deposits as d
+      where d.group_id = vault_deposit_discrepancies.group_id
+    ) as d
+    where d.cumulative <> d.sum
+    union all
+    select d.entry_id, d.participant_id, format('deposit %s is of %s, and its entry or its participant is another one', d.deposit_index, d.amount)
+    from ledger.vault_deposits as d
+    left join ledger.entries as e on e.group_id = d.group_id and e.id = d.entry_id
+    left join ledger.participants as p on p.group_id = d.group_id and p.id = d.participant_id
+    where d.group_id = vault_deposit_discrepancies.group_id
+      and (
+        e.kind in ('join', 'deposit')
+        and e.to_id = d.participant_id
+        and e.amount = d.amount
+        and p.address = d.address
+      ) is not true
+    union all
+    select d.entry_id, null, format('%s deposits name the entry', count(*))
+    from ledger.vault_deposits as d
+    where d.group_id = vault_deposit_discrepancies.group_id
+    group by d.entry_id
+    having count(*) > 1
+    union all
+    select e.id, e.to_id, 'the entry brought money, and no deposit into the vault did'
+    from ledger.vaults as v
+    join ledger.entries as e on e.group_id = v.group_id and e.kind in ('join', 'deposit') and e.amount > 0
+    where v.group_id = vault_deposit_discrepancies.group_id
+      and not exists (
+        select from ledger.vault_deposits as d
+        where d.group_id = e.group_id
+          and d.entry_id = e.id
+      )
+    union all
+    select d.entry_id, d.participant_id, format('deposit %s is of a group without a vault', d.deposit_index)
+    from ledger.vault_deposits as d
+    where d.group_id = vault_deposit_discrepancies.group_id
+      and not exists (select from ledger.vaults as v where v.group_id = d.group_id)
+  ) as f (entry_id, participant_id, detail)
+$$;
+
+alter function ledger_internal.vault_deposit_discrepancies owner to ledger_owner;
+comment on function ledger_internal.vault_deposit_discrepancies is
+  'The discrepancies of the deposits into a group''s vault: their order and sums, the entries that credited them, and entries that brought money without one. For verify_total.';
+revoke execute on function ledger_internal.vault_deposit_discrepancies from public;
+-- <<< db/functions/internal/verify/vault_deposit_discrepancies.sql
+
+-- >>> db/functions/internal/verify/vault_discrepancies.sql
+-- Compare a group's vault with its participants and checkpoints.
+create or replace function ledger_internal.vault_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    vault_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    'vault',
+    f.detail
+  from (values (vault_discrepancies.group_id)) as g (id)
+  cross join ledger_internal.verify_bounds() as b
+  left join ledger.vaults as v on v.group_id = g.id
+  cross join lateral (
+    select null::bigint, null::bigint, 'has another domain than its chain and address make'
+    where v.domain <> ledger_internal.domain_hash(v.chain_id, v.vault, v.group_id)
+    union all
+    select null, null, format('was linked at %s, frozen at %s and closed at %s', v.linked_at, v.frozen_at, v.closed_at)
+    where greatest(v.linked_at, v.frozen_at, v.closed_at) > b.latest
+      or v.linked_at = '-infinity'
+    union all
+    select null, null, format('has followed block %s with hash %s', v.followed_block, ledger_internal.hex(v.followed_hash))
+    where (v.followed_block is null) <> (v.followed_hash is null)
+      or octet_length(v.followed_hash) <> 32
+      or v.followed_block < 0
+    union all
+    select null, null, format('is frozen at checkpoint %s, which was not accepted', v.emergency_number)
+    where v.emergency_number <> 0
+      and not exists (
+        select from ledger.publications as p
+        where p.group_id = g.id
+          and p.number = v.emergency_number
+          and p.state in ('accepted', 'closed')
+      )
+    union all
+    select null, null, 'has an emergency without its transaction, or a closing without one'
+    where (v.emergency_number is null) <> (v.frozen_at is null)
+      or (v.emergency_number is null) <> (v.emergency_transaction is null)
+      or (v.emergency_number is null) <> (v.emergency_block is null)
+      or (v.closed_at is null) <> (v.closing_transaction is null)
+      or (v.closed_at is null) <> (v.closing_block is null)
+    union all
+    select e.id, coalesce(e.from_id, e.to_id), 'the entry is of after the emergency'
+    from ledger.entries as e
+    where e.group_id = g.id
+      and e.created_at > v.frozen_at
+    union all
+    select null, p.id, 'the participant is present in a frozen group and not frozen, or frozen in another one'
+    from ledger.participants as p
+    where p.group_id = g.id
+      and case
+        when v.frozen_at is not null and p.exited_at is null
+        then p.frozen_at is null
+        else p.frozen_at is not null
+      end
+    union all
+    select null, p.id, 'the address is not marked as that of a group with a vault, is so in another group, or is missing'
+    from ledger.participants as p
+    where p.group_id = g.id
+      and (
+        (p.address_proved is null) <> (v.group_id is null)
+        or (v.group_id is not null and p.address is null)
+      )
+    union all
+    select null, r.participant_id, 'the participant requested an exit and is present, or there is no vault'
+    from ledger.exit_requests as r
+    left join ledger.participants as p on p.group_id = r.group_id and p.id = r.participant_id
+    where r.group_id = g.id
+      and (p.exited_at is null or v.group_id is null)
+    union all
+    select null, null, format('was closed, took %s and paid %s', d.amount, o.amount)
+    from (
+      select coalesce(sum(d.amount), 0) as amount from ledger.vault_deposits as d where d.group_id = g.id
+    ) as d
+    cross join (
+      select coalesce(sum(o.amount), 0) as amount
+      from ledger.payouts as o
+      where o.group_id = g.id
+        and o.kind <> 'reclaim'
+    ) as o
+    where v.closed_at is not null
+      and v.emergency_number is null
+      and d.amount <> o.amount
+    union all
+    select null, null, 'is not closed, and the group was removed'
+    where v.group_id is not null
+      and v.closed_at is null
+      and exists (select from ledger.groups as o where o.id = g.id and o.closed_at is not null)
+    union all
+    select null, null, format('nonce %s of %s is of another chain, of no checkpoint, or half finished', t.nonce, ledger_internal.hex(t.sender))
+    from ledger.bridge_transactions as t
+    where t.group_id = g.id
+      and (
+        t.chain_id is distinct from v.chain_id
+        or (t.finished_at is null) <> (t.transaction is null)
+        or (t.finished_at is null) <> (t.block is null)
+        or (t.finished_at is null) <> (t.succeeded is null)
+        or t.finished_at < t.recorded_at
+        or not exists (
+          select from ledger.publications as p
+          where p.group_id = g.id
+            and p.number = t.number
+        )
+      )
+  ) as f (entry_id, participant_id, detail)
+$$;
+
+alter function ledger_internal.vault_discrepancies owner to ledger_owner;
+comment on function ledger_internal.vault_discrepancies is
+  'The discrepancies of a group''s vault: its domain, the marks of its participants, an emergency and what moved after it, a closing, and exits that were requested. For verify_total.';
+revoke execute on function ledger_internal.vault_discrepancies from public;
+-- <<< db/functions/internal/verify/vault_discrepancies.sql
+
+-- >>> db/functions/internal/verify/verify_checkpoints.sql
+-- Find the discrepancies of a range of a group's checkpoints.
+create or replace function ledger_internal.verify_checkpoints(
+  group_id bigint,
+  after    bigint,
+  upto     bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    c.group_id,
+    null::bigint,
+    null::bigint,
+    'checkpoint',
+    format('checkpoint %s %s', c.number, f.detail)
+  from ledger.checkpoints as c
+  cross join lateral (
+    select ledger_internal.domain_hash(c.chain_id, c.vault, c.group_id) as domain
+  ) as d
+  cross join ledger_internal.verify_bounds() as b
+  left join ledger.checkpoints as p on p.group_id = c.group_id and p.number = c.number - 1
+  -- In another server than the checkpoint's its snapshot means nothing.
+  left join ledger.feeds as w
+    on b.next_xid is not null
+      and w.generation = c.generation
+      and w.generation = (select max(n.generation) from ledger.feeds as n)
+  cross join lateral (
+    select h.detail from ledger_internal.header_discrepancies(c, p, d.domain) as h
+    union all
+    select 'has another seal than the entries up to it make'
+    where c.adopted_at is null
+      and c.seal <> ledger_internal.seal_entries(c, p)
+    union all
+    select format('was made at %s', c.created_at)
+    where c.created_at > b.latest
+      or c.created_at = '-infinity'
+    union all
+    select r.detail
+    from ledger_internal.checkpoint_record_discrepancies(c, w) as r
+    where w.generation is not null
+      and c.adopted_at is null
+    union all
+    select l.detail from ledger_internal.leaf_discrepancies(c, d.domain) as l
+    union all
+    select u.detail from ledger_internal.publication_discrepancies(c, b.latest) as u
+  ) as f (detail)
+  where c.group_id = verify_checkpoints.group_id
+    and c.number > verify_checkpoints.after
+    and c.number <= coalesce(verify_checkpoints.upto, 9223372036854775807)
+$$;
+
+alter function ledger_internal.verify_checkpoints owner to ledger_owner;
+comment on function ledger_internal.verify_checkpoints is
+  'The discrepancies of a group''s checkpoints whose numbers are above after and, where it is given, not above upto: the chain of their headers, the seals of the entries, the leaves that are kept, what was credited and settled in the record, and what became of them at a vault. For the owner.';
+revoke execute on function ledger_internal.verify_checkpoints from public;
+-- <<< db/functions/internal/verify/verify_checkpoints.sql
+
+-- >>> db/functions/internal/verify/verify_kept.sql
+-- Find the discrepancies between a checkpoint and what was kept of it elsewhere.
+create or replace function ledger_internal.verify_kept(
+  group_id bigint,
+  number   bigint,
+  header   bytea,
+  seal     bytea
+) returns setof ledger.discrepancy
+language plpgsql stable
+as $$
+declare
+  checkpoint  ledger.checkpoints;
+  discrepancy ledger.discrepancy := row(group_id, null, null, 'kept checkpoint', null);
+begin
+  select c.*
+  into checkpoint
+  from ledger.checkpoints as c
+  where c.group_id = verify_kept.group_id
+    and c.number = verify_kept.number;
+  if not found then
+    discrepancy.detail := format('checkpoint %s is not there', number);
+    return next discrepancy;
+    return;
+  end if;
+
+  if checkpoint.header <> header then
+    discrepancy.detail := format('checkpoint %s has another header than was kept: %s', number, ledger_internal.hex(checkpoint.header));
+    return next discrepancy;
+  end if;
+  if checkpoint.seal <> seal then
+    discrepancy.detail := format('checkpoint %s has another seal than was kept: %s', number, ledger_internal.hex(checkpoint.seal));
+    return next discrepancy;
+  end if;
+
+  -- The record of an adopted one is that of after the restore.
+  if checkpoint.adopted_at is not null then
+    return;
+  end if;
+  begin
+    perform from ledger_internal.recompute_chunks(checkpoint);
+  exception
+    when data_corrupted or numeric_value_out_of_range then
+      discrepancy.detail := format('checkpoint %s has other leaves in the record: %s', number, sqlerrm);
+      return next discrepancy;
+    when sqlstate 'LG002' then
+      -- The ledger was restored since, and only leaves that are stored can be compared with the root.
+      null;
+  end;
+end
+$$;
+
+alter function ledger_internal.verify_kept owner to ledger_owner;
+comment on function ledger_internal.verify_kept is
+  'The discrepancies of a checkpoint with the header and the seal that it had when they were kept elsewhere, and with the leaves that the record gives. Whether the entries give its seal, verify_checkpoints shows, from the first checkpoint on. For the owner.';
+revoke execute on function ledger_internal.verify_kept from public;
+-- <<< db/functions/internal/verify/verify_kept.sql
+
 -- >>> db/functions/internal/verify/verify_participants.sql
 -- Find the discrepancies of a range of a group's participants.
 create or replace function ledger_internal.verify_participants(
@@ -3910,3 +5535,149 @@ comment on function ledger_internal.verify_participants is
   'The discrepancies of a group''s participants whose ids are above after and, where it is given, not above upto. For the owner.';
 revoke execute on function ledger_internal.verify_participants from public;
 -- <<< db/functions/internal/verify/verify_participants.sql
+
+-- >>> db/functions/internal/verify/verify_total.sql
+-- Find the discrepancies of a group as a whole.
+create or replace function ledger_internal.verify_total(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    verify_total.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select t.entry_id, t.participant_id, t.kind, t.detail
+    from ledger_internal.total_discrepancies(verify_total.group_id) as t
+    union all
+    select s.entry_id, null, 'settlement', 'it is settled, and is no exit'
+    from ledger.settlements as s
+    left join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
+    where s.group_id = verify_total.group_id
+      and e.kind is distinct from 'exit'
+    union all
+    select
+      null,
+      null,
+      'total time',
+      format('shard %s changed at %s, and with its last join, deposit or exit at %s', c.slot, c.changed_at, last.created_at)
+    from ledger.group_total_shards as c
+    cross join ledger_internal.verify_bounds() as b
+    left join lateral (
+      select t.created_at
+      from ledger.group_total_history as t
+      where t.group_id = c.group_id
+        and t.slot = c.slot
+      order by t.created_at desc, t.entry_id desc
+      limit 1
+    ) as last on true
+    where c.group_id = verify_total.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity' or c.changed_at < last.created_at)
+    union all
+    select s.entry_id, s.participant_id, s.kind, s.detail
+    from ledger_internal.shared_identity_discrepancies(verify_total.group_id) as s
+    union all
+    select r.entry_id, r.participant_id, r.kind, r.detail
+    from ledger_internal.rename_discrepancies(verify_total.group_id) as r
+    union all
+    select v.entry_id, v.participant_id, v.kind, v.detail
+    from ledger_internal.vault_discrepancies(verify_total.group_id) as v
+    union all
+    select d.entry_id, d.participant_id, d.kind, d.detail
+    from ledger_internal.vault_deposit_discrepancies(verify_total.group_id) as d
+    union all
+    select p.entry_id, p.participant_id, p.kind, p.detail
+    from ledger_internal.payout_discrepancies(verify_total.group_id) as p
+    union all
+    select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
+    from (
+      select
+        (select max(e.id) from ledger.entries as e where e.group_id = verify_total.group_id),
+        null,
+        (select s.last_value - (not s.is_called)::integer from ledger.entries_id_seq as s)
+      union all
+      select
+        null,
+        (select max(p.id) from ledger.participants as p where p.group_id = verify_total.group_id),
+        (select s.last_value - (not s.is_called)::integer from ledger.participants_id_seq as s)
+    ) as l (entry_id, participant_id, given)
+    where coalesce(l.entry_id, l.participant_id) > l.given
+    union all
+    select null, null, 'idempotency key', 'there is an empty key'
+    from ledger.idempotency_keys as k
+    where k.group_id = verify_total.group_id
+      and k.key = ''
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.verify_total owner to ledger_owner;
+comment on function ledger_internal.verify_total is
+  'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames and addresses that two have, its vault with its deposits and payouts, and ids above those that were given. For the owner.';
+revoke execute on function ledger_internal.verify_total from public;
+-- <<< db/functions/internal/verify/verify_total.sql
+
+-- >>> db/functions/owner/drop_checkpoint_chunks.sql
+-- Delete the leaves of a group's old checkpoints that can be computed again.
+create or replace function ledger.drop_checkpoint_chunks(
+  group_id bigint,
+  keep     bigint
+) returns bigint
+language plpgsql volatile
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  newest     checkpoints;
+  checkpoint checkpoints;
+  dropped    bigint := 0;
+begin
+  perform refuse_invalid(
+    array['group_id', 'keep'],
+    array[invalid_id(group_id), case when (keep >= 1) is not true then 'must be 1 or more' end]
+  );
+  newest := find_checkpoint(group_id);
+
+  for checkpoint in
+    select c.*
+    from checkpoints as c
+    where c.group_id = drop_checkpoint_chunks.group_id
+      and c.number <= newest.number - keep
+      -- What a vault pays: the last one that it accepted, or the one before that in an emergency.
+      and c.number < coalesce((
+        select min(a.number)
+        from (
+          select p.number
+          from publications as p
+          where p.group_id = drop_checkpoint_chunks.group_id
+            and p.state in ('accepted', 'closed')
+          order by p.number desc
+          limit 2
+        ) as a
+      ), 9223372036854775807)
+      and c.generation = (select max(f.generation) from feeds as f)
+      and c.adopted_at is null
+      and exists (
+        select from checkpoint_chunks as k
+        where k.group_id = c.group_id
+          and k.number = c.number
+      )
+    order by c.number
+  loop
+    -- Raises where the record gives another root.
+    perform from recompute_chunks(checkpoint);
+    delete from checkpoint_chunks as k
+    where k.group_id = checkpoint.group_id
+      and k.number = checkpoint.number;
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end
+$$;
+
+alter function ledger.drop_checkpoint_chunks owner to ledger_owner;
+comment on function ledger.drop_checkpoint_chunks is
+  'Delete the leaves of all checkpoints of the group but the newest ones, keep of them, after each was computed from the record once; return how many checkpoints lost theirs. Those from before a restore keep them, and the last two that a vault accepted. list_leaves and get_proof compute the leaves from then on. Raises LG001, LG002. For the owner.';
+revoke execute on function ledger.drop_checkpoint_chunks from public;
+-- <<< db/functions/owner/drop_checkpoint_chunks.sql

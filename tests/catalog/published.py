@@ -10,6 +10,13 @@ CHECKPOINT = [
     *["leaf_count", "total", "root", "header", "seal", "created_at"],
 ]
 
+VAULT = [
+    *["group_id", "chain_id", "vault", "domain", "deposits", "cumulative", "followed_block", "followed_hash"],
+    *["emergency", "emergency_number", "closed", "settled", "next_number", "accepted_number", "accepted_header"],
+]
+PUBLICATION = ["number", "state", "header", "transaction", "block"]
+PAYOUT = ["group_id", "kind", "subject", "participant_id", "exit_entry", "owner", "amount", "replayed"]
+
 # Each published function: its parameters, the columns of its result that have promised names, whether it only reads.
 FUNCTIONS = {
     "health": ([], [], True),
@@ -92,8 +99,8 @@ FUNCTIONS = {
     "settle_exit": (["group_id", "entry_id", "reference", "idempotency_key"], [*RECORD, "replayed"], False),
     "read_feed": (["after", "max_rows"], ["cursor", *RECORD], True),
     "checkpoint": (["group_id", "idempotency_key"], [*CHECKPOINT, "replayed"], False),
-    "get_checkpoint": (["group_id", "number"], CHECKPOINT, True),
-    "list_checkpoints": (["group_id", "after", "max_rows"], CHECKPOINT, True),
+    "get_checkpoint": (["group_id", "number"], [*CHECKPOINT, "state"], True),
+    "list_checkpoints": (["group_id", "after", "max_rows"], [*CHECKPOINT, "state"], True),
     "list_newest_checkpoints": (["after", "max_rows"], ["group_id", "number", "created_at", "is_current"], True),
     "list_leaves": (
         ["group_id", "number", "after", "max_rows"],
@@ -115,6 +122,67 @@ OWNERS = [
     "verify",
     "restart_feed",
     "drop_checkpoint_chunks",
+]
+
+# The bridge's functions, in the same form.
+BRIDGE = {
+    "link_vault": (["group_id", "chain_id", "vault"], [*VAULT, "replayed"], False),
+    "get_vault": (["group_id"], VAULT, True),
+    "list_vaults": ([], VAULT, True),
+    "credit_deposit": (
+        ["group_id", "deposit_index", "address", "amount", "cumulative", "transaction", "block"],
+        ["participant_id", "entry_id", "replayed"],
+        False,
+    ),
+    "exit_requested": (["group_id", "participant_id", "owner", "transaction", "block"], ["entry_id"], False),
+    "settle_payout": (
+        ["group_id", "participant_id", "exit_entry", "owner", "amount", "transaction", "block", "log"],
+        PAYOUT,
+        False,
+    ),
+    "reclaim_deposit": (["group_id", "deposit_index", "owner", "amount", "transaction", "block"], PAYOUT, False),
+    "prepare_publication": (["group_id"], [*CHECKPOINT, "replayed"], False),
+    "record_publication": (
+        ["group_id", "number", "state", "transaction", "block"],
+        [*PUBLICATION, "replayed"],
+        False,
+    ),
+    "list_publications": (["group_id"], PUBLICATION, True),
+    "list_unpaid_exits": (
+        ["group_id", "number"],
+        ["index", "participant_id", "exit_entry", "owner", "amount", "requested"],
+        True,
+    ),
+    "record_progress": (["group_id", "block", "hash"], ["replayed"], False),
+    "record_emergency": (["group_id", "number", "transaction", "block"], ["replayed"], False),
+    "record_closing": (["group_id", "transaction", "block"], ["replayed"], False),
+    "bind_proved_address": (
+        ["group_id", "participant_id", "address"],
+        ["id", "group_id", "address", "replayed"],
+        False,
+    ),
+    "record_transaction": (
+        ["chain_id", "sender", "nonce", "group_id", "purpose", "number", "raw"],
+        ["replayed"],
+        False,
+    ),
+    "list_transactions": (
+        ["chain_id", "sender"],
+        ["nonce", "group_id", "purpose", "number", "raw", "replacements"],
+        True,
+    ),
+    "finish_transaction": (
+        ["chain_id", "sender", "nonce", "transaction", "block", "succeeded"],
+        ["replayed"],
+        False,
+    ),
+    "raise_ids": (["participant_id", "entry_id"], ["replayed"], False),
+    "adopt_snapshot": (["group_id", "snapshot", "deposits", "payouts"], ["replayed"], False),
+}
+
+# The published functions that the bridge may call as well.
+SHARED = [
+    *["get_address", "get_checkpoint", "get_participant", "get_proof", "health", "list_checkpoints", "list_leaves"],
 ]
 
 READ_VIEWS = ["checkpoint_headers", "current_groups", "current_participants", "record", "renames"]

@@ -6,7 +6,9 @@ import pytest
 from psycopg import sql
 
 from db import freeze
-from tests.catalog.published import FUNCTIONS, OWNERS
+from tests.catalog.published import BRIDGE, FUNCTIONS, OWNERS
+
+PUBLISHED = FUNCTIONS | BRIDGE
 
 # A statement that writes or locks a row.
 WRITES = re.compile(
@@ -41,18 +43,18 @@ def called(functions: dict[str, dict], name: str) -> set[str]:
     return {other for other in functions if re.search(rf"\b{other}\s*\(", code(functions[name])) and other != name}
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_function_has_the_parameters_of_the_contract(functions, name):
-    parameters, _, _ = FUNCTIONS[name]
+    parameters, _, _ = PUBLISHED[name]
     # A parameter that is added later has a default and comes last.
     if not parameters:
         assert functions[name]["parameters"] in ([], ["status"], ["keys_required"])
     assert functions[name]["parameters"][: len(parameters)] == parameters
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_function_returns_the_columns_of_the_contract(owner, name):
-    parameters, columns, _ = FUNCTIONS[name]
+    parameters, columns, _ = PUBLISHED[name]
     call = sql.SQL("select * from ledger.{}({}) limit 0").format(
         sql.Identifier(name),
         sql.SQL(", ").join(sql.SQL("{} => null").format(sql.Identifier(parameter)) for parameter in parameters),
@@ -63,13 +65,17 @@ def test_a_published_function_returns_the_columns_of_the_contract(owner, name):
 
 def test_the_schema_ledger_has_the_interface_and_ledger_internal_the_rest(functions):
     interface = {name for name, function in functions.items() if function["schema"] == "ledger"}
-    assert interface == {*FUNCTIONS, *OWNERS}
+    assert interface == {*PUBLISHED, *OWNERS}
 
 
 def test_a_function_is_in_the_folder_of_its_callers(functions):
     folders = {path.stem: path.relative_to(freeze.FUNCTIONS).parts[0] for path in freeze.FUNCTIONS.rglob("*.sql")}
     assert folders == {
-        name: "api" if name in FUNCTIONS else "owner" if name in OWNERS else "internal" for name in functions
+        name: next(
+            (folder for folder, names in {"api": FUNCTIONS, "bridge": BRIDGE, "owner": OWNERS}.items() if name in names),
+            "internal",
+        )
+        for name in functions
     }
 
 
@@ -86,7 +92,7 @@ def test_there_are_no_overloads_and_nothing_but_functions(owner):
 
 
 def test_only_published_functions_run_as_their_owner(functions):
-    assert {name for name, function in functions.items() if function["definer"]} == set(FUNCTIONS)
+    assert {name for name, function in functions.items() if function["definer"]} == set(PUBLISHED)
 
 
 def test_every_function_that_runs_as_its_owner_pins_its_search_path(functions):
@@ -110,7 +116,7 @@ def test_a_function_is_volatile_if_and_only_if_it_writes(functions):
     triggers = {name for name, function in functions.items() if function["trigger"]}
     volatile = {name for name, function in functions.items() if function["volatility"] == "v"}
     assert volatile - triggers == writing
-    assert volatile & FUNCTIONS.keys() == {name for name, (_, _, reads) in FUNCTIONS.items() if not reads}
+    assert volatile & PUBLISHED.keys() == {name for name, (_, _, reads) in PUBLISHED.items() if not reads}
 
 
 def test_an_immutable_function_reads_no_table(functions):
@@ -134,7 +140,7 @@ def test_no_function_is_unreachable(owner, functions):
         """
     ).fetchall()
     # `ledger verify` calls functions for each range, and verify calls the same; only it calls verify_kept.
-    reached = {*FUNCTIONS, *OWNERS, "verify_kept", *(name.removeprefix("ledger_internal.") for (name,) in by_tables)}
+    reached = {*PUBLISHED, *OWNERS, "verify_kept", *(name.removeprefix("ledger_internal.") for (name,) in by_tables)}
     while more := {other for name in reached for other in called(functions, name)} - reached:
         reached |= more
     assert functions.keys() - reached == set()
@@ -147,5 +153,5 @@ def test_every_comment_names_the_errors_that_the_function_raises(functions):
         found = set(re.findall(r"LG\d{3}", functions[name]["body"]))
         return found.union(*(raised(other) for other in called(functions, name)))
 
-    for name in FUNCTIONS:
+    for name in PUBLISHED:
         assert set(re.findall(r"LG\d{3}", functions[name]["comment"])) == raised(name), name

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.catalog.published import FUNCTIONS, READ_VIEWS
+from tests.catalog.published import BRIDGE, FUNCTIONS, READ_VIEWS, SHARED
 
 # Everything in the schemas, and the schemas, with owner and rights; the default rights where none are stated.
 OBJECTS = """
@@ -47,7 +47,7 @@ def test_everything_belongs_to_the_owner(owner):
     assert [entry for entry in objects if entry[2] != "ledger_owner"] == []
 
 
-@pytest.mark.parametrize("role", ["ledger_owner", "ledger_api", "ledger_reader"])
+@pytest.mark.parametrize("role", ["ledger_owner", "ledger_api", "ledger_bridge", "ledger_reader"])
 def test_the_roles_neither_log_in_nor_have_powers(owner, role):
     (powers,) = owner.execute(
         """
@@ -65,7 +65,7 @@ def test_no_role_is_a_member_of_the_owner_and_the_roles_of_none(owner):
         select roleid::regrole::text, member::regrole::text
         from pg_auth_members
         where roleid = 'ledger_owner'::regrole and not (select rolsuper from pg_roles where oid = member)
-          or member in ('ledger_owner'::regrole, 'ledger_api'::regrole, 'ledger_reader'::regrole)
+          or member in ('ledger_owner'::regrole, 'ledger_api'::regrole, 'ledger_bridge'::regrole, 'ledger_reader'::regrole)
         """
     ).fetchall()
     assert members == []
@@ -82,6 +82,14 @@ def test_ledger_api_may_execute_the_published_functions_and_nothing_else(owner):
     ]
 
 
+def test_ledger_bridge_may_execute_its_functions_and_some_that_read_and_nothing_else(owner):
+    assert {name for name in SHARED if not FUNCTIONS[name][2]} == set()
+    assert rights(owner, "ledger_bridge") == [
+        *(("function", name, "EXECUTE") for name in sorted([*BRIDGE, *SHARED])),
+        ("schema", "ledger", "USAGE"),
+    ]
+
+
 def test_ledger_reader_may_select_from_the_read_views_and_nothing_else(owner):
     assert rights(owner, "ledger_reader") == [
         *(("relation", name, "SELECT") for name in sorted(READ_VIEWS)),
@@ -89,7 +97,7 @@ def test_ledger_reader_may_select_from_the_read_views_and_nothing_else(owner):
     ]
 
 
-def test_only_the_three_roles_have_rights(owner):
+def test_only_the_four_roles_have_rights(owner):
     grantees = owner.execute(
         f"""
         select distinct pg_get_userbyid(r.grantee)::text
@@ -97,7 +105,7 @@ def test_only_the_three_roles_have_rights(owner):
         order by 1
         """
     ).fetchall()
-    assert grantees == [("ledger_api",), ("ledger_owner",), ("ledger_reader",)]
+    assert grantees == [("ledger_api",), ("ledger_bridge",), ("ledger_owner",), ("ledger_reader",)]
 
 
 def test_no_role_can_grant_its_rights_to_others(owner):
@@ -105,7 +113,7 @@ def test_no_role_can_grant_its_rights_to_others(owner):
     assert owner.execute(query).fetchall() == []
 
 
-@pytest.mark.parametrize("role", ["ledger_service", "ledger_test_stranger"])
+@pytest.mark.parametrize("role", ["ledger_service", "ledger_test_bridge", "ledger_test_stranger"])
 def test_a_login_has_no_right_on_any_relation(owner, role):
     assert (
         owner.execute(

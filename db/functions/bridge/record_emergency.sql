@@ -9,7 +9,8 @@ language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
 declare
-  vault vaults;
+  vault  vaults;
+  moment timestamptz;
 begin
   perform refuse_invalid(
     array['group_id', 'number', 'transaction', 'block'],
@@ -43,8 +44,13 @@ begin
     and p.exited_at is null
   order by p.id
   for no key update;
+  -- Not before the last movement, even if the clock goes back.
+  moment := greatest(
+    clock_timestamp(),
+    (select max(p.moved_at) from participants as p where p.group_id = record_emergency.group_id)
+  );
   update participants as p
-  set frozen_at = clock_timestamp()
+  set frozen_at = moment
   where p.group_id = record_emergency.group_id
     and p.exited_at is null;
   -- A join with a snapshot from before this ends in 40001 at its shard.
@@ -56,7 +62,7 @@ begin
     emergency_number = record_emergency.number,
     emergency_transaction = parse_hex(record_emergency.transaction, 32),
     emergency_block = record_emergency.block,
-    frozen_at = clock_timestamp()
+    frozen_at = moment
   where v.group_id = record_emergency.group_id;
   return row(false)::bridge_result;
 end

@@ -40,9 +40,9 @@ begin
   end if;
 
   if exit_entry is null then
-    perform check_present_payout(vault, payout);
+    perform check_emergency_leaf(vault, payout);
   else
-    perform settle_paid_exit(payout);
+    perform settle_paid_exit(vault, payout);
   end if;
   perform add_payout(payout);
   return (group_id, payout.kind, payout.subject, participant_id, exit_entry, format_address(payout.owner), amount, false)::payout_result;

@@ -1,7 +1,8 @@
 -- Write the exit of a participant whose row is locked.
 create or replace function ledger_internal.post_exit(
   participant ledger.participants,
-  metadata    jsonb
+  metadata    jsonb,
+  id          bigint default null
 ) returns bigint
 language plpgsql volatile
 as $$
@@ -19,9 +20,10 @@ begin
   where p.group_id = participant.group_id
     and p.id = participant.id;
 
-  insert into ledger.entries (group_id, kind, from_id, amount, from_amount, created_at, metadata)
+  insert into ledger.entries (group_id, id, kind, from_id, amount, from_amount, created_at, metadata)
+  overriding system value
   values (
-    participant.group_id, 'exit', participant.id, participant.amount, 0, shard.changed_at, post_exit.metadata
+    participant.group_id, coalesce(post_exit.id, nextval('ledger.entries_id_seq')), 'exit', participant.id, participant.amount, 0, shard.changed_at, post_exit.metadata
   )
   returning entries.id into new_entry;
   perform ledger_internal.record_group_total(shard, new_entry);
@@ -34,5 +36,5 @@ $$;
 
 alter function ledger_internal.post_exit owner to ledger_owner;
 comment on function ledger_internal.post_exit is
-  'Let a participant leave with all that they hold, write the entry and return it; this transaction has locked the row participant.';
+  'Let a participant leave with all that they hold, write the entry, with this id if one is given, and return it; this transaction has locked the row participant.';
 revoke execute on function ledger_internal.post_exit from public;

@@ -18,7 +18,14 @@ begin
     changed.ended_block := block;
   end if;
 
-  -- An adopted one was accepted by a transaction that is not known until the chain is followed to it.
+  -- What an adoption has ended stays so, and what it accepted has no transaction until the chain is followed to it.
+  if exists (
+    select from ledger.adoptions as a
+    where a.group_id = publication.group_id
+      and a.number > publication.number
+  ) then
+    return publication;
+  end if;
   if publication.state = state or (state = 'accepted' and publication.state <> 'prepared') then
     if publication = changed then
       return publication;
@@ -37,7 +44,7 @@ begin
       'state', format('checkpoint %s of group %s is %s, and cannot be %s', publication.number, publication.group_id, publication.state, state)
     );
   end if;
-  changed.changed_at := clock_timestamp();
+  changed.changed_at := greatest(clock_timestamp(), publication.changed_at);
 
   update ledger.publications as p
   set

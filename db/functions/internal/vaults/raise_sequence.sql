@@ -9,6 +9,7 @@ declare
   given  bigint := coalesce(pg_sequence_last_value(sequence), 0);
   raised boolean := given < id;
 begin
+  -- A null id is below every other.
   while given < id loop
     select max(nextval(sequence))
     into given

@@ -1,5 +1,6 @@
 -- Settle the exit that a vault has paid, where all values agree.
 create or replace function ledger_internal.settle_paid_exit(
+  vault  ledger.vaults,
   payout ledger.payouts
 ) returns void
 language plpgsql volatile
@@ -29,6 +30,10 @@ begin
   end if;
   if settlement.settled_at is not null then
     perform ledger_internal.refuse_mismatch('exit_entry', format('exit %s of group %s is settled, and no payout of it is recorded', payout.subject, payout.group_id));
+  end if;
+
+  if payout.block > vault.emergency_block then
+    perform ledger_internal.check_emergency_leaf(vault, payout);
   end if;
 
   update ledger.settlements as s

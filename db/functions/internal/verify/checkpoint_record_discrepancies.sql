@@ -15,7 +15,15 @@ as $$
     select format('says %s joins and deposits of %s, and the record %s of %s', checkpoint.deposits, checkpoint.credited, r.deposits, r.credited)
     from (
       select
-        count(*) as deposits,
+        -- A vault counts what it was sent.
+        count(*) filter (
+          where checkpoint.chain_id = 0
+            or exists (
+              select from ledger.vault_deposits as d
+              where d.group_id = e.group_id
+                and d.entry_id = e.id
+            )
+        ) as deposits,
         coalesce(sum(e.amount), 0) as credited
       from ledger.entries as e
       where e.group_id = checkpoint.group_id

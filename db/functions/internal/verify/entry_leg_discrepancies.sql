@@ -49,6 +49,13 @@ as $$
     select s.participant_id, 'time', format('entry %s is earlier and has a higher id', s.earlier)
     from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)
     where s.earlier > entry.id
+      -- An exit that was made again after a restore has the id that it had.
+      and not exists (
+        select from ledger.adoptions as a
+        where a.group_id = entry.group_id
+          and a.xid = entry.xid
+          and entry.kind = 'exit'
+      )
     union all
     select s.participant_id, 'participant', 'there never was such a participant'
     from (values (entry.from_id, sender.id), (entry.to_id, recipient.id)) as s (participant_id, earlier)

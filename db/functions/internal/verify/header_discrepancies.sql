@@ -15,10 +15,19 @@ as $$
   from (
     select 'has none before it'
     where checkpoint.number < 1
-      or (checkpoint.number > 1 and previous.number is null)
+      or (checkpoint.number > 1 and previous.number is null and checkpoint.adopted_at is null)
     union all
     select 'has another header before it than it names'
-    where checkpoint.previous <> coalesce(previous.header, decode(repeat('00', 32), 'hex'))
+    -- What an adopted one names may be lost.
+    where checkpoint.adopted_at is null
+      and checkpoint.previous <> coalesce(
+        case
+          when checkpoint.chain_id = 0
+          then previous.header
+          else (ledger_internal.accepted_checkpoint(checkpoint.group_id, checkpoint.number)).header
+        end,
+        decode(repeat('00', 32), 'hex')
+      )
     union all
     select 'has another header than its figures make'
     where checkpoint.header <> ledger_internal.header_hash(
@@ -33,5 +42,5 @@ $$;
 
 alter function ledger_internal.header_discrepancies owner to ledger_owner;
 comment on function ledger_internal.header_discrepancies is
-  'The discrepancies of the chain of headers at a checkpoint: the previous one, nulls where there is none, the hash of its figures, and their sum. For verify_checkpoints.';
+  'The discrepancies of the chain of headers at a checkpoint: the previous one, nulls where there is none, or the last one that the vault accepted, the hash of its figures, and their sum. For verify_checkpoints.';
 revoke execute on function ledger_internal.header_discrepancies from public;

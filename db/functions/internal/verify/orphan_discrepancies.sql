@@ -48,6 +48,30 @@ as $$
       and c.group_id <= orphan_discrepancies.upto
     group by c.group_id
     union all
+    select v.group_id, 'vaults', count(*)
+    from ledger.vaults as v
+    where v.group_id > orphan_discrepancies.after
+      and v.group_id <= orphan_discrepancies.upto
+    group by v.group_id
+    union all
+    select d.group_id, 'vault deposits', count(*)
+    from ledger.vault_deposits as d
+    where d.group_id > orphan_discrepancies.after
+      and d.group_id <= orphan_discrepancies.upto
+    group by d.group_id
+    union all
+    select p.group_id, 'payouts', count(*)
+    from ledger.payouts as p
+    where p.group_id > orphan_discrepancies.after
+      and p.group_id <= orphan_discrepancies.upto
+    group by p.group_id
+    union all
+    select p.group_id, 'publications', count(*)
+    from ledger.publications as p
+    where p.group_id > orphan_discrepancies.after
+      and p.group_id <= orphan_discrepancies.upto
+    group by p.group_id
+    union all
     select k.group_id, 'idempotency keys', count(*)
     from ledger.idempotency_keys as k
     where k.group_id > orphan_discrepancies.after

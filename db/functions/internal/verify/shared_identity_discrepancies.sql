@@ -23,6 +23,8 @@ as $$
     where p.group_id = shared_identity_discrepancies.group_id
       and p.exited_at is null
       and p.address is not null
+      -- One that is only claimed counts for nobody.
+      and p.address_proved is not false
     group by p.address
     having count(*) > 1
   ) as f (entry_id, participant_id, kind, detail)

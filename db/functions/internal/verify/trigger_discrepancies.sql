@@ -20,10 +20,11 @@ as $$
     select format('table %s can be rewritten: no trigger refuses it', p.name)
     from unnest(
       array[
-        'entries', 'group_total_history', 'idempotency_keys', 'feeds', 'name_changes',
-        'settlements', 'api_keys', 'groups', 'participants'
+        'entries', 'group_total_history', 'idempotency_keys', 'feeds', 'name_changes', 'vault_deposits', 'payouts',
+        'exit_requests', 'adoptions', 'settlements', 'api_keys', 'groups', 'participants', 'vaults', 'publications',
+        'bridge_transactions'
       ],
-      array[true, true, true, true, true, false, false, false, false]
+      array[true, true, true, true, true, true, true, true, true, false, false, false, false, false, false, false]
     ) as p (name, is_permanent)
     where not exists (
       select from pg_trigger as t

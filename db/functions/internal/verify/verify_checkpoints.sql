@@ -27,7 +27,8 @@ as $$
     select h.detail from ledger_internal.header_discrepancies(c, p, d.domain) as h
     union all
     select 'has another seal than the entries up to it make'
-    where c.seal <> ledger_internal.seal_entries(c, p)
+    where c.adopted_at is null
+      and c.seal <> ledger_internal.seal_entries(c, p)
     union all
     select format('was made at %s', c.created_at)
     where c.created_at > b.latest
@@ -36,8 +37,11 @@ as $$
     select r.detail
     from ledger_internal.checkpoint_record_discrepancies(c, w) as r
     where w.generation is not null
+      and c.adopted_at is null
     union all
     select l.detail from ledger_internal.leaf_discrepancies(c, d.domain) as l
+    union all
+    select u.detail from ledger_internal.publication_discrepancies(c, b.latest) as u
   ) as f (detail)
   where c.group_id = verify_checkpoints.group_id
     and c.number > verify_checkpoints.after
@@ -46,5 +50,5 @@ $$;
 
 alter function ledger_internal.verify_checkpoints owner to ledger_owner;
 comment on function ledger_internal.verify_checkpoints is
-  'The discrepancies of a group''s checkpoints whose numbers are above after and, where it is given, not above upto: the chain of their headers, the seals of the entries, the leaves that are kept, and what was credited and settled in the record. For the owner.';
+  'The discrepancies of a group''s checkpoints whose numbers are above after and, where it is given, not above upto: the chain of their headers, the seals of the entries, the leaves that are kept, what was credited and settled in the record, and what became of them at a vault. For the owner.';
 revoke execute on function ledger_internal.verify_checkpoints from public;

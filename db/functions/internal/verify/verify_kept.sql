@@ -31,6 +31,10 @@ begin
     return next discrepancy;
   end if;
 
+  -- The record of an adopted one is that of after the restore.
+  if checkpoint.adopted_at is not null then
+    return;
+  end if;
   begin
     perform from ledger_internal.recompute_chunks(checkpoint);
   exception

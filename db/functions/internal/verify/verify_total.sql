@@ -44,6 +44,15 @@ as $$
     select r.entry_id, r.participant_id, r.kind, r.detail
     from ledger_internal.rename_discrepancies(verify_total.group_id) as r
     union all
+    select v.entry_id, v.participant_id, v.kind, v.detail
+    from ledger_internal.vault_discrepancies(verify_total.group_id) as v
+    union all
+    select d.entry_id, d.participant_id, d.kind, d.detail
+    from ledger_internal.vault_deposit_discrepancies(verify_total.group_id) as d
+    union all
+    select p.entry_id, p.participant_id, p.kind, p.detail
+    from ledger_internal.payout_discrepancies(verify_total.group_id) as p
+    union all
     select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
     from (
       select
@@ -67,5 +76,5 @@ $$;
 
 alter function ledger_internal.verify_total owner to ledger_owner;
 comment on function ledger_internal.verify_total is
-  'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames and addresses that two have, and ids above those that were given. For the owner.';
+  'The discrepancies of a group as a whole: its shards and their history, its settlements, changes of names, usernames and addresses that two have, its vault with its deposits and payouts, and ids above those that were given. For the owner.';
 revoke execute on function ledger_internal.verify_total from public;
