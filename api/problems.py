@@ -20,6 +20,9 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "already_settled": (409, "Already settled"),
     "address_bound": (409, "Address bound"),
     "group_too_large": (409, "Group too large"),
+    "vault_linked": (409, "Vault linked"),
+    "vault_mismatch": (409, "Vault mismatch"),
+    "group_frozen": (409, "Group frozen"),
     "cursor_expired": (410, "Cursor expired"),
     "body_too_large": (413, "Body too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
@@ -48,6 +51,9 @@ SQLSTATES: dict[str, str] = {
     "LG009": "cursor_expired",
     "LG010": "address_bound",
     "LG011": "group_too_large",
+    "LG012": "vault_linked",
+    "LG013": "vault_mismatch",
+    "LG014": "group_frozen",
     "40001": "busy",  # serialization_failure
     "40P01": "busy",  # deadlock_detected
     "55P03": "busy",  # lock_not_available

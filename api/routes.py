@@ -14,13 +14,15 @@ AMOUNTS = frozenset(
 class Member:
     """A member of an answer and the column of the function's row that holds its value.
 
-    A composite value has `members` of its own; with `is_list` it is an array of such values.
+    A composite value has `members` of its own; with `is_list` it is an array of such values. An `optional` member is
+    left out where its value is null; then no other member of the answer is ever null.
     """
 
     name: str
     column: str
     members: "Shape" = ()
     is_list: bool = False
+    optional: bool = False
 
 
 # The members of an answer, in their order.
@@ -59,9 +61,10 @@ ENTRY = (
     *columns("amount", "from_amount", "to_amount", "created_at"),
     *columns("metadata", "reverses", "reversed_by", "reference", "settled_at"),
 )
-CHECKPOINT = columns(
-    *("group_id", "number", "chain_id", "vault", "previous"),
-    *("deposits", "credited", "settled", "leaf_count", "total", "root", "header", "seal", "created_at"),
+CHECKPOINT = (
+    *columns("group_id", "number", "chain_id", "vault", "previous"),
+    *columns("deposits", "credited", "settled", "leaf_count", "total", "root", "header", "seal", "created_at"),
+    Member("state", "state", optional=True),
 )
 LEAF = columns("index", "participant_id", "exit_entry", "owner", "amount")
 NODE = columns("sum", "hash")

@@ -57,7 +57,10 @@ def placeholder(argument: Argument, route: Route) -> str:
 
 
 def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
-    """Return the SQL expression that renders a row as JSON with exactly these members, in this order."""
+    """Return the SQL expression that renders a row as JSON with these members, in this order.
+
+    Optional ones are left out where they are null.
+    """
     columns = []
     for member in shape:
         value = f"{row}.{member.column}"
@@ -69,7 +72,10 @@ def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
         elif amounts_as_strings and member.name in AMOUNTS:
             value += "::text"
         columns.append(f'{value} as "{member.name}"')
-    return f"(select row_to_json(o) from (select {', '.join(columns)}) as o)"
+    written = "row_to_json(o)"
+    if any(member.optional for member in shape):
+        written = f"json_strip_nulls({written})"
+    return f"(select {written} from (select {', '.join(columns)}) as o)"
 
 
 def prefers_strings(request: Request) -> bool:

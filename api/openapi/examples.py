@@ -150,6 +150,15 @@ REFUSALS: dict[str, tuple[str, dict[str, list[str]]]] = {
         "group 1 was credited 2^256 in all, and a checkpoint holds less than 2^256",
         {},
     ),
+    "vault_linked": (
+        "group 1 is linked to a vault",
+        {"group_id": ["is not accepted in a group that is linked to a vault"]},
+    ),
+    "vault_mismatch": (
+        "group 1 is linked to no vault",
+        {"group_id": ["does not fit the record"]},
+    ),
+    "group_frozen": ("group 1 is frozen", {"group_id": ["is frozen by an emergency of its vault"]}),
     "cursor_expired": (
         "the cursor belongs to a feed that has ended",
         {"after": ["belongs to a feed that has ended"]},

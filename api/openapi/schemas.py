@@ -183,11 +183,14 @@ ANSWERED: dict[str, Schema] = {
     "amount": ref("Amount"),
     "final_amount": ref("Amount"),
     "group_total": ref("Total"),
-    "number": {**ref("Id"), "description": "Number of the checkpoint in its group, from 1 without gaps."},
+    "number": {**ref("Id"), "description": "Number of the checkpoint in its group, from 1."},
     "chain_id": {**whole(0, MAX_AMOUNT), "description": "The chain of the group's vault; 0 without one."},
     "vault": {**ref("PlainAddress"), "description": "The group's vault; 0 without one."},
-    "previous": {**ref("Hash"), "description": "The header of the checkpoint before it; 0 for the first one."},
-    "deposits": {**COUNT, "description": "How many joins and deposits it includes."},
+    "previous": {
+        **ref("Hash"),
+        "description": "The header of the checkpoint before it, that the vault accepted if there is one; 0 for the first.",
+    },
+    "deposits": {**COUNT, "description": "How many joins and deposits it includes, or deposits into the vault."},
     "credited": {**ref("Amount"), "description": "The sum of the joins' and deposits' amounts."},
     "settled": {**ref("Amount"), "description": "The sum of the settled exits' amounts."},
     "leaf_count": {**COUNT, "description": "How many leaves the tree has."},
@@ -195,6 +198,11 @@ ANSWERED: dict[str, Schema] = {
     "root": {**ref("Hash"), "description": "The root of the tree; 0 without a leaf."},
     "header": {**ref("Hash"), "description": "SHA-256 of all these."},
     "seal": {**ref("Hash"), "description": "SHA-256 of the group's entries up to the checkpoint."},
+    "state": {
+        "type": "string",
+        "enum": ["prepared", "accepted", "closed", "vetoed", "abandoned"],
+        "description": "What became of it at the group's vault; only where the group has one.",
+    },
     "index": {**COUNT, "description": "From 0."},
     "participant_id": ref("Id"),
     "exit_entry": {**ref("Id"), "description": "The exit, which is not settled; null while present."},
@@ -211,7 +219,7 @@ def answer(shape: Shape) -> Schema:
 
 def object_of(shape: Shape) -> Schema:
     properties = dict(properties_of(shape))
-    return members(properties, list(properties))
+    return members(properties, [member.name for member in shape if not member.optional])
 
 
 def properties_of(shape: Shape) -> Iterator[tuple[str, Schema]]:

@@ -71,6 +71,7 @@ begin
 end
 $$;
 
+alter type ledger.checkpoint_result drop attribute if exists state;
 drop index if exists ledger.participants_address_unique_while_present;
 create unique index participants_address_unique_while_present
   on ledger.participants (group_id, address)

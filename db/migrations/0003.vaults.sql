@@ -384,6 +384,17 @@ select
 from ledger.checkpoints as c
 left join ledger.publications as p on p.group_id = c.group_id and p.number = c.number;
 
+do $$
+begin
+  if not exists (
+    select from pg_catalog.pg_attribute as a
+    where a.attrelid = 'ledger.checkpoint_result'::regclass and a.attname = 'state' and not a.attisdropped
+  ) then
+    alter type ledger.checkpoint_result add attribute state text;
+  end if;
+end
+$$;
+
 comment on column ledger.checkpoint_headers.number is
   'Number of the checkpoint in its group, from 1; without gaps but before one that was adopted after a restore.';
 comment on column ledger.checkpoint_headers.previous is
@@ -2609,8 +2620,7 @@ revoke execute on function ledger_internal.check_restored from public;
 -- Check that a restored group can be made to agree with a snapshot.
 create or replace function ledger_internal.check_targets(
   vault   ledger.vaults,
-  targets ledger_internal.adoption_target[],
-  payouts ledger.payouts[]
+  targets ledger_internal.adoption_target[]
 ) returns void
 language plpgsql stable
 as $$
@@ -3172,7 +3182,7 @@ begin
   ) as t;
   perform ledger_internal.raise_sequence('ledger.participants_id_seq', (select max(t.participant_id) from unnest(targets) as t));
   perform ledger_internal.raise_sequence('ledger.entries_id_seq', (select max(t.exit_entry) from unnest(targets) as t));
-  perform ledger_internal.check_targets(vault, targets, payouts);
+  perform ledger_internal.check_targets(vault, targets);
 
   perform ledger_internal.restore_participants(vault, targets);
   perform ledger_internal.restore_deposits(vault, checkpoint, targets, deposits);
@@ -3335,7 +3345,8 @@ as $$
     h.header,
     h.seal,
     h.created_at,
-    checkpoint_answer.replayed
+    checkpoint_answer.replayed,
+    h.state
   from ledger.checkpoint_headers as h
   where h.group_id = checkpoint_answer.group_id
     and h.number = checkpoint_answer.number

@@ -193,12 +193,26 @@ def test_every_refusal_of_a_rule_and_of_a_bad_request_is_described(api):
         api(method, target, {"name": "DAI"}, {"Content-Encoding": "gzip"})
     for path in ("/api/groups", METRICS):
         api("GET", path, None, {"Origin": "https://elsewhere.example"})
+    name = {"name": "linked"}
+    linked = f"/api/groups/{api('POST', '/api/groups', name).data['id']}"
+    with api.service.database.connect(api.service.database.admin) as admin:
+        group = linked.rpartition("/")[2]
+        admin.execute("select ledger.link_vault(%s, 1, %s)", [group, ADDRESS])
+        member = {"username": "alice", "amount": 0, "address": ADDRESS}
+        for body in (member, member | {"amount": 5}):
+            api("POST", f"{linked}/participants", body)
+        api("POST", f"{linked}/checkpoints")
+        admin.execute("select ledger.prepare_publication(%s)", [group])
+        assert api("GET", f"{linked}/checkpoints").data[0]["state"] == "prepared"
+        admin.execute("select ledger.record_emergency(%s, 0, %s, 5)", [group, "0x" + "ab" * 32])
+        api("POST", f"{linked}/participants", member)
     with api.service.database.connect(api.service.database.admin) as admin:
         (secret,) = one(admin, "select secret from ledger.create_api_key('shop', 'read')")
     for authorization in (f"Bearer {secret}", f"Bearer {secret}0"):
         api("POST", "/api/groups", {"name": "DAI"}, {"Authorization": authorization})
     # These need a database that fails, a request that is no HTTP, or half a minute.
-    elsewhere = {"busy", "unavailable", "outcome_unknown", "internal_error", "bad_request", "request_timeout"}
+    # And no route calls a function of the bridge.
+    elsewhere = {"vault_mismatch", "busy", "unavailable", "outcome_unknown", "internal_error", "bad_request", "request_timeout"}
     assert set(PROBLEMS) - api.codes == elsewhere | {"method_not_allowed"}
 
 

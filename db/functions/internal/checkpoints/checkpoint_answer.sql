@@ -21,7 +21,8 @@ as $$
     h.header,
     h.seal,
     h.created_at,
-    checkpoint_answer.replayed
+    checkpoint_answer.replayed,
+    h.state
   from ledger.checkpoint_headers as h
   where h.group_id = checkpoint_answer.group_id
     and h.number = checkpoint_answer.number
