@@ -52,7 +52,7 @@ def test_on_an_empty_ledger_the_schema_is_as_before_and_can_be_applied_again(con
     roll_back(conninfo, name)
     assert fingerprint_of(conninfo) == schema
     assert marked(conninfo) == before
-    assert roles(conninfo) >= {"ledger_owner", "ledger_api", "ledger_reader"}
+    assert roles(conninfo) >= {"ledger_owner", "ledger_api", "ledger_bridge", "ledger_reader"}
 
     apply(conninfo, name)
     assert fingerprint_of(conninfo) == after

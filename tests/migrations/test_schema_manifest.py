@@ -224,7 +224,7 @@ def test_roles_and_settings_of_the_site_are_no_difference(owner):
 
 
 def test_every_migrating_role_makes_the_same_schema(template, empty):
-    roles = "ledger_owner, ledger_api, ledger_reader"
+    roles = "ledger_owner, ledger_api, ledger_bridge, ledger_reader"
     with psycopg.connect(empty.url(embedded.ADMIN), autocommit=True) as admin:
         database = sql.Identifier(admin.info.dbname)
         admin.execute(sql.SQL("alter database {} owner to ledger_test_deployer").format(database))

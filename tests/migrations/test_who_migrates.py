@@ -64,7 +64,7 @@ def owned(cluster: Path, admin: psycopg.Connection):
     yield make
     for name in made:
         admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
-    for role in ("ledger_api", "ledger_reader", "ledger_owner"):
+    for role in ("ledger_api", "ledger_bridge", "ledger_reader", "ledger_owner"):
         admin.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(role)))
 
 
@@ -133,7 +133,7 @@ def test_the_roles_have_no_rights_of_their_own(owned, admin):
         select rolname, rolcanlogin or rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls
         from pg_roles where rolname ~ '^ledger_' order by rolname
         """
-    ).fetchall() == [("ledger_api", False), ("ledger_owner", False), ("ledger_reader", False)]
+    ).fetchall() == [("ledger_api", False), ("ledger_bridge", False), ("ledger_owner", False), ("ledger_reader", False)]
 
 
 def test_a_member_of_the_owner_migrates_where_the_roles_exist(owned, admin, complete):

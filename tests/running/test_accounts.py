@@ -100,7 +100,7 @@ def test_a_worker_that_died_is_replaced_by_one_without_rights(service: Service) 
 
 def test_the_workers_account_can_log_in_as_the_serving_login_only(service: Service, served: Path) -> None:
     assert attempted(WEB, embedded.url(served, embedded.SERVICE)) == "done"
-    for role in (embedded.ADMIN, "ledger_owner", "ledger_api", "ledger_reader", WEB, SERVER, "root"):
+    for role in (embedded.ADMIN, "ledger_owner", "ledger_api", "ledger_bridge", "ledger_reader", WEB, SERVER, "root"):
         assert "Peer authentication failed" in attempted(WEB, embedded.url(served, role)), role
 
 

@@ -293,6 +293,7 @@ RIGHTS = {
     "bypassrls": ("bypasses row security", MEMBER + " bypassrls"),
     "replication": ("may replicate", MEMBER + " replication"),
     "owner": ("is a member of ledger_owner", MEMBER + ", ledger_owner"),
+    "bridge": ("is a member of ledger_bridge", MEMBER + ", ledger_bridge"),
     "reader": ("is a member of ledger_reader", MEMBER + ", ledger_reader"),
     "reads everything": ("is a member of pg_read_all_data", MEMBER + ", pg_read_all_data"),
     "database's owner": ("is a member of pg_database_owner", MEMBER, "alter database {database} owner to {login}"),

@@ -30,7 +30,15 @@ begin
     if publication = changed then
       return publication;
     end if;
-    if not (state = 'accepted' and publication.published_transaction is null and publication.state <> 'abandoned') then
+    if not (
+      state = 'accepted'
+      and publication.published_transaction is null
+      and exists (
+        select from ledger.adoptions as a
+        where a.group_id = publication.group_id
+          and a.number = publication.number
+      )
+    ) then
       perform ledger_internal.refuse_mismatch(
         'transaction', format('checkpoint %s of group %s was %s by another transaction', publication.number, publication.group_id, state)
       );
