@@ -3,8 +3,9 @@
 A file below db/functions is the current truth of one function. The folder shows who may call it, and so its schema:
 api/ and owner/ are in schema ledger, internal/ is in ledger_internal. This copies the text of each function that is not
 its last frozen text into db/migrations/NNNN.why.sql, and the previous text into NNNN.why.rollback.sql, so that a
-release is plain SQL that applies and rolls back without Python. A function with another signature, schema or grants is
-dropped before it is created again, since `create or replace` keeps them; a function without a file is dropped.
+release is plain SQL that applies and rolls back without Python. A function with another signature or schema, or without
+a grant that it had, is dropped before it is created again, since `create or replace` keeps them; a function without a
+file is dropped.
 
 db/RELEASED holds the number of the newest released migration. While there is a later one, the newest is rewritten: a
 function that is edited ten times before a release is in one migration. Its statements by hand are kept. The first
@@ -111,18 +112,18 @@ def drop(path: str) -> str:
     return f"drop function if exists {qualified_name(path)};\n"
 
 
-def lasting(text: str) -> list[str]:
+def lasting(text: str) -> set[str]:
     """A function's parameters and result, and its grants, layout aside: what `create or replace` cannot take back."""
     match = DECLARATION.search(text)
     assert match is not None
-    return [" ".join(part.split()) for part in (match["signature"], *GRANT.findall(text))]
+    return {" ".join(part.split()) for part in (match["signature"], *GRANT.findall(text))}
 
 
 def section(path: str, before: str | None, after: str | None) -> str:
     """The statements that take a function from one text to another; None is no function."""
     if after is None:
         statements = drop(path)
-    elif before is not None and lasting(before) != lasting(after):
+    elif before is not None and not lasting(before) <= lasting(after):
         statements = drop(path) + after
     else:
         statements = after

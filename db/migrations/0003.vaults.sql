@@ -703,7 +703,6 @@ grant execute on function ledger.exit_group to ledger_api;
 -- <<< db/functions/api/exit_group.sql
 
 -- >>> db/functions/api/get_address.sql
-drop function if exists ledger.get_address;
 -- Show a participant's address on the main network.
 create or replace function ledger.get_address(
   group_id       bigint,
@@ -730,11 +729,11 @@ alter function ledger.get_address owner to ledger_owner;
 comment on function ledger.get_address is
   'The address of a participant present in the group, with the checksum of EIP-55; null while none is bound. Raises LG001, LG002.';
 revoke execute on function ledger.get_address from public;
-grant execute on function ledger.get_address to ledger_api, ledger_bridge;
+grant execute on function ledger.get_address to ledger_api;
+grant execute on function ledger.get_address to ledger_bridge;
 -- <<< db/functions/api/get_address.sql
 
 -- >>> db/functions/api/get_checkpoint.sql
-drop function if exists ledger.get_checkpoint;
 -- Show one checkpoint of a group.
 create or replace function ledger.get_checkpoint(
   group_id bigint,
@@ -760,11 +759,11 @@ alter function ledger.get_checkpoint owner to ledger_owner;
 comment on function ledger.get_checkpoint is
   'A checkpoint of the group, the newest one for null. Raises LG001, LG002.';
 revoke execute on function ledger.get_checkpoint from public;
-grant execute on function ledger.get_checkpoint to ledger_api, ledger_bridge;
+grant execute on function ledger.get_checkpoint to ledger_api;
+grant execute on function ledger.get_checkpoint to ledger_bridge;
 -- <<< db/functions/api/get_checkpoint.sql
 
 -- >>> db/functions/api/get_participant.sql
-drop function if exists ledger.get_participant;
 -- Show one participant with the balance, now or at a past moment.
 create or replace function ledger.get_participant(
   group_id       bigint,
@@ -804,11 +803,11 @@ alter function ledger.get_participant owner to ledger_owner;
 comment on function ledger.get_participant is
   'One participant present in the group; with a time, or an entry of the group, one who was present then, with the balance of then. Raises LG001, LG002.';
 revoke execute on function ledger.get_participant from public;
-grant execute on function ledger.get_participant to ledger_api, ledger_bridge;
+grant execute on function ledger.get_participant to ledger_api;
+grant execute on function ledger.get_participant to ledger_bridge;
 -- <<< db/functions/api/get_participant.sql
 
 -- >>> db/functions/api/get_proof.sql
-drop function if exists ledger.get_proof;
 -- Prove what a participant held in a checkpoint.
 create or replace function ledger.get_proof(
   group_id       bigint,
@@ -889,11 +888,11 @@ alter function ledger.get_proof owner to ledger_owner;
 comment on function ledger.get_proof is
   'The proof of what the participant held in a checkpoint of the group, the newest one for null, that the vault accepted where the group has one, or of the exit that was not settled then: verify_proof and its copy in Python check it. Raises LG001, LG002.';
 revoke execute on function ledger.get_proof from public;
-grant execute on function ledger.get_proof to ledger_api, ledger_bridge;
+grant execute on function ledger.get_proof to ledger_api;
+grant execute on function ledger.get_proof to ledger_bridge;
 -- <<< db/functions/api/get_proof.sql
 
 -- >>> db/functions/api/health.sql
-drop function if exists ledger.health;
 -- Answer a health check.
 create or replace function ledger.health(
   out status text
@@ -908,7 +907,8 @@ alter function ledger.health owner to ledger_owner;
 comment on function ledger.health is
   'Returns ok while the database answers.';
 revoke execute on function ledger.health from public;
-grant execute on function ledger.health to ledger_api, ledger_bridge;
+grant execute on function ledger.health to ledger_api;
+grant execute on function ledger.health to ledger_bridge;
 -- <<< db/functions/api/health.sql
 
 -- >>> db/functions/api/join_group.sql
@@ -1008,7 +1008,6 @@ grant execute on function ledger.join_group to ledger_api;
 -- <<< db/functions/api/join_group.sql
 
 -- >>> db/functions/api/list_checkpoints.sql
-drop function if exists ledger.list_checkpoints;
 -- List a group's checkpoints, a page at a time.
 create or replace function ledger.list_checkpoints(
   group_id bigint,
@@ -1039,11 +1038,11 @@ alter function ledger.list_checkpoints owner to ledger_owner;
 comment on function ledger.list_checkpoints is
   'The checkpoints of the group, also of one that was removed, with a number above after, at most max_rows of them, by ascending number. Raises LG001, LG002.';
 revoke execute on function ledger.list_checkpoints from public;
-grant execute on function ledger.list_checkpoints to ledger_api, ledger_bridge;
+grant execute on function ledger.list_checkpoints to ledger_api;
+grant execute on function ledger.list_checkpoints to ledger_bridge;
 -- <<< db/functions/api/list_checkpoints.sql
 
 -- >>> db/functions/api/list_leaves.sql
-drop function if exists ledger.list_leaves;
 -- List the leaves of a checkpoint, a page at a time.
 create or replace function ledger.list_leaves(
   group_id bigint,
@@ -1089,7 +1088,8 @@ alter function ledger.list_leaves owner to ledger_owner;
 comment on function ledger.list_leaves is
   'The leaves of a checkpoint of the group, those of participants with an id above after, at most max_rows of them, by ascending participant. Where the leaves were deleted, all of them are computed for each call. Raises LG001, LG002.';
 revoke execute on function ledger.list_leaves from public;
-grant execute on function ledger.list_leaves to ledger_api, ledger_bridge;
+grant execute on function ledger.list_leaves to ledger_api;
+grant execute on function ledger.list_leaves to ledger_bridge;
 -- <<< db/functions/api/list_leaves.sql
 
 -- >>> db/functions/api/list_newest_checkpoints.sql

@@ -44,7 +44,10 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
     ),
     "function-revoke": (
         "revoke execute on function ledger.health from ledger_api",
-        [f"{HEALTH} has another grants: ledger_owner EXECUTE; it should be: ledger_api EXECUTE, ledger_owner EXECUTE"],
+        [
+            f"{HEALTH} has another grants: ledger_bridge EXECUTE, ledger_owner EXECUTE; it should be: "
+            "ledger_api EXECUTE, ledger_bridge EXECUTE, ledger_owner EXECUTE"
+        ],
     ),
     "no-function": (f"drop {MOVE}", [f"{MOVE} is missing"]),
     "another-function": (

@@ -24,4 +24,5 @@ alter function ledger.get_address owner to ledger_owner;
 comment on function ledger.get_address is
   'The address of a participant present in the group, with the checksum of EIP-55; null while none is bound. Raises LG001, LG002.';
 revoke execute on function ledger.get_address from public;
-grant execute on function ledger.get_address to ledger_api, ledger_bridge;
+grant execute on function ledger.get_address to ledger_api;
+grant execute on function ledger.get_address to ledger_bridge;

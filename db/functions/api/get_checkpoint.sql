@@ -23,4 +23,5 @@ alter function ledger.get_checkpoint owner to ledger_owner;
 comment on function ledger.get_checkpoint is
   'A checkpoint of the group, the newest one for null. Raises LG001, LG002.';
 revoke execute on function ledger.get_checkpoint from public;
-grant execute on function ledger.get_checkpoint to ledger_api, ledger_bridge;
+grant execute on function ledger.get_checkpoint to ledger_api;
+grant execute on function ledger.get_checkpoint to ledger_bridge;

@@ -37,4 +37,5 @@ alter function ledger.get_participant owner to ledger_owner;
 comment on function ledger.get_participant is
   'One participant present in the group; with a time, or an entry of the group, one who was present then, with the balance of then. Raises LG001, LG002.';
 revoke execute on function ledger.get_participant from public;
-grant execute on function ledger.get_participant to ledger_api, ledger_bridge;
+grant execute on function ledger.get_participant to ledger_api;
+grant execute on function ledger.get_participant to ledger_bridge;

@@ -78,4 +78,5 @@ alter function ledger.get_proof owner to ledger_owner;
 comment on function ledger.get_proof is
   'The proof of what the participant held in a checkpoint of the group, the newest one for null, that the vault accepted where the group has one, or of the exit that was not settled then: verify_proof and its copy in Python check it. Raises LG001, LG002.';
 revoke execute on function ledger.get_proof from public;
-grant execute on function ledger.get_proof to ledger_api, ledger_bridge;
+grant execute on function ledger.get_proof to ledger_api;
+grant execute on function ledger.get_proof to ledger_bridge;

@@ -12,4 +12,5 @@ alter function ledger.health owner to ledger_owner;
 comment on function ledger.health is
   'Returns ok while the database answers.';
 revoke execute on function ledger.health from public;
-grant execute on function ledger.health to ledger_api, ledger_bridge;
+grant execute on function ledger.health to ledger_api;
+grant execute on function ledger.health to ledger_bridge;

@@ -28,4 +28,5 @@ alter function ledger.list_checkpoints owner to ledger_owner;
 comment on function ledger.list_checkpoints is
   'The checkpoints of the group, also of one that was removed, with a number above after, at most max_rows of them, by ascending number. Raises LG001, LG002.';
 revoke execute on function ledger.list_checkpoints from public;
-grant execute on function ledger.list_checkpoints to ledger_api, ledger_bridge;
+grant execute on function ledger.list_checkpoints to ledger_api;
+grant execute on function ledger.list_checkpoints to ledger_bridge;

@@ -43,4 +43,5 @@ alter function ledger.list_leaves owner to ledger_owner;
 comment on function ledger.list_leaves is
   'The leaves of a checkpoint of the group, those of participants with an id above after, at most max_rows of them, by ascending participant. Where the leaves were deleted, all of them are computed for each call. Raises LG001, LG002.';
 revoke execute on function ledger.list_leaves from public;
-grant execute on function ledger.list_leaves to ledger_api, ledger_bridge;
+grant execute on function ledger.list_leaves to ledger_api;
+grant execute on function ledger.list_leaves to ledger_bridge;
