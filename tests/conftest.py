@@ -47,7 +47,8 @@ def fits_into_memory() -> bool:
 if "TMPDIR" not in os.environ and fits_into_memory():
     os.environ["TMPDIR"] = tempfile.tempdir = MEMORY
 
-# Roles that tests log in as: the serving one, one that reads, the bridge, a stranger, and one that deploys but is no superuser.
+# Roles that tests log in as: the serving one, one that reads, the bridge's, a stranger, and one that deploys but is no
+# superuser.
 ROLES = {
     embedded.SERVICE: "login in role ledger_api",
     "ledger_test_reader": "login in role ledger_reader",

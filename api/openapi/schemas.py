@@ -188,7 +188,7 @@ ANSWERED: dict[str, Schema] = {
     "vault": {**ref("PlainAddress"), "description": "The group's vault; 0 without one."},
     "previous": {
         **ref("Hash"),
-        "description": "The header of the checkpoint before it, that the vault accepted if there is one; 0 for the first.",
+        "description": "The header of the checkpoint before it, that its vault accepted if there is one, or 0.",
     },
     "deposits": {**COUNT, "description": "How many joins and deposits it includes, or deposits into the vault."},
     "credited": {**ref("Amount"), "description": "The sum of the joins' and deposits' amounts."},

@@ -49,7 +49,9 @@ comment on column ledger.participants.address_proved is
 comment on column ledger.participants.frozen_at is
   'When the group was frozen by an emergency of its vault; null before that, and if the participant had exited.';
 
--- An address that is only claimed does not keep its owner out. A look at each row, while nothing is written.
+-- An address that is only claimed does not keep its owner out. One look at each row, as for the first index of addresses,
+-- under the lock that the new columns took.
+-- squawk-ignore require-concurrent-index-deletion
 drop index if exists ledger.participants_address_unique_while_present;
 -- squawk-ignore require-concurrent-index-creation
 create unique index participants_address_unique_while_present
@@ -1584,10 +1586,17 @@ begin
   bound.replayed := participant.address_proved;
   if not participant.address_proved then
     perform refuse_taken_address(group_id, participant_id, parse_address(address));
-    update participants as p
-    set address_proved = true
-    where p.group_id = bind_proved_address.group_id
-      and p.id = bind_proved_address.participant_id;
+    begin
+      update participants as p
+      set address_proved = true
+      where p.group_id = bind_proved_address.group_id
+        and p.id = bind_proved_address.participant_id;
+    exception when unique_violation then
+      -- Above READ COMMITTED: another one was credited or proved since the snapshot.
+      perform refuse_bound_address(
+        format('another participant has address %s', bound.address), 'is bound to another participant'
+      );
+    end;
   end if;
   return bound;
 end
@@ -1818,6 +1827,13 @@ begin
     array['group_id', 'chain_id', 'vault'],
     array[invalid_id(group_id), invalid_amount(chain_id, 1), invalid_address(vault)]
   );
+  -- A checkpoint that another transaction has made changes no row that this one could wait for.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'a group is linked to a vault at READ COMMITTED only',
+      hint    = 'Begin the transaction at READ COMMITTED.';
+  end if;
   linked.group_id := group_id;
   linked.chain_id := chain_id;
   linked.vault := parse_address(vault);
@@ -1864,7 +1880,7 @@ $$;
 
 alter function ledger.link_vault owner to ledger_owner;
 comment on function ledger.link_vault is
-  'Link a group without any entry and any checkpoint to its vault, for good: from then on its money comes in and goes out there alone. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+  'Link a group without any entry and any checkpoint to its vault, for good: from then on its money comes in and goes out there alone. At READ COMMITTED only. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
 revoke execute on function ledger.link_vault from public;
 grant execute on function ledger.link_vault to ledger_bridge;
 -- <<< db/functions/bridge/link_vault.sql

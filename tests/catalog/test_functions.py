@@ -72,7 +72,11 @@ def test_a_function_is_in_the_folder_of_its_callers(functions):
     folders = {path.stem: path.relative_to(freeze.FUNCTIONS).parts[0] for path in freeze.FUNCTIONS.rglob("*.sql")}
     assert folders == {
         name: next(
-            (folder for folder, names in {"api": FUNCTIONS, "bridge": BRIDGE, "owner": OWNERS}.items() if name in names),
+            (
+                folder
+                for folder, names in {"api": FUNCTIONS, "bridge": BRIDGE, "owner": OWNERS}.items()
+                if name in names
+            ),
             "internal",
         )
         for name in functions

@@ -65,7 +65,7 @@ def test_no_role_is_a_member_of_the_owner_and_the_roles_of_none(owner):
         select roleid::regrole::text, member::regrole::text
         from pg_auth_members
         where roleid = 'ledger_owner'::regrole and not (select rolsuper from pg_roles where oid = member)
-          or member in ('ledger_owner'::regrole, 'ledger_api'::regrole, 'ledger_bridge'::regrole, 'ledger_reader'::regrole)
+          or member = any ('{ledger_owner,ledger_api,ledger_bridge,ledger_reader}'::regrole[])
         """
     ).fetchall()
     assert members == []

@@ -67,7 +67,11 @@ def test_a_login_can_neither_read_nor_write_a_table_or_view(login, schema):
                 continue
             # A view of several tables refuses to be written before anybody's rights are looked at.
             sees = login.info.user != "ledger_test_stranger"
-            joined = sees and relation in ("record", "checkpoint_headers") and statement.startswith(("insert", "update", "delete"))
+            joined = (
+                sees
+                and relation in ("record", "checkpoint_headers")
+                and statement.startswith(("insert", "update", "delete"))
+            )
             refused(login, "55000" if joined else DENIED, sql.SQL(statement).format(**name))
 
 

@@ -94,7 +94,11 @@ def test_every_function_of_the_bridge_is_documented_with_its_parameters_and_refu
 def test_every_function_of_the_owner_exists(owner: psycopg.Connection):
     documented = {row[0].strip("`") for row in table("sql-api", "Function", 2)}
     everything = FUNCTIONS.partition("\n  and has_function")[0]
-    others = {name for role in ("ledger_api", "ledger_bridge") for name, _ in owner.execute(FUNCTIONS.replace("ledger_api", role))}
+    others = {
+        name
+        for role in ("ledger_api", "ledger_bridge")
+        for name, _ in owner.execute(FUNCTIONS.replace("ledger_api", role))
+    }
     assert documented == {name for name, _ in owner.execute(everything)} - others
 
 

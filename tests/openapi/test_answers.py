@@ -212,7 +212,15 @@ def test_every_refusal_of_a_rule_and_of_a_bad_request_is_described(api):
         api("POST", "/api/groups", {"name": "DAI"}, {"Authorization": authorization})
     # These need a database that fails, a request that is no HTTP, or half a minute.
     # And no route calls a function of the bridge.
-    elsewhere = {"vault_mismatch", "busy", "unavailable", "outcome_unknown", "internal_error", "bad_request", "request_timeout"}
+    elsewhere = {
+        "vault_mismatch",
+        "busy",
+        "unavailable",
+        "outcome_unknown",
+        "internal_error",
+        "bad_request",
+        "request_timeout",
+    }
     assert set(PROBLEMS) - api.codes == elsewhere | {"method_not_allowed"}
 
 

@@ -65,12 +65,15 @@ class World:
 
     def rows(self) -> list:
         tables = ("participants", "entries", "settlements", "checkpoints", "publications", "payouts", "vault_deposits")
-        return [self.admin.execute(f"select t::text from ledger.{table} as t order by 1").fetchall() for table in tables]
+        return [
+            self.admin.execute(f"select t::text from ledger.{table} as t order by 1").fetchall() for table in tables
+        ]
 
     def leaves(self) -> list[tuple]:
         """The leaves that a checkpoint would have now."""
         query = """
-        select p.id, null, p.amount::bigint from ledger.participants as p where p.group_id = %(group)s and p.exited_at is null
+        select p.id, null, p.amount::bigint
+        from ledger.participants as p where p.group_id = %(group)s and p.exited_at is null
         union all
         select e.from_id, e.id, e.amount::bigint
         from ledger.settlements as s join ledger.entries as e on e.group_id = s.group_id and e.id = s.entry_id
@@ -257,7 +260,7 @@ def test_what_happened_after_the_restore_is_brought_back(history):
 
 def test_an_exit_of_nothing_that_was_settled_without_a_payment_is_settled(history):
     def kept(world: World) -> int:
-        alice, bob = alice_and_bob(world)
+        alice_and_bob(world)
         carol = world.join("carol", CAROL)
         world.exit(carol)
         return carol

@@ -1,5 +1,6 @@
 """record_progress, record_closing, record_transaction, list_transactions, finish_transaction and raise_ids."""
 
+import psycopg
 import pytest
 
 from tests.support import one, refused
@@ -81,11 +82,11 @@ def test_a_replacement_takes_the_place_of_the_last_one(prepared):
 def test_a_nonce_is_for_one_purpose(prepared, session, ledger):
     record(prepared)
     for other in ({"purpose": "withdraw"}, {"number": 2}):
-        with pytest.raises(Exception) as raised:
+        with pytest.raises(psycopg.Error) as raised:
             record(prepared, **other)
         assert raised.value.sqlstate == "LG013"
     record(prepared, sender=BOB)
-    with pytest.raises(Exception) as raised:
+    with pytest.raises(psycopg.Error) as raised:
         record(prepared, nonce=1, chain=CHAIN + 1)
     assert raised.value.sqlstate == "LG013"
 
@@ -108,9 +109,11 @@ def test_one_that_was_not_recorded_is_refused(prepared):
     refused(prepared.session, "LG013", query, [CHAIN, ALICE, chain_hash(1)])
 
 
-@pytest.mark.parametrize("change", [{"nonce": -1}, {"purpose": "steal"}, {"number": None}, {"raw": "0x"}, {"raw": "0xabc"}, {"raw": None}])
+@pytest.mark.parametrize(
+    "change", [{"nonce": -1}, {"purpose": "steal"}, {"number": None}, {"raw": "0x"}, {"raw": "0xabc"}, {"raw": None}]
+)
 def test_refuses_invalid_transactions(prepared, change):
-    with pytest.raises(Exception) as raised:
+    with pytest.raises(psycopg.Error) as raised:
         record(prepared, **change)
     assert raised.value.sqlstate == "LG001"
 
@@ -131,7 +134,10 @@ CHANGES = {
     "vault": "update ledger.vaults set vault = decode(repeat('11', 20), 'hex')",
     "progress": "update ledger.vaults set followed_block = 1",
     "no-progress": "update ledger.vaults set followed_block = null, followed_hash = null",
-    "thaw": "update ledger.vaults set emergency_number = null, emergency_transaction = null, emergency_block = null, frozen_at = null",
+    "thaw": """
+        update ledger.vaults
+        set emergency_number = null, emergency_transaction = null, emergency_block = null, frozen_at = null
+    """,
     "vaults": "delete from ledger.vaults",
     "deposit": "update ledger.vault_deposits set amount = amount + 1",
     "deposits": "delete from ledger.vault_deposits",

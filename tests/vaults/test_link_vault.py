@@ -52,7 +52,14 @@ def test_refuses_a_group_with_a_checkpoint(unlinked, ledger, group):
 
 
 def test_refuses_invalid_values(unlinked, group):
-    for values in ((0, VAULT), (None, VAULT), (Decimal("1.5"), VAULT), (CHAIN, "0x1"), (CHAIN, None), (CHAIN, "0x" + "00" * 20)):
+    for values in (
+        (0, VAULT),
+        (None, VAULT),
+        (Decimal("1.5"), VAULT),
+        (CHAIN, "0x1"),
+        (CHAIN, None),
+        (CHAIN, "0x" + "00" * 20),
+    ):
         unlinked.refused("LG001", "link_vault", *values)
 
 

@@ -87,7 +87,9 @@ def test_the_proof_is_of_the_newest_accepted_one(bridge, alice, ledger, group):
     bridge.call("record_publication", 2, "accepted", *bridge.mined())
     proof = one(ledger, query, [group, alice])[0]
     assert (proof["checkpoint"]["number"], proof["checkpoint"]["state"]) == (2, "accepted")
-    assert one(ledger, "select ledger.verify_proof(to_json(%s::jsonb)::jsonb)", [psycopg.types.json.Jsonb(proof)]) == (True,)
+    assert one(ledger, "select ledger.verify_proof(to_json(%s::jsonb)::jsonb)", [psycopg.types.json.Jsonb(proof)]) == (
+        True,
+    )
 
 
 def test_leaves_that_a_vault_pays_are_not_deleted(bridge, alice, admin, group):

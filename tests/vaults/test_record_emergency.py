@@ -64,7 +64,9 @@ def test_everything_can_still_be_read(ledger, group, frozen, balances):
 
 
 def test_other_groups_go_on(ledger, group, frozen):
-    eve, frank = (one(ledger, "select id from ledger.join_group(%s, %s, 5)", [group - 1, n])[0] for n in ("eve", "frank"))
+    eve, frank = (
+        one(ledger, "select id from ledger.join_group(%s, %s, 5)", [group - 1, n])[0] for n in ("eve", "frank")
+    )
     ledger.execute("select ledger.transfer(%s, %s, %s, 5)", [group - 1, eve, frank])
 
 
@@ -101,7 +103,9 @@ def test_every_leaf_is_paid(bridge, frozen):
 
 
 def test_refuses_payouts_of_other_leaves(bridge, frozen):
-    (leaf,) = (leaf for leaf in bridge.rows("list_leaves", frozen["number"]) if leaf["participant_id"] == frozen["alice"])
+    (leaf,) = (
+        leaf for leaf in bridge.rows("list_leaves", frozen["number"]) if leaf["participant_id"] == frozen["alice"]
+    )
     for member, value in (("amount", 97), ("owner", BOB), ("participant_id", frozen["carol"]), ("exit_entry", 1)):
         changed = leaf | {member: value}
         bridge.refused("LG013", "settle_payout", *(changed[key] for key in KEYS), chain_hash(9), 9999, 0)

@@ -36,7 +36,10 @@ def test_shows_the_transaction_that_published_it_or_ended_it(bridge, alice):
     bridge.call("record_publication", 1, "accepted", chain_hash(7), 7)
     published = {"transaction": chain_hash(7), "block": 7}
     assert bridge.rows("list_publications") == [expected | {"state": "accepted"} | published]
-    assert bridge.call("record_publication", 1, "closed", None, None) == expected | {"state": "closed", "replayed": False} | published
+    assert (
+        bridge.call("record_publication", 1, "closed", None, None)
+        == expected | {"state": "closed", "replayed": False} | published
+    )
     bridge.call("prepare_publication")
     bridge.call("record_publication", 2, "vetoed", chain_hash(8), 8)
     assert bridge.rows("list_publications")[1]["transaction"] == chain_hash(8)
@@ -85,4 +88,4 @@ def test_no_step_is_taken_back(bridge, alice, admin, change):
     refused(admin, "23001", f"update ledger.publications set {change}")
     for statement in ("delete from ledger.publications", "truncate ledger.publications"):
         refused(admin, "23001", statement)
-    assert psycopg.pq.TransactionStatus.IDLE == admin.info.transaction_status
+    assert admin.info.transaction_status == psycopg.pq.TransactionStatus.IDLE

@@ -79,7 +79,8 @@ CASES: dict[str, tuple[str, str]] = {
         "the participant requested an exit and is present",
     ),
     "closed-with-money": (
-        "update ledger.vaults set closed_at = now(), closing_transaction = sha256(''), closing_block = 5 where group_id = {open}",
+        "update ledger.vaults set closed_at = now(), closing_transaction = sha256(''), closing_block = 5"
+        " where group_id = {open}",
         "was closed, took",
     ),
     "removed-and-not-closed": (
@@ -174,7 +175,8 @@ CASES: dict[str, tuple[str, str]] = {
         "deposit 0 was returned, and was included or is another one",
     ),
     "returned-to-another": (
-        "update ledger.payouts set owner = decode(repeat('11', 20), 'hex') where group_id = {frozen} and kind = 'reclaim'",
+        "update ledger.payouts set owner = decode(repeat('11', 20), 'hex')"
+        " where group_id = {frozen} and kind = 'reclaim'",
         "deposit 2 was returned, and was included or is another one",
     ),
     "paid-without-a-transaction": (
@@ -276,7 +278,9 @@ def books(server: Server, connection: psycopg.Connection) -> dict[str, int]:
             bridge.call("link_vault", CHAIN, VAULT)
             bridge.transactions = 100 * bridge.group
             bridge.call("record_progress", 5, chain_hash(5))
-        people = [[bridge.deposit(owner, n)["participant_id"] for owner, n in ((ALICE, 100), (BOB, 50))] for bridge in bridges]
+        people = [
+            [bridge.deposit(owner, n)["participant_id"] for owner, n in ((ALICE, 100), (BOB, 50))] for bridge in bridges
+        ]
         for bridge, (alice, bob) in zip(bridges, people, strict=True):
             query = "select id from ledger.join_group(%s, 'mallory', 0, address => %s)"
             (mallory,) = one(ledger, query, [bridge.group, ALICE])
@@ -291,7 +295,9 @@ def books(server: Server, connection: psycopg.Connection) -> dict[str, int]:
                 made = bridge.publish()
                 bridge.deposit(CAROL, 7)
                 bridge.freeze(made["number"])
-                (leaf,) = (leaf for leaf in bridge.rows("list_leaves", made["number"]) if leaf["participant_id"] == alice)
+                (leaf,) = (
+                    leaf for leaf in bridge.rows("list_leaves", made["number"]) if leaf["participant_id"] == alice
+                )
                 bridge.pay(leaf)
                 bridge.call("reclaim_deposit", 2, CAROL, 7, *bridge.mined())
             else:
@@ -342,8 +348,13 @@ def test_a_trigger_that_is_missing_is_found(connection, books):
         with connection.transaction(force_rollback=True):
             (name,) = one(
                 connection,
-                "select min(tgname) from pg_trigger where tgrelid = %s::regclass and not tgisinternal and tgtype & 42 = 42",
+                """
+                select min(tgname) from pg_trigger
+                where tgrelid = %s::regclass and not tgisinternal and tgtype & 42 = 42
+                """,
                 [f"ledger.{table}"],
             )
             connection.execute(f"drop trigger {name} on ledger.{table}")
-            assert (None, None, None, "schema", f"table {table} can be rewritten: no trigger refuses it") in found(connection)
+            assert (None, None, None, "schema", f"table {table} can be rewritten: no trigger refuses it") in found(
+                connection
+            )

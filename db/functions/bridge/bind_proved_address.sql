@@ -35,10 +35,17 @@ begin
   bound.replayed := participant.address_proved;
   if not participant.address_proved then
     perform refuse_taken_address(group_id, participant_id, parse_address(address));
-    update participants as p
-    set address_proved = true
-    where p.group_id = bind_proved_address.group_id
-      and p.id = bind_proved_address.participant_id;
+    begin
+      update participants as p
+      set address_proved = true
+      where p.group_id = bind_proved_address.group_id
+        and p.id = bind_proved_address.participant_id;
+    exception when unique_violation then
+      -- Above READ COMMITTED: another one was credited or proved since the snapshot.
+      perform refuse_bound_address(
+        format('another participant has address %s', bound.address), 'is bound to another participant'
+      );
+    end;
   end if;
   return bound;
 end

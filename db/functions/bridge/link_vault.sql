@@ -15,6 +15,13 @@ begin
     array['group_id', 'chain_id', 'vault'],
     array[invalid_id(group_id), invalid_amount(chain_id, 1), invalid_address(vault)]
   );
+  -- A checkpoint that another transaction has made changes no row that this one could wait for.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'a group is linked to a vault at READ COMMITTED only',
+      hint    = 'Begin the transaction at READ COMMITTED.';
+  end if;
   linked.group_id := group_id;
   linked.chain_id := chain_id;
   linked.vault := parse_address(vault);
@@ -61,6 +68,6 @@ $$;
 
 alter function ledger.link_vault owner to ledger_owner;
 comment on function ledger.link_vault is
-  'Link a group without any entry and any checkpoint to its vault, for good: from then on its money comes in and goes out there alone. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+  'Link a group without any entry and any checkpoint to its vault, for good: from then on its money comes in and goes out there alone. At READ COMMITTED only. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
 revoke execute on function ledger.link_vault from public;
 grant execute on function ledger.link_vault to ledger_bridge;
