@@ -1533,6 +1533,32 @@ comment on function ledger_internal.checkpoint_books is
 revoke execute on function ledger_internal.checkpoint_books from public;
 -- <<< db/functions/internal/checkpoints/checkpoint_books.sql
 
+-- >>> db/functions/internal/constraints/forbid_mutation.sql
+-- Refuse to change or delete a row of a permanent table.
+create or replace function ledger_internal.forbid_mutation()
+returns trigger
+language plpgsql
+as $$
+begin
+  raise exception using
+    errcode = 'restrict_violation',
+    message = format('%s on %I.%I is refused: the record is permanent', lower(tg_op), tg_table_schema, tg_table_name),
+    hint    = case tg_table_name
+      when 'api_keys'
+      then 'Make an API key useless with ledger.revoke_api_key.'
+      when 'name_changes'
+      then 'Correct a name by another one: ledger.rename_group or ledger.rename_participant.'
+      else 'Correct a mistake by a new movement: ledger.transfer, ledger.join_group or ledger.exit_group.'
+    end;
+end
+$$;
+
+alter function ledger_internal.forbid_mutation owner to ledger_owner;
+comment on function ledger_internal.forbid_mutation is
+  'Trigger that refuses UPDATE, DELETE and TRUNCATE on permanent tables, to their owner as well. Raises 23001.';
+revoke execute on function ledger_internal.forbid_mutation from public;
+-- <<< db/functions/internal/constraints/forbid_mutation.sql
+
 -- >>> db/functions/internal/errors/refuse_taken_address.sql
 -- Raise LG010 if another participant present in a group has an address.
 create or replace function ledger_internal.refuse_taken_address(

@@ -1627,7 +1627,7 @@ declare
   vault    vaults;
   known    vault_deposits;
   reported vault_deposits;
-  status   vault_status;
+  last     vault_deposits;
 begin
   perform refuse_invalid(
     array['group_id', 'deposit_index', 'address', 'amount', 'cumulative', 'transaction', 'block'],
@@ -1663,14 +1663,19 @@ begin
   if vault.closed_at is not null then
     perform refuse_mismatch('group_id', format('the vault of group %s was closed, and takes no deposits', group_id));
   end if;
-  status := describe_vault(vault);
-  if deposit_index <> status.deposits then
-    perform refuse_mismatch('deposit_index', format('deposit %s of group %s comes after %s deposits', deposit_index, group_id, status.deposits));
+  select d.*
+  into last
+  from vault_deposits as d
+  where d.group_id = credit_deposit.group_id
+  order by d.deposit_index desc
+  limit 1;
+  if deposit_index <> coalesce(last.deposit_index + 1, 0) then
+    perform refuse_mismatch('deposit_index', format('deposit %s of group %s comes after deposit %s', deposit_index, group_id, last.deposit_index));
   end if;
-  if cumulative <> status.cumulative + amount then
+  if cumulative <> coalesce(last.cumulative, 0) + amount then
     perform refuse_mismatch(
       'cumulative',
-      format('deposit %s of group %s makes %s, and not %s', deposit_index, group_id, status.cumulative + amount, cumulative)
+      format('deposit %s of group %s makes %s, and not %s', deposit_index, group_id, coalesce(last.cumulative, 0) + amount, cumulative)
     );
   end if;
   reported := post_credit(group_id, null, reported);
@@ -3419,6 +3424,36 @@ comment on function ledger_internal.checkpoint_books is
 revoke execute on function ledger_internal.checkpoint_books from public;
 -- <<< db/functions/internal/checkpoints/checkpoint_books.sql
 
+-- >>> db/functions/internal/constraints/forbid_mutation.sql
+-- Refuse to change or delete a row of a permanent table.
+create or replace function ledger_internal.forbid_mutation()
+returns trigger
+language plpgsql
+as $$
+begin
+  raise exception using
+    errcode = 'restrict_violation',
+    message = format('%s on %I.%I is refused: the record is permanent', lower(tg_op), tg_table_schema, tg_table_name),
+    hint    = case
+      when tg_table_name in (
+        'vaults', 'vault_deposits', 'payouts', 'publications', 'exit_requests', 'bridge_transactions', 'adoptions'
+      )
+      then 'What a chain has shown is recorded once, by the functions that the bridge calls.'
+      when tg_table_name = 'api_keys'
+      then 'Make an API key useless with ledger.revoke_api_key.'
+      when tg_table_name = 'name_changes'
+      then 'Correct a name by another one: ledger.rename_group or ledger.rename_participant.'
+      else 'Correct a mistake by a new movement: ledger.transfer, ledger.join_group or ledger.exit_group.'
+    end;
+end
+$$;
+
+alter function ledger_internal.forbid_mutation owner to ledger_owner;
+comment on function ledger_internal.forbid_mutation is
+  'Trigger that refuses UPDATE, DELETE and TRUNCATE on permanent tables, to their owner as well. Raises 23001.';
+revoke execute on function ledger_internal.forbid_mutation from public;
+-- <<< db/functions/internal/constraints/forbid_mutation.sql
+
 -- >>> db/functions/internal/errors/refuse_frozen.sql
 -- Raise LG014 if a group is frozen.
 create or replace function ledger_internal.refuse_frozen(
@@ -3978,16 +4013,19 @@ language plpgsql volatile
 as $$
 declare
   username    text := ledger_internal.format_address(address);
+  number      bigint;
   participant ledger.participants;
 begin
-  -- Until there is one that nobody has: a credit does not fail for a name.
+  -- Until there is one that nobody has: a credit does not fail for a name. Others can take names with the next few ids,
+  -- and each attempt has another id.
   for attempt in 1 .. 1000000 loop
+    number := nextval('ledger.participants_id_seq');
     insert into ledger.participants (group_id, id, username, amount, address, address_xid, address_proved)
     overriding system value
     values (
       add_participant.group_id,
-      coalesce(add_participant.id, nextval('ledger.participants_id_seq')),
-      username || case when attempt > 1 then ' ' || attempt else '' end,
+      coalesce(add_participant.id, number),
+      username || case when attempt > 1 then ' ' || number else '' end,
       0,
       add_participant.address,
       pg_current_xact_id(),
@@ -4003,7 +4041,7 @@ $$;
 
 alter function ledger_internal.add_participant owner to ledger_owner;
 comment on function ledger_internal.add_participant is
-  'Insert a participant of a group with a vault, with nothing, and return the row. The username is the address, with a number where it is taken. The caller has made sure that nobody present has the proved address, and writes the join. Give an id only if it is new to the group.';
+  'Insert a participant of a group with a vault, with nothing, and return the row. The username is the address, with an id where it is taken. The caller has made sure that nobody present has the proved address, and writes the join. Give an id only if it is new to the group.';
 revoke execute on function ledger_internal.add_participant from public;
 -- <<< db/functions/internal/vaults/add_participant.sql
 
@@ -4479,6 +4517,9 @@ declare
   given  bigint := coalesce(pg_sequence_last_value(sequence), 0);
   raised boolean := given < id;
 begin
+  if id - given > 1000000000 then
+    perform ledger_internal.refuse_invalid(array['ids'], array['must be at most 1000000000 above those that were given']);
+  end if;
   -- A null id is below every other.
   while given < id loop
     select max(nextval(sequence))
@@ -4491,7 +4532,7 @@ $$;
 
 alter function ledger_internal.raise_sequence owner to ledger_owner;
 comment on function ledger_internal.raise_sequence is
-  'Take ids from a sequence until it has given this one, and return whether it had not. Unlike setval, it cannot take the sequence back beside others that use it.';
+  'Take ids from a sequence until it has given this one, and return whether it had not. Unlike setval, it cannot take the sequence back beside others that use it. Raises LG001 for one that is a thousand million away.';
 revoke execute on function ledger_internal.raise_sequence from public;
 -- <<< db/functions/internal/vaults/raise_sequence.sql
 

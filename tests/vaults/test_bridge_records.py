@@ -128,6 +128,7 @@ def test_ids_are_raised_and_never_go_back(bridge, claim, session, ledger, group,
     assert one(session, query, [600, 1]) == (False,)
     assert claim("bob", BOB) == 601
     refused(session, "LG001", query, [-1, 1])
+    refused(session, "LG001", query, [2**62, 1])
 
 
 CHANGES = {

@@ -51,10 +51,13 @@ def test_an_address_that_was_proved_receives_it(bridge, claim, balances):
 
 
 def test_never_fails_for_a_name(bridge, claim, balances):
-    claim(ALICE, BOB)
-    claim(f"{ALICE} 2", CAROL)
-    bridge.deposit(ALICE, 1)
-    assert balances() == {ALICE: 0, f"{ALICE} 2": 0, f"{ALICE} 3": 1}
+    taken = claim(ALICE, BOB)
+    # The next two ids, each in a name of somebody else.
+    claim(f"{ALICE} {taken + 3}", CAROL)
+    claim(f"{ALICE} {taken + 4}", CAROL)
+    credited = bridge.deposit(ALICE, 1)["participant_id"]
+    assert balances() == {ALICE: 0, f"{ALICE} {taken + 3}": 0, f"{ALICE} {taken + 4}": 0, f"{ALICE} {credited}": 1}
+    assert credited > taken + 4
 
 
 def test_again_changes_nothing(bridge, alice, bob, balances):

@@ -1,4 +1,4 @@
-"""exit_requested: whoever requests an exit at the vault leaves; who has left stays so."""
+"""exit_requested: a participant who requested an exit at the vault leaves, once."""
 
 import pytest
 

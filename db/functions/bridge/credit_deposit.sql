@@ -15,7 +15,7 @@ declare
   vault    vaults;
   known    vault_deposits;
   reported vault_deposits;
-  status   vault_status;
+  last     vault_deposits;
 begin
   perform refuse_invalid(
     array['group_id', 'deposit_index', 'address', 'amount', 'cumulative', 'transaction', 'block'],
@@ -51,14 +51,19 @@ begin
   if vault.closed_at is not null then
     perform refuse_mismatch('group_id', format('the vault of group %s was closed, and takes no deposits', group_id));
   end if;
-  status := describe_vault(vault);
-  if deposit_index <> status.deposits then
-    perform refuse_mismatch('deposit_index', format('deposit %s of group %s comes after %s deposits', deposit_index, group_id, status.deposits));
+  select d.*
+  into last
+  from vault_deposits as d
+  where d.group_id = credit_deposit.group_id
+  order by d.deposit_index desc
+  limit 1;
+  if deposit_index <> coalesce(last.deposit_index + 1, 0) then
+    perform refuse_mismatch('deposit_index', format('deposit %s of group %s comes after deposit %s', deposit_index, group_id, last.deposit_index));
   end if;
-  if cumulative <> status.cumulative + amount then
+  if cumulative <> coalesce(last.cumulative, 0) + amount then
     perform refuse_mismatch(
       'cumulative',
-      format('deposit %s of group %s makes %s, and not %s', deposit_index, group_id, status.cumulative + amount, cumulative)
+      format('deposit %s of group %s makes %s, and not %s', deposit_index, group_id, coalesce(last.cumulative, 0) + amount, cumulative)
     );
   end if;
   reported := post_credit(group_id, null, reported);

@@ -7,10 +7,14 @@ begin
   raise exception using
     errcode = 'restrict_violation',
     message = format('%s on %I.%I is refused: the record is permanent', lower(tg_op), tg_table_schema, tg_table_name),
-    hint    = case tg_table_name
-      when 'api_keys'
+    hint    = case
+      when tg_table_name in (
+        'vaults', 'vault_deposits', 'payouts', 'publications', 'exit_requests', 'bridge_transactions', 'adoptions'
+      )
+      then 'What a chain has shown is recorded once, by the functions that the bridge calls.'
+      when tg_table_name = 'api_keys'
       then 'Make an API key useless with ledger.revoke_api_key.'
-      when 'name_changes'
+      when tg_table_name = 'name_changes'
       then 'Correct a name by another one: ledger.rename_group or ledger.rename_participant.'
       else 'Correct a mistake by a new movement: ledger.transfer, ledger.join_group or ledger.exit_group.'
     end;

@@ -9,16 +9,19 @@ language plpgsql volatile
 as $$
 declare
   username    text := ledger_internal.format_address(address);
+  number      bigint;
   participant ledger.participants;
 begin
-  -- Until there is one that nobody has: a credit does not fail for a name.
+  -- Until there is one that nobody has: a credit does not fail for a name. Others can take names with the next few ids,
+  -- and each attempt has another id.
   for attempt in 1 .. 1000000 loop
+    number := nextval('ledger.participants_id_seq');
     insert into ledger.participants (group_id, id, username, amount, address, address_xid, address_proved)
     overriding system value
     values (
       add_participant.group_id,
-      coalesce(add_participant.id, nextval('ledger.participants_id_seq')),
-      username || case when attempt > 1 then ' ' || attempt else '' end,
+      coalesce(add_participant.id, number),
+      username || case when attempt > 1 then ' ' || number else '' end,
       0,
       add_participant.address,
       pg_current_xact_id(),
@@ -34,5 +37,5 @@ $$;
 
 alter function ledger_internal.add_participant owner to ledger_owner;
 comment on function ledger_internal.add_participant is
-  'Insert a participant of a group with a vault, with nothing, and return the row. The username is the address, with a number where it is taken. The caller has made sure that nobody present has the proved address, and writes the join. Give an id only if it is new to the group.';
+  'Insert a participant of a group with a vault, with nothing, and return the row. The username is the address, with an id where it is taken. The caller has made sure that nobody present has the proved address, and writes the join. Give an id only if it is new to the group.';
 revoke execute on function ledger_internal.add_participant from public;
