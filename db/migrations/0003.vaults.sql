@@ -2392,7 +2392,14 @@ begin
   where p.group_id = record_publication.group_id
     and p.number = record_publication.number
   for no key update;
-  if not found then
+  if not found and exists (
+    select from adoptions as a
+    where a.group_id = record_publication.group_id
+      and a.number > record_publication.number
+  ) then
+    -- A restore lost it, and a later one was adopted.
+    return (number, null, null, null, null, true)::publication_result;
+  elsif publication.number is null then
     perform refuse_mismatch('number', format('checkpoint %s of group %s was not prepared for its vault', number, group_id));
   end if;
 
@@ -2408,7 +2415,7 @@ $$;
 
 alter function ledger.record_publication owner to ledger_owner;
 comment on function ledger.record_publication is
-  'Record what became of a checkpoint at the vault: accepted, when its publication is final; then closed, when its window is over and its payments are settled; or vetoed, or abandoned without having been accepted. The same again, also of an earlier state, changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+  'Record what became of a checkpoint at the vault: accepted, when its publication is final; then closed, when its window is over and its payments are settled; or vetoed, or abandoned without having been accepted. The same again, also of an earlier state, and anything of one before an adopted one, changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
 revoke execute on function ledger.record_publication from public;
 grant execute on function ledger.record_publication to ledger_bridge;
 -- <<< db/functions/bridge/record_publication.sql

@@ -165,6 +165,15 @@ def continues(world: World) -> None:
     world.bridge.call("record_publication", number, "accepted", *world.bridge.mined())
     world.bridge.call("record_publication", number, "closed", None, None)
     world.bridge.deposit(DAVE, 13)
+    # The chain is followed from before the backup on, and shows also what a restore lost.
+    for earlier in range(1, number):
+        for state in ("accepted", "vetoed"):
+            answer = world.bridge.call("record_publication", earlier, state, *world.bridge.mined())
+            assert answer["replayed"] is True
+    for deposit in world.bridge.deposits:
+        assert world.bridge.call("credit_deposit", *deposit.values())["replayed"] is True
+    for payout in world.payouts:
+        assert world.bridge.call("settle_payout", *payout.values())["replayed"] is True
     header = world.bridge.call("get_vault")["accepted_header"]
     made = world.bridge.publish()
     assert made["number"] == number + 1

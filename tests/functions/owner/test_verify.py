@@ -14,7 +14,7 @@ from tests.support import call, join, one, refused, statement, transfer
 
 FAULTS = {
     "running balance", "entry id", "participant id", "presence time", "idempotency key", "total time", "group id",
-    "group time", "API key",
+    "group time", "API key", "vault deposits",
 }  # fmt: skip
 ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
 OTHER_ADDRESS = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
