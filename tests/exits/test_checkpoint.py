@@ -44,6 +44,7 @@ def test_has_a_leaf_for_each_present_participant_and_each_exit_that_is_not_settl
         **figures,
         "root": spelled(levels_of(domain_of(made), expected)[-1][0][1]),
         "header": header_of(made),
+        "state": None,
     }
     shown = one(ledger, "select to_json(c) from ledger.get_checkpoint(%s) as c", [group])[0]
     assert shown == made | {"created_at": created_at, "seal": seal}
