@@ -331,6 +331,10 @@ drop function if exists ledger_internal.require_vault;
 drop function if exists ledger_internal.settle_paid_exit;
 -- <<< db/functions/internal/vaults/settle_paid_exit.sql
 
+-- >>> db/functions/internal/verify/frozen_discrepancies.sql
+drop function if exists ledger_internal.frozen_discrepancies;
+-- <<< db/functions/internal/verify/frozen_discrepancies.sql
+
 -- >>> db/functions/internal/verify/payout_discrepancies.sql
 drop function if exists ledger_internal.payout_discrepancies;
 -- <<< db/functions/internal/verify/payout_discrepancies.sql

@@ -4843,6 +4843,40 @@ comment on function ledger_internal.entry_leg_discrepancies is
 revoke execute on function ledger_internal.entry_leg_discrepancies from public;
 -- <<< db/functions/internal/verify/entry_leg_discrepancies.sql
 
+-- >>> db/functions/internal/verify/frozen_discrepancies.sql
+-- Compare a participant with the vault of the group.
+create or replace function ledger_internal.frozen_discrepancies(
+  participant ledger.participants,
+  vault       ledger.vaults
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    participant.group_id,
+    null::bigint,
+    participant.id,
+    'vault',
+    f.detail
+  from (
+    select 'the participant is present in a frozen group and not frozen, or frozen in another one'
+    where case
+        when vault.frozen_at is not null and participant.exited_at is null
+        then participant.frozen_at is null
+        else participant.frozen_at is not null
+      end
+    union all
+    select 'the address is not marked as that of a group with a vault, is so in another group, or is missing'
+    where (participant.address_proved is null) <> (vault.group_id is null)
+      or (vault.group_id is not null and participant.address is null)
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.frozen_discrepancies owner to ledger_owner;
+comment on function ledger_internal.frozen_discrepancies is
+  'The discrepancies between a participant and the vault of the group, nulls without one: whether they are frozen, and whether their address is marked. For verify_participants.';
+revoke execute on function ledger_internal.frozen_discrepancies from public;
+-- <<< db/functions/internal/verify/frozen_discrepancies.sql
+
 -- >>> db/functions/internal/verify/header_discrepancies.sql
 -- Compare a checkpoint's header with its figures and with the header before it.
 create or replace function ledger_internal.header_discrepancies(
@@ -5373,26 +5407,9 @@ as $$
       or (v.closed_at is null) <> (v.closing_block is null)
     union all
     select e.id, coalesce(e.from_id, e.to_id), 'the entry is of after the emergency'
-    from ledger.entries as e
-    where e.group_id = g.id
-      and e.created_at > v.frozen_at
-    union all
-    select null, p.id, 'the participant is present in a frozen group and not frozen, or frozen in another one'
-    from ledger.participants as p
-    where p.group_id = g.id
-      and case
-        when v.frozen_at is not null and p.exited_at is null
-        then p.frozen_at is null
-        else p.frozen_at is not null
-      end
-    union all
-    select null, p.id, 'the address is not marked as that of a group with a vault, is so in another group, or is missing'
-    from ledger.participants as p
-    where p.group_id = g.id
-      and (
-        (p.address_proved is null) <> (v.group_id is null)
-        or (v.group_id is not null and p.address is null)
-      )
+    -- A range of an index for each kind, and not all entries of a group.
+    from unnest(array['join', 'deposit', 'transfer', 'exit']) as k (kind)
+    join ledger.entries as e on e.group_id = g.id and e.kind = k.kind and e.created_at > v.frozen_at
     union all
     select null, r.participant_id, 'the participant requested an exit and is present, or there is no vault'
     from ledger.exit_requests as r
@@ -5439,7 +5456,7 @@ $$;
 
 alter function ledger_internal.vault_discrepancies owner to ledger_owner;
 comment on function ledger_internal.vault_discrepancies is
-  'The discrepancies of a group''s vault: its domain, the marks of its participants, an emergency and what moved after it, a closing, and exits that were requested. For verify_total.';
+  'The discrepancies of a group''s vault: its domain, an emergency and what moved after it, a closing, and exits that were requested. For verify_total.';
 revoke execute on function ledger_internal.vault_discrepancies from public;
 -- <<< db/functions/internal/verify/vault_discrepancies.sql
 
@@ -5582,6 +5599,7 @@ as $$
       and p.id <= coalesce(verify_participants.upto, 9223372036854775807)
   ) as p
   cross join ledger_internal.verify_bounds() as b
+  left join ledger.vaults as w on w.group_id = p.group_id
   left join lateral ledger_internal.latest_leg_at(p.group_id, p.id, ('infinity', 9223372036854775807)::ledger_internal.history_position) as last
     on true
   cross join lateral (
@@ -5596,6 +5614,17 @@ as $$
       (last.id, last.kind, last.created_at, last.balance)::ledger_internal.leg,
       b.latest
     ) as r
+    union all
+    select
+      v.kind,
+      v.detail
+    from ledger_internal.frozen_discrepancies(
+      (
+        p.group_id, p.id, p.username, p.amount, p.joined_at, p.exited_at, p.moved_at, p.address, p.address_xid, p.address_proved,
+        p.frozen_at
+      )::ledger.participants,
+      w
+    ) as v
     union all
     select 'username', 'is empty'
     where p.username = ''

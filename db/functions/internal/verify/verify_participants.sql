@@ -22,6 +22,7 @@ as $$
       and p.id <= coalesce(verify_participants.upto, 9223372036854775807)
   ) as p
   cross join ledger_internal.verify_bounds() as b
+  left join ledger.vaults as w on w.group_id = p.group_id
   left join lateral ledger_internal.latest_leg_at(p.group_id, p.id, ('infinity', 9223372036854775807)::ledger_internal.history_position) as last
     on true
   cross join lateral (
@@ -36,6 +37,17 @@ as $$
       (last.id, last.kind, last.created_at, last.balance)::ledger_internal.leg,
       b.latest
     ) as r
+    union all
+    select
+      v.kind,
+      v.detail
+    from ledger_internal.frozen_discrepancies(
+      (
+        p.group_id, p.id, p.username, p.amount, p.joined_at, p.exited_at, p.moved_at, p.address, p.address_xid, p.address_proved,
+        p.frozen_at
+      )::ledger.participants,
+      w
+    ) as v
     union all
     select 'username', 'is empty'
     where p.username = ''
