@@ -56,7 +56,8 @@ http/               the Sanic application of a worker
 telemetry/          what operators see of a worker
   log.py              lines of JSON for requests and errors
   metrics.py          counters and gauges in memory that all processes share
-  checkpoints.py      counts what a schedule of checkpoints does, into a file
+  checkpoints.py      counts what a schedule of checkpoints does
+  textfile.py         writes metrics into a file
 
 postgres/           PostgreSQL
   pools.py            the pools of connections that a worker's calls use

@@ -7,10 +7,13 @@ away or behind raises Later; nodes that differ, and answers that contradict each
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from eth_abi import decode
+from eth_abi.exceptions import DecodingError
 from web3 import HTTPProvider
 from web3.types import RPCEndpoint
 
@@ -27,12 +30,18 @@ HASH = re.compile("0x[0-9a-f]{64}")
 TOO_MANY = re.compile("limit|range|too many|too large|more than|response size|timeout", re.IGNORECASE)
 
 
+ERROR = "0x08c379a0"  # the selector of Error(string), with which a contract says why it reverts
+
+
 class Refused(Exception):
-    """The node answered with an error. `data` is what the vault returned with a revert, if it did."""
+    """The node answered with an error. `reason` is the vault's word for the condition that failed, "" without one."""
 
     def __init__(self, message: str, data: str | None = None) -> None:
-        super().__init__(message)
-        self.data = data
+        self.reason = ""
+        if data is not None and data.startswith(ERROR):
+            with suppress(ValueError, DecodingError):
+                (self.reason,) = decode(["string"], bytes.fromhex(data.removeprefix(ERROR)))
+        super().__init__(f"{message} ({self.reason})" if self.reason not in message else message)
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class State:
     deposits: int
     credited: int
     emergency: bool
+    filled_at: int
     latest: Root
     ripe: Root
 
@@ -294,6 +304,7 @@ def read_state(node: Node, vault: str, group: int, at: int | str) -> State:
         deposits,
         node.call(vault, "cumulative", group, deposits, at=at),
         node.call(vault, "emergency", group, at=at),
+        node.call(vault, "filled_at", group, at=at),
         Root(*node.call(vault, "latest", group, at=at)),
         Root(*node.call(vault, "ripe", group, at=at)),
     )

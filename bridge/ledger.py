@@ -3,16 +3,18 @@
 Rows are the database's: functions return them with its names. A transaction of several calls is `Ledger.together`.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import namedtuple_row
 
+from api.admin import checkpoints
 from api.postgres import sessions
 from bridge.halts import Halt, Later, Refusal
 
@@ -63,16 +65,8 @@ class Ledger:
         query = sql.SQL("select r.* from ledger.{}({}) as r").format(
             sql.Identifier(function), sql.SQL(", ").join([sql.Placeholder()] * len(arguments))
         )
-        try:
-            with self.session.cursor(row_factory=namedtuple_row) as cursor:
-                return [exact(row) for row in cursor.execute(query, arguments).fetchall()]
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise Later(f"the database does not answer: {str(error).strip()}") from None
-        except psycopg.Error as error:
-            if (error.sqlstate or "").startswith("LG"):
-                detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
-                raise Halt("refused", f"{function}: {error.diag.message_primary}{detail}") from error
-            raise
+        with answered(function), self.session.cursor(row_factory=namedtuple_row) as cursor:
+            return [exact(row) for row in cursor.execute(query, arguments).fetchall()]
 
     def row(self, function: str, *arguments: object) -> Any:
         """Return the only row of a function."""
@@ -82,11 +76,14 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Carry out calls together or not at all."""
-        try:
-            with self.session.transaction():
-                yield
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise Later(f"the database does not answer: {str(error).strip()}") from None
+        with answered("commit"), self.session.transaction():
+            yield
+
+    def proof(self, group: int, participant: int, number: int) -> dict[str, Any]:
+        """Return a leaf of a checkpoint with its siblings."""
+        with answered("get_proof"):
+            proof: dict[str, Any] = json.loads(checkpoints.proof(self.session, group, participant, number))
+            return proof
 
     def together(self, calls: Iterable[Call]) -> list[Any]:
         """Carry out calls in one transaction, and return their rows."""
@@ -107,6 +104,21 @@ class Ledger:
         self.session.close()
 
 
+@contextmanager
+def answered(function: str) -> Iterator[None]:
+    """Turn errors of a call into Later, where another try may succeed, or into Halt, where the ledger refuses it."""
+    try:
+        yield
+    except psycopg.Error as error:
+        state = error.sqlstate or ""
+        if state.startswith("LG"):
+            detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+            raise Halt("refused", f"{function}: {error.diag.message_primary}{detail}") from error
+        if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
+            raise Later(f"the database does not carry out {function}: {str(error).strip()}") from None
+        raise
+
+
 def by_group(row: Any) -> int:
     return int(row.group_id)
 
@@ -116,11 +128,3 @@ def exact(row: Any) -> Any:
     values: Mapping[str, object] = row._asdict()
     changed = {name: int(value) for name, value in values.items() if isinstance(value, Decimal)}
     return row._replace(**changed) if changed else row
-
-
-class Publication(NamedTuple):
-    """A published checkpoint, as far as rules about it need to know it."""
-
-    number: int
-    state: str
-    header: str

@@ -15,6 +15,7 @@ import psycopg
 from api.admin import checkpoints
 from api.postgres import sessions
 from api.problems import PROBLEMS, code_of
+from api.telemetry import textfile
 from api.telemetry.checkpoints import CheckpointMetrics, oldest
 
 PAGE = 1_000  # groups
@@ -149,7 +150,7 @@ def write(schedule: Schedule, metrics: CheckpointMetrics) -> None:
     if schedule.metrics_file is None:
         return
     try:
-        metrics.write(schedule.metrics_file)
+        textfile.write(metrics, schedule.metrics_file)
     except OSError as error:
         log(sys.stderr, {"level": "error", "message": f"cannot write {schedule.metrics_file}: {error.strerror}"})
 

@@ -1,18 +1,13 @@
-"""Count what `ledger checkpoint --all` does, and write it for node exporter's textfile collector."""
+"""Count what `ledger checkpoint --all` does."""
 
 import heapq
-import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
-from pathlib import Path
 
-from prometheus_client import CollectorRegistry
 from prometheus_client import Metric as Family
 from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from api.telemetry.metrics import Metric, family_of
@@ -73,21 +68,6 @@ class CheckpointMetrics(Collector):
         for at, group in self.covered:
             family.add_metric([str(group)], at)
         yield family
-
-    def write(self, path: Path) -> None:
-        """Replace the file with the numbers of now, at once and readable for everybody. Raises OSError."""
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        # The collector reads names that end in .prom.
-        new = path.with_name(f"{path.name}.{os.getpid()}")
-        try:
-            new.write_bytes(generate_latest(registry))
-            new.chmod(0o644)
-            new.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
-            raise
 
 
 def oldest(covered: Iterable[tuple[float, int]]) -> list[tuple[float, int]]:

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.admin import schedule
 from api.postgres import sessions
+from api.telemetry import textfile
 from api.telemetry.checkpoints import OLDEST, CheckpointMetrics, oldest
 from tests.running.commands import LEDGER, PATIENCE, command, done, environment, refusal
 from tests.support import Database, call, create, join, one, transfer, until
@@ -313,7 +314,7 @@ def test_the_file_can_be_read_and_has_a_bounded_number_of_groups(tmp_path) -> No
     metrics.complete(1000.0, oldest((float(1000 - group), group) for group in range(1, 101)))
     before = os.umask(0o077)
     try:
-        metrics.write(tmp_path / "ledger.prom")
+        textfile.write(metrics, tmp_path / "ledger.prom")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "ledger.prom").stat().st_mode) == 0o644
