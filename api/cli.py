@@ -1,4 +1,4 @@
-"""The `ledger` command: serve, migrate, seed, reset, verify, checkpoint, proof, snapshot, key, url, psql."""
+"""The `ledger` command: serve, migrate, seed, reset, verify, checkpoint, proof, snapshot, bridge, key, url, psql."""
 
 import argparse
 import os
@@ -33,6 +33,8 @@ from api.server.listener import listen
 from api.server.settings import Settings
 from api.server.supervisor import supervise
 from api.settings import Given, conninfo_error, one_of, origins, positive, seconds, setting, source, trust_the_system
+from bridge import command as bridge
+from bridge.halts import Refusal as BridgeRefusal
 
 EPILOG = """\
 settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and then goes before the bare one:
@@ -46,11 +48,12 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
   CORS_ORIGINS      the origins whose web pages may use it, with commas between them (none)
   DRAIN             seconds of a failing health check before a stop (0)
   DATABASE_WAIT     seconds to wait at start for a database that cannot be reached (30)
+  RPC, CHECK_RPC    the nodes that the bridge asks, http://… or https://…
 """
 
 COMMANDS = (
     *("serve", "migrate", "seed", "reset", "verify"),
-    *("checkpoint", "proof", "verify-proof", "snapshot", "verify-snapshot", "key", "url", "psql"),
+    *("checkpoint", "proof", "verify-proof", "snapshot", "verify-snapshot", "bridge", "key", "url", "psql"),
 )
 
 LOGS = ("requests", "faults")
@@ -97,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(128 + signal.SIGPIPE)
     except (Refusal, StartError, embedded.EmbeddedError, migrate.MigrationError, VerifyError, kept.KeptError) as error:
         sys.exit(f"ledger: {error}")
+    except BridgeRefusal as error:
+        sys.exit(f"ledger: {error}")
     except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction) as error:
         sys.exit(f"ledger: the database is not migrated: {error.diag.message_primary}. Run: ledger migrate")
     except psycopg.Error as error:
@@ -118,6 +123,8 @@ def run(given: list[str]) -> int:
         return run_verify(options)
     if options.command == "checkpoint":
         return run_checkpoint(options)
+    if options.command == "bridge":
+        return run_bridge(options)
     if options.command == "verify-proof":
         return verify_proof.run(options.file, options.header, options.root)
     if options.command == "verify-snapshot":
@@ -222,6 +229,12 @@ def parser() -> argparse.ArgumentParser:
     verify_proof.add_arguments(
         commands.add_parser("verify-snapshot", help="check all leaves of a checkpoint, without the database"),
         "the snapshot",
+    )
+    bridge.add_arguments(
+        commands.add_parser("bridge", help="connect groups with their vaults on a chain"),
+        identifier,
+        setting("RPC"),
+        setting("CHECK_RPC"),
     )
     actions = commands.add_parser("key", help="make, list and revoke API keys").add_subparsers(
         dest="action", metavar="create|list|revoke", required=True
@@ -552,6 +565,15 @@ def make_checkpoints(login: Login, options: argparse.Namespace) -> int:
 def end_schedule(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)
     raise schedule.Stop
+
+
+def run_bridge(options: argparse.Namespace) -> int:
+    if options.action == "key":
+        return bridge.make_key(options)
+    with database() as login:
+        if login.embedded:
+            apply_migrations(login)
+        return bridge.run(options, login.admin)
 
 
 def run_proof(options: argparse.Namespace) -> None:

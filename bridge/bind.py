@@ -2,7 +2,7 @@
 
 from eth_account import Account
 from eth_account.messages import encode_defunct
-from eth_utils import to_checksum_address
+from eth_utils.address import to_checksum_address
 
 from bridge.halts import Refusal
 from bridge.ledger import Ledger

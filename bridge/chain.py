@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from eth_abi import decode
+from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
 from web3 import HTTPProvider
 from web3.types import RPCEndpoint
@@ -258,9 +258,7 @@ class Chain:
             raise Halt("reorganized", f"block {block.number} had the hash {block.hash}, and now has another one")
 
     def logs(self, vault: str, first: int, last: int, step: int = RANGE) -> list[Log]:
-        return self.agreed(
-            f"the logs of blocks {first} to {last}", lambda node: node.logs(vault, first, last, step)
-        )
+        return self.agreed(f"the logs of blocks {first} to {last}", lambda node: node.logs(vault, first, last, step))
 
     def code(self, vault: str, block: Block) -> bytes:
         return self.agreed("the vault's code", lambda node: node.code(vault, block.number))

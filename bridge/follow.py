@@ -138,8 +138,8 @@ class Expected:
                         f"{self.deposits}, which makes {cumulative}",
                     )
                 self.deposits, self.cumulative = self.deposits + 1, cumulative
-                arguments = (values["index"], values["owner"], values["amount"], cumulative, *where)
-                return [Call("credit_deposit", (self.group, *arguments))]
+                deposit = (values["index"], values["owner"], values["amount"], cumulative)
+                return [Call("credit_deposit", (self.group, *deposit, *where))]
             case "ExitRequested":
                 return [Call("exit_requested", (self.group, values["participant_id"], values["owner"], *where))]
             case "Published":
@@ -147,7 +147,9 @@ class Expected:
                 if number not in known or known[number].header != values["header"]:
                     raise ahead(self.group, f"root {number} with the header {values['header']}")
                 if self.states[number] == "abandoned":
-                    raise Halt("inconsistent", f"group {self.group}: root {number} was published after it was abandoned")
+                    raise Halt(
+                        "inconsistent", f"group {self.group}: root {number} was published after it was abandoned"
+                    )
                 if self.states[number] == "prepared":
                     self.states[number] = "accepted"
                 return [Call("record_publication", (self.group, number, "accepted", *where))]
@@ -158,23 +160,16 @@ class Expected:
                 return [Call("record_publication", (self.group, values["number"], "vetoed", *where))]
             case "Paid":
                 self.paid += values["amount"]
-                arguments = (
-                    values["participant_id"],
-                    values["exit_entry"] or None,
-                    values["owner"],
-                    values["amount"],
-                    *where,
-                    log.index,
-                )
-                return [Call("settle_payout", (self.group, *arguments))]
+                leaf = (values["participant_id"], values["exit_entry"] or None, values["owner"], values["amount"])
+                return [Call("settle_payout", (self.group, *leaf, *where, log.index))]
             case "Emergency":
                 self.emergency = True
                 # A young root does not count.
                 self.states |= {number: "vetoed" for number in self.states if number > values["number"]}
                 return [Call("record_emergency", (self.group, values["number"], *where))]
             case "Reclaimed":
-                arguments = (values["index"], values["owner"], values["amount"], *where)
-                return [Call("reclaim_deposit", (self.group, *arguments))]
+                returned = (values["index"], values["owner"], values["amount"])
+                return [Call("reclaim_deposit", (self.group, *returned, *where))]
             case "Closed":
                 self.closed = True
                 return [Call("record_closing", (self.group, *where))]

@@ -152,7 +152,8 @@ class Publisher:
         if not (error.reason == USED or (error.reason == TOO_OLD and not again)):
             raise Halt("unpublishable", f"the vault refuses root {publication.number} of group {group.id}: {error}")
         self.ledger.together([Call("record_publication", (group.id, publication.number, "abandoned", None, None))])
-        self.say("publication_abandoned", level="error", group_id=group.id, number=publication.number, message=error.reason)
+        reason = error.reason
+        self.say("publication_abandoned", level="error", group_id=group.id, number=publication.number, reason=reason)
 
 
 def over(group: Group, head: Block) -> bool:

@@ -71,7 +71,7 @@ class Bridge:
             raise Halt("wrong_chain", f"the node was of chain {self.chain_id}, and is of another one now")
         rows = [row for row in self.ledger.vaults(self.chain_id) if not row.closed]
         if not rows and not self.compared:
-            say("no_vault", level="error", chain_id=self.chain_id, message="no group is linked to a vault of this chain")
+            say("no_vault", level="error", chain_id=self.chain_id, message="no group has a vault on this chain")
         head = self.chain.final()
         read: list[tuple[follow.Followed, Terms]] = []
         for vault in sorted({row.vault for row in rows}):

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
-from eth_account.typed_transactions import TypedTransaction
-from eth_utils import keccak
+from eth_account.typed_transactions.typed_transaction import TypedTransaction
+from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
 from bridge.chain import Block, Chain, Refused
@@ -127,7 +127,7 @@ class Outbox:
     def finish(self, row: Any, head: Block) -> None:
         """Record the end of a transaction whose nonce is used at a final block."""
         found = None
-        for name in reversed(row.hashes):
+        for name in reversed(hashes(row)):
             receipt = self.chain.node.asked("eth_getTransactionReceipt", name)
             if receipt is not None:
                 found = receipt
@@ -135,7 +135,7 @@ class Outbox:
         if found is None:
             # Final as it is: none of ours will ever be in a block. What it was for is decided by the vault's state.
             self.say("nonce_used_elsewhere", level="error", sender=self.sender, nonce=row.nonce)
-            outcome = (row.hashes[-1], head.number, False)
+            outcome = (hashes(row)[-1], head.number, False)
         else:
             block = int(found["blockNumber"], 16)
             if block > head.number:
@@ -263,9 +263,9 @@ class Outbox:
                 "type": 2,
                 "chainId": self.chain_id,
                 "nonce": nonce,
-                "to": to,
+                "to": bytes.fromhex(to.removeprefix("0x")),
                 "value": 0,
-                "data": data,
+                "data": bytes.fromhex(data.removeprefix("0x")),
                 "gas": gas,
                 "maxFeePerGas": fees.most,
                 "maxPriorityFeePerGas": fees.tip,
@@ -279,7 +279,7 @@ class Outbox:
         )
 
     def deliver(self, raw: str) -> str:
-        """Send a transaction; return sent, known, used, underpriced or refused. Without an answer it may have arrived."""
+        """Send a transaction; return sent, known, used, underpriced or refused."""
         try:
             self.chain.node.request("eth_sendRawTransaction", raw)
         except Refused as error:
@@ -290,6 +290,11 @@ class Outbox:
             self.say("transaction_refused", level="error", transaction=decode(raw).hash, message=words[:200])
             return "refused"
         return "sent"
+
+
+def hashes(row: Any) -> list[str]:
+    found: list[str] = getattr(row, "hashes", None) or [decode(row.raw).hash]
+    return found
 
 
 def decode(raw: str) -> Signed:

@@ -109,8 +109,10 @@ class NodeError(Exception):
 def running(*options: str) -> Iterator[Anvil]:
     """Run a node during this time."""
     port = free_port()
-    command = [str(binary()), "--port", str(port), "--slots-in-an-epoch", str(SLOTS), "--hardfork", "cancun", "--silent"]
-    with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, cwd="/") as process:
+    always = ["--slots-in-an-epoch", str(SLOTS), "--hardfork", "cancun", "--silent"]
+    with subprocess.Popen(
+        [binary(), "--port", str(port), *always, *options], stdout=subprocess.DEVNULL, cwd="/"
+    ) as process:
         try:
             url = f"http://127.0.0.1:{port}"
             node = Anvil(url, ())
