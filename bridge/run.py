@@ -95,11 +95,13 @@ class Bridge:
 
     def check_vault(self, vault: str, head: Block) -> Terms:
         """Compare the code, the chain and the keys of a vault with what they should be."""
-        terms = self.chain.terms(vault, head)
         code = self.chain.code(vault, head)
+        if not code:
+            raise Later(f"there is no contract at {vault} in block {head.number}, the newest final one")
         runtime = bytes.fromhex(contract.artifact()["runtime"].removeprefix("0x"))
         if not code.startswith(runtime) or len(code) != len(runtime) + IMMUTABLES:
             raise Halt("wrong_code", f"the code of {vault} is not that of this release's vault")
+        terms = self.chain.terms(vault, head)
         if terms.chain_id != self.chain_id:
             raise Halt("wrong_chain", f"{vault} was deployed on chain {terms.chain_id}, and this is {self.chain_id}")
         if terms.publisher != self.plan.publisher.address:

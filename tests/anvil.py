@@ -78,6 +78,7 @@ class Anvil:
     def pass_time(self, seconds: int) -> None:
         """Let time pass, in a block of its own, and make that final."""
         self("evm_increaseTime", seconds)
+        self.mine()
         self.finalize()
 
     def number(self) -> int:
@@ -89,7 +90,9 @@ class Anvil:
     def send(self, sender: str, to: str | None, data: str = "0x", value: int = 0) -> dict[str, Any]:
         """Have a transaction of one of its accounts mined, and return the receipt. Raises NodeError for a revert."""
         call = {"from": sender, "data": data, "value": hex(value)} | ({"to": to} if to else {})
-        receipt: dict[str, Any] = self("eth_getTransactionReceipt", self("eth_sendTransaction", call))
+        name = self("eth_sendTransaction", call)
+        until(lambda: self("eth_getTransactionReceipt", name), "a receipt")
+        receipt: dict[str, Any] = self("eth_getTransactionReceipt", name)
         assert receipt["status"] == "0x1", receipt
         return receipt
 
