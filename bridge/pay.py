@@ -14,7 +14,10 @@ from bridge.ledger import Ledger
 from bridge.publish import Group, header_of, word
 from bridge.transactions import Outbox, Say
 
-BATCH = 32  # leaves of one transaction; the vault takes 64
+BATCH = 16  # leaves of one transaction; the vault takes 64
+# Gas of a transaction, and of each leaf in it. A receiver may use less when it is estimated than in a block: with what
+# was estimated it could make the payments of all others fail.
+GAS, LEAF_GAS = 300_000, 220_000
 MARGIN = 10  # the last such part of a window is too late to begin a payment
 
 
@@ -59,7 +62,8 @@ class Payer:
         else:
             data = contract.call_data("withdraw_many", header, [leaf for leaf, _ in read], [path for _, path in read])
         try:
-            self.outbox.write(group.id, "withdraw", number, group.vault, data)
+            gas = GAS + LEAF_GAS * len(read)
+            self.outbox.write(group.id, "withdraw", number, group.vault, data, gas)
         except Refused as error:
             # Somebody else has paid one just now, or the window has ended: the next round sees it.
             self.say("payment_refused", level="error", group_id=group.id, number=number, message=str(error)[:200])

@@ -61,8 +61,9 @@ class Publisher:
         if group.row.emergency or group.row.closed or not group.state.is_open:
             return
         if newest is None or newest.state not in ("prepared", "accepted"):
-            if not self.due(group, newest) or not self.quiet(group):
+            if not self.due(group, newest):
                 return
+            self.check_quiet(group)
             self.ledger.rows("prepare_publication", group.id)
             newest = self.newest(group)
         if newest.state == "prepared":
@@ -110,12 +111,12 @@ class Publisher:
         held = group.state.held > 0
         return held and (not latest.number or now >= latest.published_at + group.terms.silence // CADENCES)
 
-    def quiet(self, group: Group) -> bool:
-        """Whether nothing is on its way that the database does not have, as after a restore."""
+    def check_quiet(self, group: Group) -> None:
+        """Wait while something is on its way that the database does not have, as after a restore."""
         latest = self.chain.node.call(group.vault, "latest", group.id, at="latest")
         if latest[0] != group.state.latest.number:
             raise Later(f"root {latest[0]} of group {group.id} is not final yet")
-        return self.outbox.quiet()
+        self.outbox.check_quiet()
 
     def waiting(self, group: Group) -> bool:
         """Whether an exit waits that the bridge would pay."""

@@ -99,12 +99,13 @@ class Outbox:
     def next_nonce(self) -> int:
         return max([self.nonce("latest"), *(int(row.nonce) + 1 for row in self.open())])
 
-    def quiet(self) -> bool:
-        """Whether no transaction of this key is pending that the database does not have.
+    def check_quiet(self) -> None:
+        """Wait while a transaction of this key is pending that the database does not have.
 
-        There may be one of `ledger vault open`, say, or one that a restored database does not have.
+        It may be one of `ledger vault open`, say, or one that a restored database does not have.
         """
-        return self.nonce("pending") <= self.next_nonce()
+        if self.nonce("pending") > self.next_nonce():
+            raise Later(f"transactions of {self.sender} are pending that the database does not have")
 
     def settle(self, head: Block, makes_sense: Callable[[Any], bool]) -> list[Any]:
         """Record what has ended at a final block, and send the rest again. Return the rows that are still open."""
@@ -206,8 +207,8 @@ class Outbox:
             if self.deliver(raw) != "underpriced":
                 return
 
-    def write(self, group: int, purpose: str, number: int, to: str, data: str) -> bool:
-        """Sign, record and send a transaction; return False if it has to wait.
+    def write(self, group: int, purpose: str, number: int, to: str, data: str, least_gas: int = 0) -> bool:
+        """Sign, record and send a transaction with at least so much gas; return False if it has to wait.
 
         Raises Refused if the vault refuses it.
         """
@@ -218,11 +219,11 @@ class Outbox:
             self.held = True
             self.say("fee_ceiling", level="error", group_id=group, base_fee=block.base_fee, ceiling=self.ceiling)
             return False
-        gas = node.request("eth_estimateGas", {"from": self.sender, "to": to, "data": data})
+        estimated = node.request("eth_estimateGas", {"from": self.sender, "to": to, "data": data})
         nonce = self.next_nonce()
-        if not self.quiet():
-            raise Later(f"transactions of {self.sender} are pending that the database does not have")
-        raw = self.sign(nonce, to, data, int(gas, 16) * 6 // 5, fees)
+        self.check_quiet()
+        gas = max(int(estimated, 16) * 6 // 5, least_gas)
+        raw = self.sign(nonce, to, data, gas, fees)
         self.record(nonce, group, purpose, number, raw)
         self.sent_at[nonce] = time.monotonic()
         signed = decode(raw)
