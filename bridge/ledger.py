@@ -20,6 +20,7 @@ from bridge.halts import Halt, Later, Refusal
 
 ROLE = "ledger_bridge"
 NAME = "ledger bridge"  # its application_name
+PATIENCE = 10  # seconds that another bridge's end is waited for
 DURABLE = ("on", "remote_apply")  # values of synchronous_commit
 
 
@@ -90,11 +91,17 @@ class Ledger:
         with self.transaction():
             return [row for call in calls for row in self.rows(call.function, *call.arguments)]
 
-    def try_lock(self, chain_id: int, sender: str) -> bool:
-        """Lock the transactions of a sender on a chain for this session, unless another one has them."""
-        query = "select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended(%s, 0))"
-        ((locked,),) = self.session.execute(query, [f"ledger bridge {chain_id} {sender.lower()}"]).fetchall()
-        return bool(locked)
+    def lock(self, chain_id: int, sender: str) -> bool:
+        """Lock the transactions of a sender on a chain for this session; False if another one keeps them."""
+        # A bridge that has just ended may have them for a moment.
+        self.session.execute("select pg_catalog.set_config('lock_timeout', %s, false)", [f"{PATIENCE}s"])
+        query = "select pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended(%s, 0))"
+        try:
+            self.session.execute(query, [f"ledger bridge {chain_id} {sender.lower()}"])
+        except psycopg.errors.LockNotAvailable:
+            return False
+        self.session.execute("select pg_catalog.set_config('lock_timeout', %s, false)", [f"{sessions.LOCK_TIMEOUT}s"])
+        return True
 
     def vaults(self, chain_id: int) -> Sequence[Any]:
         """Return the groups that are linked to a vault of a chain, the oldest first."""

@@ -63,7 +63,7 @@ class Bridge:
 
     def locked(self) -> bool:
         """Whether no other bridge works with these keys; it then has to wait for this one."""
-        return all(self.ledger.try_lock(self.chain_id, outbox.sender) for outbox in self.outboxes.values())
+        return all(self.ledger.lock(self.chain_id, outbox.sender) for outbox in self.outboxes.values())
 
     def round(self) -> None:
         """Do all that can be done now. Raises Later and Halt."""

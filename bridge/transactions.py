@@ -294,8 +294,8 @@ class Outbox:
 
 
 def hashes(row: Any) -> list[str]:
-    found: list[str] = getattr(row, "hashes", None) or [decode(row.raw).hash]
-    return found
+    """Return the hashes of all transactions that were recorded for a nonce, the oldest first."""
+    return [decode(raw).hash for raw in getattr(row, "raws", None) or [row.raw]]
 
 
 def decode(raw: str) -> Signed:
