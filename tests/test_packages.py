@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import api
+import bridge
 
 ROOT = Path(api.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.name not in ("__init__.py", "__main__.py"))
@@ -26,6 +27,9 @@ BELOW: dict[str, set[str]] = {
     "settings": {"http"},
     "cli": {"server", "postgres", "admin", "proofs", "settings"},
 }
+# The packages of api/ that bridge/ may import.
+BRIDGE_BELOW = {"admin", "postgres", "proofs", "telemetry", *BOTTOM}
+BRIDGE = sorted(Path(bridge.__file__).parent.glob("*.py"))
 
 
 def parts(path: Path) -> tuple[str, ...]:
@@ -73,3 +77,17 @@ def test_imports_are_found(tmp_path: Path) -> None:
         "import api.a\nfrom api import b\nfrom api.c import d\nif True:\n    from api.e.f import g\nimport apis.h"
     )
     assert {*imports(module)} == {"a", "b", "c", "e"}
+
+
+def test_map_lists_the_modules_of_the_bridge() -> None:
+    listed = re.findall(r"^(\w+)\.py +\S", bridge.__doc__ or "", re.MULTILINE)
+    assert sorted([*listed, "__init__"]) == [path.stem for path in BRIDGE]
+
+
+def test_the_bridge_imports_what_is_below_it() -> None:
+    assert {name for path in BRIDGE for name in imports(path)} <= BRIDGE_BELOW
+
+
+def test_nothing_but_the_command_imports_the_bridge() -> None:
+    importing = {path.name for path in MODULES if re.search(r"^(from|import) bridge\b", path.read_text(), re.MULTILINE)}
+    assert importing == {"cli.py"}

@@ -1,4 +1,4 @@
-"""The installed package: one command, with its migrations, functions and seeds, from any folder."""
+"""The installed package: one command, with its migrations, functions, seeds and the vault, from any folder."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ def test_wheel_contains_migrations_functions_and_seeds(wheel: Path) -> None:
     assert len(data) > 20
     assert {f"api/{file.relative_to(ROOT)}" for file in data} <= carried
     assert "api/openapi.json" in carried
-    assert {str(file.relative_to(ROOT)) for file in ROOT.glob("api/**/*.py")} <= carried
-    # Nothing outside the package: `tests` or `db` at the top would be everybody's.
-    assert {name.split("/")[0] for name in carried} == {"api"}
+    for package in ("api", "bridge"):
+        assert {str(file.relative_to(ROOT)) for file in ROOT.glob(f"{package}/**/*.py")} <= carried
+    # Nothing outside the packages: `tests` or `db` at the top would be everybody's.
+    assert {name.split("/")[0] for name in carried} == {"api", "bridge"}
 
 
 def test_wheel_contains_no_other_files(wheel: Path) -> None:
@@ -82,6 +83,13 @@ def test_installed_command_uses_its_own_files(installed: Path, fresh: Path) -> N
     asked = done("psql", "-XAtc", "select count(*) from ledger.participants", program=installed, LEDGER_DATA=fresh)
     assert asked == "7\n"
     assert postmaster(fresh) is None
+
+
+def test_installed_command_has_the_vault(installed: Path) -> None:
+    code = "from bridge import contract; print(contract.__file__, len(contract.functions()))"
+    path, functions = done("-P", "-c", code, program=installed.parent / "python").split()
+    assert Path(path).is_relative_to(installed.parents[1])
+    assert int(functions) > 30
 
 
 def test_installed_command_runs_its_own_modules(installed: Path) -> None:
