@@ -1,8 +1,8 @@
 """Make a restored group agree with the chain again.
 
 A restore loses what the chain still shows: roots, and the participants and exits in them. With a full snapshot of the
-last ripe root, which the guardian and the participants keep, the group is made to agree with it; then what the vault has
-logged since is recorded. The bridge goes on behind the block at which that ends.
+last ripe root, which the guardian keeps, the group is made to agree with it; then what the vault has logged since is
+recorded. The bridge goes on behind the block at which that ends.
 """
 
 import json

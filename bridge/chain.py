@@ -6,6 +6,7 @@ away or behind raises Later; nodes that differ, and answers that contradict each
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from web3.types import RPCEndpoint
 from bridge import contract
 from bridge.contract import InvalidAnswer, Log, Root
 from bridge.halts import Halt, Later
+
+# web3 brings py_ecc, which raises Python's limit so far that nested JSON, of a node or of a snapshot, overflows the
+# stack and ends the process.
+sys.setrecursionlimit(min(sys.getrecursionlimit(), 1_000))
 
 T = TypeVar("T")
 

@@ -83,8 +83,8 @@ def plan(found: Followed, head: Block) -> list[list[Call]]:
     if state.deposits < row.deposits or found.before != row.cumulative or state.paid < paid(row):
         raise Halt(
             "inconsistent",
-            f"group {group} has {row.deposits} deposits of {row.cumulative} and payments of {paid(row)} here; the chain "
-            f"has {state.deposits} deposits, {found.before} in so many, and payments of {state.paid}",
+            f"group {group} has {row.deposits} deposits of {row.cumulative} and payments of {paid(row)} here; the "
+            f"chain has {state.deposits} deposits, {found.before} in so many, and payments of {state.paid}",
         )
     expected = Expected(
         group,
@@ -134,8 +134,8 @@ class Expected:
                 if (values["index"], values["cumulative"]) != (self.deposits, cumulative):
                     raise Halt(
                         "inconsistent",
-                        f"group {self.group}: deposit {values['index']} makes {values['cumulative']}; expected is deposit "
-                        f"{self.deposits}, which makes {cumulative}",
+                        f"group {self.group}: deposit {values['index']} makes {values['cumulative']}; expected is "
+                        f"deposit {self.deposits}, which makes {cumulative}",
                     )
                 self.deposits, self.cumulative = self.deposits + 1, cumulative
                 deposit = (values["index"], values["owner"], values["amount"], cumulative)

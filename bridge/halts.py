@@ -12,7 +12,7 @@ REASONS = {
     "nodes_differ": "the two nodes do not agree",
     "inconsistent": "the node's answers contradict each other or the database",
     "refused": "the ledger refuses what the chain reports",
-    "unpublishable": "the vault refuses a second checkpoint after one was abandoned",
+    "unpublishable": "the vault refuses a checkpoint, and another one in its place would not help",
     "not_durable": "the database may lose what it has committed",
 }
 

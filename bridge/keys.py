@@ -63,20 +63,22 @@ def read_key(path: Path, passphrase: Path) -> LocalAccount:
     words = read_passphrase(passphrase)
     try:
         keystore = json.loads(content)
-        if not isinstance(keystore, dict) or keystore.get("version") != 3:
-            raise Refusal(f"{path} is not a keystore file of version 3")
-        secret = Account.decrypt(keystore, words)
-    except Refusal:
-        raise
+        secret = Account.decrypt(keystore, words) if version_of(keystore) == 3 else None
     except ValueError as error:
         wrong = "MAC mismatch" in str(error)
         raise Refusal(
             f"the passphrase in {passphrase} is not that of {path}" if wrong else f"{path} is not a keystore file"
         ) from None
-    except (KeyError, TypeError, NotImplementedError):
+    except (KeyError, TypeError, NotImplementedError, RecursionError):
         raise Refusal(f"{path} is not a keystore file") from None
+    if secret is None:
+        raise Refusal(f"{path} is not a keystore file of version 3")
     account: LocalAccount = Account.from_key(secret)
     return account
+
+
+def version_of(keystore: object) -> object:
+    return keystore.get("version") if isinstance(keystore, dict) else None
 
 
 def create_key(path: Path, passphrase: Path) -> str:

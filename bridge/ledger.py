@@ -42,17 +42,22 @@ def connect(conninfo: str) -> "Ledger":
             raise Refusal(f"this login is no member of {ROLE}: {error.diag.message_primary}") from None
         # What is committed is published next, where nobody can take it back.
         session.execute("set synchronous_commit = on")
-        ((commit, standby),) = session.execute(
-            "select pg_catalog.current_setting('synchronous_commit'), pg_catalog.pg_is_in_recovery()"
-        ).fetchall()
-        if standby:
-            raise Refusal("this database is a standby: the bridge needs the primary")
-        if commit not in DURABLE:
-            raise Halt("not_durable", f"synchronous_commit is {commit}")
+        check_durable(session)
     except BaseException:
         session.close()
         raise
     return Ledger(session)
+
+
+def check_durable(session: psycopg.Connection) -> None:
+    """Check that the session writes what nothing loses. Raises Refusal, Halt."""
+    ((commit, standby),) = session.execute(
+        "select pg_catalog.current_setting('synchronous_commit'), pg_catalog.pg_is_in_recovery()"
+    ).fetchall()
+    if standby:
+        raise Refusal("this database is a standby: the bridge needs the primary")
+    if commit not in DURABLE:
+        raise Halt("not_durable", f"synchronous_commit is {commit}")
 
 
 class Ledger:

@@ -49,9 +49,7 @@ def test_the_owners_signature_binds(world: World, ledger: Ledger, participant: i
     assert proved(world) == [True]
     # The deposits of this address are now the participant's.
     world.deposit(world.alice, 10**18)
-    world.node.send(
-        OTHER.address, world.vault, "0x" + call_of("deposit", world.group, OTHER.address), 5 * 10**18
-    )
+    world.node.send(OTHER.address, world.vault, "0x" + call_of("deposit", world.group, OTHER.address), 5 * 10**18)
     world.node.finalize()
     assert world.bridge() == 0
     assert world.balances()[participant] == 5 * 10**18

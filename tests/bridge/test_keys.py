@@ -75,7 +75,9 @@ def test_another_passphrase_is_refused_and_not_repeated(keystore: Path, passphra
     assert "another one" not in str(raised.value)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"version": 1}', '{"version": 3}', '{"version": 3, "crypto": 1}', "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"version": 1}', '{"version": 3}', '{"version": 3, "crypto": 1}', "\xff"]
+)
 def test_a_file_that_is_no_keystore_is_refused(keystore: Path, passphrase: Path, content: str) -> None:
     keystore.write_bytes(content.encode("latin-1"))
     with pytest.raises(Refusal, match="is not a keystore file"):
@@ -85,14 +87,14 @@ def test_a_file_that_is_no_keystore_is_refused(keystore: Path, passphrase: Path,
 @pytest.mark.parametrize("content", [b"", b"\n", b"\nsecond", b"\xff\xfe"])
 def test_a_file_without_a_passphrase_is_refused(keystore: Path, passphrase: Path, content: bytes) -> None:
     passphrase.write_bytes(content)
-    with pytest.raises(Refusal, match="no passphrase|not text"):
+    with pytest.raises(Refusal, match=r"no passphrase|not text"):
         keys.read_key(keystore, passphrase)
 
 
 def test_what_is_missing_or_no_file_is_refused(tmp_path: Path, passphrase: Path) -> None:
     with pytest.raises(Refusal, match="cannot read"):
         keys.read_key(tmp_path / "missing", passphrase)
-    with pytest.raises(Refusal, match="cannot read|is not a file"):
+    with pytest.raises(Refusal, match=r"cannot read|is not a file"):
         keys.read_key(tmp_path, passphrase)
 
 

@@ -123,7 +123,7 @@ def test_one_that_waits_for_long_is_replaced(due: World, ledger: Ledger) -> None
 
 def test_an_underpriced_replacement_is_raised_until_it_is_taken(due: World, ledger: Ledger) -> None:
     assert due.bridge() == 0
-    ((nonce, first),) = raws(due)
+    ((nonce, _),) = raws(due)
     # The mempool has a replacement with four times the fee, which a restored database does not have.
     box = outbox(due, ledger)
     (row,) = box.open()

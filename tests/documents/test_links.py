@@ -45,7 +45,7 @@ def test_every_link_resolves(path):
 def test_the_code_names_documents_that_exist():
     """Also those in comments, docstrings and messages."""
     named = set()
-    for folder in ("api", "bench", "chaos", "db", "deploy", "seeds", "tests"):
+    for folder in ("api", "bench", "bridge", "chaos", "contracts", "db", "deploy", "seeds", "tests"):
         for file in (ROOT / folder).rglob("*"):
             if file.suffix in (".py", ".sql", ".service", ".ini"):
                 named |= set(re.findall(r"\bdocs/([a-z-]+\.md)", file.read_text()))

@@ -17,6 +17,7 @@ from api.routes import DESCRIPTION, DOCS, LIVE, METRICS, ROUTES, SCOPES
 from api.telemetry.checkpoints import SHOWN
 from api.telemetry.log import Log
 from api.telemetry.metrics import ASKED, KEPT
+from bridge import metrics
 from tests.documents.pages import block, page, table
 
 FUNCTIONS = """
@@ -141,7 +142,7 @@ def test_every_command_and_option_is_documented():
         if command == "ledger":
             assert f"`{action.option_strings[-1]}`" in page("configuration").read_text()
             continue
-        (usage,) = (usage for usage in usages if re.match(rf"{command}(?![\w-])", usage))
+        (usage,) = (usage for usage in usages if re.match(rf"{command}(?![\w-]| [a-z])", usage))
         name = action.option_strings[-1] if action.option_strings else action.metavar
         assert re.search(rf"(?<![\w-]){re.escape(str(name))}(?![\w-])", usage), (command, name)
     # And nothing else.
@@ -195,6 +196,12 @@ def test_every_metric_is_documented_as_it_is_reported():
 def test_every_metric_of_checkpoints_is_documented_as_it_is_reported():
     documented = [(row[0].strip("`"), row[1], row[2], row[3]) for row in table("observability", "Metric", 1)]
     assert documented == [(metric.name, metric.kind, ", ".join(metric.labels), metric.meaning) for metric in SHOWN]
+
+
+def test_every_metric_of_the_bridge_is_documented_as_it_is_reported():
+    documented = [(row[0].strip("`"), row[1], row[2], row[3]) for row in table("observability", "Metric", 2)]
+    reported = [(metric.name, metric.kind, ", ".join(metric.labels), metric.meaning) for metric in metrics.SHOWN]
+    assert documented == reported
 
 
 def test_alerts_are_about_metrics_that_exist():

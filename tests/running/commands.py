@@ -39,6 +39,8 @@ SETTINGS = (
     "CORS_ORIGINS",
     "DRAIN",
     "DATABASE_WAIT",
+    "RPC",
+    "CHECK_RPC",
 )
 
 
