@@ -295,7 +295,7 @@ class Outbox:
 
 def hashes(row: Any) -> list[str]:
     """Return the hashes of all transactions that were recorded for a nonce, the oldest first."""
-    return [decode(raw).hash for raw in getattr(row, "raws", None) or [row.raw]]
+    return [decode(raw).hash for raw in row.raws]
 
 
 def decode(raw: str) -> Signed:

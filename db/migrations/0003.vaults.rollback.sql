@@ -115,9 +115,17 @@ drop function if exists ledger.finish_transaction;
 drop function if exists ledger.get_vault;
 -- <<< db/functions/bridge/get_vault.sql
 
+-- >>> db/functions/bridge/last_nonce.sql
+drop function if exists ledger.last_nonce;
+-- <<< db/functions/bridge/last_nonce.sql
+
 -- >>> db/functions/bridge/link_vault.sql
 drop function if exists ledger.link_vault;
 -- <<< db/functions/bridge/link_vault.sql
+
+-- >>> db/functions/bridge/list_open_exits.sql
+drop function if exists ledger.list_open_exits;
+-- <<< db/functions/bridge/list_open_exits.sql
 
 -- >>> db/functions/bridge/list_publications.sql
 drop function if exists ledger.list_publications;
@@ -2524,7 +2532,7 @@ revoke execute on function ledger.drop_checkpoint_chunks from public;
 
 drop type if exists
   ledger.vault_status, ledger.link_result, ledger.credit_result, ledger.payout_result, ledger.publication_result,
-  ledger.publication, ledger.unpaid_exit, ledger.open_transaction, ledger.bridge_result,
+  ledger.publication, ledger.unpaid_exit, ledger.open_exit, ledger.open_transaction, ledger.bridge_result,
   ledger_internal.parsed_snapshot, ledger_internal.adoption_target;
 drop table if exists
   ledger.adoptions, ledger.bridge_transactions, ledger.exit_requests, ledger.publications, ledger.payouts,

@@ -244,7 +244,7 @@ create table if not exists ledger.bridge_transactions (
   purpose      text collate "C" not null,
   number       bigint not null,
   raw          bytea not null,
-  replacements bigint not null default 0,
+  earlier      bytea[] not null default '{}',
   recorded_at  timestamptz not null default clock_timestamp(),
   transaction  bytea,
   block        bigint,
@@ -271,7 +271,7 @@ comment on column ledger.bridge_transactions.group_id is 'The group that it is f
 comment on column ledger.bridge_transactions.purpose is 'publish or withdraw.';
 comment on column ledger.bridge_transactions.number is 'The checkpoint that it publishes, or pays exits of.';
 comment on column ledger.bridge_transactions.raw is 'The signed transaction, the newest one of this nonce.';
-comment on column ledger.bridge_transactions.replacements is 'How many times it was replaced by one with a higher fee.';
+comment on column ledger.bridge_transactions.earlier is 'Those that it replaced, the oldest first: one of them may be mined all the same.';
 comment on column ledger.bridge_transactions.recorded_at is 'When the first one was recorded.';
 comment on column ledger.bridge_transactions.transaction is 'The hash of the one that was mined; null until that is final.';
 comment on column ledger.bridge_transactions.block is 'The block of it.';
@@ -419,7 +419,8 @@ begin
     ['ledger.publication', 'number bigint, state text, header text, transaction text, block bigint', 'A checkpoint that was prepared for a vault, and what became of it.'],
     ['ledger.publication_result', 'number bigint, state text, header text, transaction text, block bigint, replayed boolean', 'A publication, and whether this was recorded before.'],
     ['ledger.unpaid_exit', 'index bigint, participant_id bigint, exit_entry bigint, owner text, amount numeric, requested boolean', 'A leaf that is an exit and not settled, and whether it was requested at the vault.'],
-    ['ledger.open_transaction', 'nonce bigint, group_id bigint, purpose text, number bigint, raw text, replacements bigint', 'A signed transaction that is not finished.'],
+    ['ledger.open_exit', 'exit_entry bigint, participant_id bigint, owner text, amount numeric, requested boolean', 'An exit that is not settled, and whether it was requested at the vault.'],
+    ['ledger.open_transaction', 'nonce bigint, group_id bigint, purpose text, number bigint, raw text, replacements bigint, raws text[]', 'A signed transaction that is not finished; raws has those that it replaced, the oldest first, and itself.'],
     ['ledger.bridge_result', 'replayed boolean', 'Whether this was recorded before.'],
     ['ledger_internal.parsed_snapshot', 'checkpoint ledger.checkpoints, leaves ledger_internal.unpacked_leaf[], chunks ledger.checkpoint_chunks[]', 'A snapshot that was read: the checkpoint, its leaves, and its chunks.'],
     ['ledger_internal.adoption_target', 'participant_id bigint, exit_entry bigint, owner bytea, amount numeric', 'What a restored group is made to agree with: a participant who is present, or has left with an exit, the address and the amount.']
@@ -1814,6 +1815,36 @@ revoke execute on function ledger.get_vault from public;
 grant execute on function ledger.get_vault to ledger_bridge;
 -- <<< db/functions/bridge/get_vault.sql
 
+-- >>> db/functions/bridge/last_nonce.sql
+-- Find the last nonce that was recorded for a sender.
+create or replace function ledger.last_nonce(
+  chain_id  numeric,
+  sender    text,
+  out nonce bigint
+)
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  perform refuse_invalid(
+    array['chain_id', 'sender'], array[invalid_amount(chain_id, 1), invalid_address(sender)]
+  );
+  nonce := (
+    select max(t.nonce)
+    from bridge_transactions as t
+    where t.chain_id = last_nonce.chain_id
+      and t.sender = parse_address(last_nonce.sender)
+  );
+end
+$$;
+
+alter function ledger.last_nonce owner to ledger_owner;
+comment on function ledger.last_nonce is
+  'The greatest nonce of a transaction that was recorded for the sender on a chain, null without one. Raises LG001.';
+revoke execute on function ledger.last_nonce from public;
+grant execute on function ledger.last_nonce to ledger_bridge;
+-- <<< db/functions/bridge/last_nonce.sql
+
 -- >>> db/functions/bridge/link_vault.sql
 -- Link a group to a vault, once.
 create or replace function ledger.link_vault(
@@ -1890,6 +1921,43 @@ revoke execute on function ledger.link_vault from public;
 grant execute on function ledger.link_vault to ledger_bridge;
 -- <<< db/functions/bridge/link_vault.sql
 
+-- >>> db/functions/bridge/list_open_exits.sql
+-- List the exits of a group with a vault that are not settled.
+create or replace function ledger.list_open_exits(
+  group_id bigint
+) returns setof ledger.open_exit
+language plpgsql stable security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+begin
+  perform require_vault(group_id);
+  return query
+  select
+    e.id,
+    e.from_id,
+    format_address(p.address),
+    e.amount::numeric,
+    exists (
+      select from exit_requests as r
+      where r.group_id = list_open_exits.group_id
+        and r.participant_id = e.from_id
+    )
+  from settlements as s
+  join entries as e on e.group_id = s.group_id and e.id = s.entry_id
+  join participants as p on p.group_id = s.group_id and p.id = e.from_id
+  where s.group_id = list_open_exits.group_id
+    and s.settled_at is null
+  order by e.id;
+end
+$$;
+
+alter function ledger.list_open_exits owner to ledger_owner;
+comment on function ledger.list_open_exits is
+  'The exits of the group that are not settled, in a checkpoint or not yet, by ascending entry, and whether each was requested at the vault. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.list_open_exits from public;
+grant execute on function ledger.list_open_exits to ledger_bridge;
+-- <<< db/functions/bridge/list_open_exits.sql
+
 -- >>> db/functions/bridge/list_publications.sql
 -- List what became of a group's checkpoints at its vault.
 create or replace function ledger.list_publications(
@@ -1936,7 +2004,12 @@ begin
     t.purpose,
     t.number,
     hex(t.raw),
-    t.replacements
+    cardinality(t.earlier)::bigint,
+    array(
+      select hex(r.raw)
+      from unnest(t.earlier || t.raw) with ordinality as r (raw, place)
+      order by r.place
+    )
   from bridge_transactions as t
   where t.chain_id = list_transactions.chain_id
     and t.sender = parse_address(list_transactions.sender)
@@ -1947,7 +2020,7 @@ $$;
 
 alter function ledger.list_transactions owner to ledger_owner;
 comment on function ledger.list_transactions is
-  'The signed transactions of a sender on a chain that are not finished, by ascending nonce, each in its newest form. Raises LG001.';
+  'The signed transactions of a sender on a chain that are not finished, by ascending nonce, each in its newest form, and with those that it replaced. Raises LG001.';
 revoke execute on function ledger.list_transactions from public;
 grant execute on function ledger.list_transactions to ledger_bridge;
 -- <<< db/functions/bridge/list_transactions.sql
@@ -2475,7 +2548,7 @@ begin
   update bridge_transactions as t
   set
     raw = decode(substr(record_transaction.raw, 3), 'hex'),
-    replacements = t.replacements + 1
+    earlier = t.earlier || t.raw
   where t.chain_id = record_transaction.chain_id
     and t.sender = known.sender
     and t.nonce = record_transaction.nonce;

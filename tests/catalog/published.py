@@ -153,6 +153,7 @@ BRIDGE = {
         ["index", "participant_id", "exit_entry", "owner", "amount", "requested"],
         True,
     ),
+    "list_open_exits": (["group_id"], ["exit_entry", "participant_id", "owner", "amount", "requested"], True),
     "record_progress": (["group_id", "block", "hash"], ["replayed"], False),
     "record_emergency": (["group_id", "number", "transaction", "block"], ["replayed"], False),
     "record_closing": (["group_id", "transaction", "block"], ["replayed"], False),
@@ -168,9 +169,10 @@ BRIDGE = {
     ),
     "list_transactions": (
         ["chain_id", "sender"],
-        ["nonce", "group_id", "purpose", "number", "raw", "replacements"],
+        ["nonce", "group_id", "purpose", "number", "raw", "replacements", "raws"],
         True,
     ),
+    "last_nonce": (["chain_id", "sender"], ["nonce"], True),
     "finish_transaction": (
         ["chain_id", "sender", "nonce", "transaction", "block", "succeeded"],
         ["replayed"],

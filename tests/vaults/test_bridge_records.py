@@ -1,4 +1,4 @@
-"""record_progress, record_closing, record_transaction, list_transactions, finish_transaction and raise_ids."""
+"""record_progress, record_closing, record_transaction, list_transactions, last_nonce, finish_transaction, raise_ids."""
 
 import psycopg
 import pytest
@@ -156,3 +156,23 @@ def test_what_is_recorded_stays(bridge, alice, admin, statement):
     bridge.close(bridge.publish()["number"])
     bridge.freeze(1)
     refused(admin, "23001", statement)
+
+
+def test_a_replaced_transaction_is_kept(prepared):
+    query = "select raws, replacements from ledger.list_transactions(%s, %s)"
+    for raw in ("0x01", "0x02", "0x02", "0x03"):
+        record(prepared, raw=raw)
+    assert one(prepared.session, query, [CHAIN, ALICE]) == (["0x01", "0x02", "0x03"], 2)
+
+
+def test_the_last_nonce_is_that_of_a_sender_on_a_chain(prepared):
+    query = "select nonce from ledger.last_nonce(%s, %s)"
+    assert one(prepared.session, query, [CHAIN, ALICE]) == (None,)
+    for nonce in (3, 9, 4):
+        record(prepared, nonce=nonce, raw=f"0x0{nonce}")
+    record(prepared, nonce=11, sender=BOB)
+    finish(prepared, 9)
+    assert one(prepared.session, query, [CHAIN, ALICE]) == (9,)
+    assert one(prepared.session, query, [CHAIN + 1, ALICE]) == (None,)
+    for values in ((None, ALICE), (CHAIN, None), (CHAIN, "0x12")):
+        refused(prepared.session, "LG001", query, values)

@@ -27,6 +27,19 @@ def test_one_who_has_left_is_only_noted(bridge, alice, ledger, group):
     assert leaf["requested"] is True
 
 
+def test_list_open_exits_shows_those_that_no_checkpoint_has(bridge, alice, bob, ledger, group):
+    assert bridge.rows("list_open_exits") == []
+    entry = one(ledger, "select entry_id from ledger.exit_group(%s, %s)", [group, bob])[0]
+    requested = bridge.call("exit_requested", alice, ALICE, *bridge.mined())["entry_id"]
+    exits = bridge.rows("list_open_exits")
+    assert [(row["exit_entry"], row["participant_id"], row["owner"], row["requested"]) for row in exits] == [
+        (entry, bob, BOB, False),
+        (requested, alice, ALICE, True),
+    ]
+    assert len(bridge.close(bridge.publish()["number"])) == 2
+    assert bridge.rows("list_open_exits") == []
+
+
 def test_list_unpaid_exits_shows_which_were_requested(bridge, alice, bob, ledger, group):
     ledger.execute("select ledger.exit_group(%s, %s)", [group, alice])
     bridge.call("exit_requested", bob, BOB, chain_hash(9), 9)

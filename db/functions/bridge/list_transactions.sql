@@ -17,7 +17,12 @@ begin
     t.purpose,
     t.number,
     hex(t.raw),
-    t.replacements
+    cardinality(t.earlier)::bigint,
+    array(
+      select hex(r.raw)
+      from unnest(t.earlier || t.raw) with ordinality as r (raw, place)
+      order by r.place
+    )
   from bridge_transactions as t
   where t.chain_id = list_transactions.chain_id
     and t.sender = parse_address(list_transactions.sender)
@@ -28,6 +33,6 @@ $$;
 
 alter function ledger.list_transactions owner to ledger_owner;
 comment on function ledger.list_transactions is
-  'The signed transactions of a sender on a chain that are not finished, by ascending nonce, each in its newest form. Raises LG001.';
+  'The signed transactions of a sender on a chain that are not finished, by ascending nonce, each in its newest form, and with those that it replaced. Raises LG001.';
 revoke execute on function ledger.list_transactions from public;
 grant execute on function ledger.list_transactions to ledger_bridge;

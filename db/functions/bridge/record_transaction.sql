@@ -52,7 +52,7 @@ begin
   update bridge_transactions as t
   set
     raw = decode(substr(record_transaction.raw, 3), 'hex'),
-    replacements = t.replacements + 1
+    earlier = t.earlier || t.raw
   where t.chain_id = record_transaction.chain_id
     and t.sender = known.sender
     and t.nonce = record_transaction.nonce;
