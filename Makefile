@@ -35,8 +35,14 @@ SLOW := \
   tests/running/test_gone_clients.py::test_a_stop_during_an_incomplete_request_leaves_no_error_in_the_log \
   tests/running/test_hostile_clients.py \
   tests/running/test_keys.py
-# The long tests of the vault: `make test-vault`.
+# The long tests of the vault and of the bridge: `make test-vault`.
 VAULT := \
+  tests/bridge/test_command.py \
+  tests/bridge/test_groups.py \
+  tests/bridge/test_kills.py \
+  tests/bridge/test_nodes.py \
+  tests/bridge/test_restores.py \
+  tests/bridge/test_transactions.py \
   tests/vault/test_invariants.py
 NOT_SLOW := $(addprefix --deselect=,$(SLOW) $(VAULT))
 # Some tests wait for time-outs: a third process uses the two cores during this time.
@@ -60,7 +66,7 @@ test-fast: $(VENV)/installed ## Run the tests of the functions, the catalog and 
 test-slow: $(VENV)/installed ## Run the slow tests: load, injected faults, time-outs that are waited for, generated requests
 	@PG="$(PG)" $(PYTEST) $(args) $(SLOW)
 
-test-vault: $(VENV)/installed ## Run the long tests of the vault: random calls of everybody, on two EVMs
+test-vault: $(VENV)/installed ## Run the long tests of the vault and the bridge: random calls of everybody, kills, restores, lying nodes
 	@PG="$(PG)" $(PYTEST) $(args) $(VAULT)
 
 check: $(VENV)/installed ## Run the tests that a change of one function can break: make check f=transfer
