@@ -77,16 +77,22 @@ class Outbox:
         rows = self.ledger.rows("list_transactions", self.chain_id, self.sender)
         return sorted(rows, key=lambda row: int(row.nonce))
 
-    def nonce(self, at: int | str) -> int:
-        where = hex(at) if isinstance(at, int) else at
-        return self.chain.node.number("eth_getTransactionCount", self.sender, where)
+    def nonce(self, at: str) -> int:
+        return self.chain.node.number("eth_getTransactionCount", self.sender, at)
+
+    def final_nonce(self, head: Block) -> int:
+        """Return how many nonces are used at a final block: on this depends what is sent again."""
+        return self.chain.agreed(
+            f"the nonce of {self.sender}",
+            lambda node: node.number("eth_getTransactionCount", self.sender, hex(head.number)),
+        )
 
     def compare(self, head: Block) -> None:
         """Halt if the last recorded nonce, which was used in a final block, is unused at this one."""
         ((last,),) = self.ledger.rows("last_nonce", self.chain_id, self.sender)
         if last is None or self.open():
             return
-        used = self.nonce(head.number)
+        used = self.final_nonce(head)
         if used <= last:
             raise Halt(
                 "inconsistent",
@@ -113,7 +119,9 @@ class Outbox:
         rows = self.open()
         if not rows:
             return []
-        final, mined = self.nonce(head.number), self.nonce("latest")
+        final, mined = self.final_nonce(head), self.nonce("latest")
+        if mined < final:
+            raise Later(f"the node has fewer transactions of {self.sender} in its newest block than in a final one")
         for row in [row for row in rows if row.nonce < final]:
             self.finish(row, head)
         rows = [row for row in rows if row.nonce >= final]
@@ -176,7 +184,7 @@ class Outbox:
         self.sent_at.setdefault(row.nonce, now)
         wanted = self.fees(block)
         nothing = signed.to.lower() == self.account.address.lower()
-        starves = signed.fees.most < block.base_fee + min(wanted.tip, LEAST_TIP)
+        starves = min(signed.fees.tip, signed.fees.most - block.base_fee) < wanted.tip // 2
         waits = now - self.sent_at[row.nonce] > self.patience
         if (makes_sense or nothing) and not (starves or waits):
             answer = self.deliver(row.raw)

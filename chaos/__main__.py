@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,11 +19,12 @@ from typing import Any
 from bench.ledgers import LEDGER, served, workspace
 from bench.load import BenchError, Server
 from chaos.bank import Bank
-from chaos.faults import COMBINED, FAULTS, STEP, Scene
+from chaos.faults import COMBINED, FAULTS, ON_CHAIN, STEP, Scene
 from chaos.history import History, Verdict, contradictions, judge, read_checkpoints, read_record
 from chaos.machine import Clock, MissingError, small_disk
 from chaos.proxy import Proxy
 from chaos.release import code_after
+from chaos.vault import Vault, chained
 
 WORKERS = 2
 LONGEST_RECOVERY = 30.0  # seconds from a fault's end until nothing has to be repeated because of it
@@ -50,13 +51,14 @@ class Report:
     left_out: dict[str, str]  # kinds of fault that could not be made, and why
     verdict: Verdict
     books: str  # what `ledger verify` found, if anything
+    vault: list[str] = field(default_factory=list)  # what is wrong with the group with a vault
 
     @property
     def is_right(self) -> bool:
         history = self.history
         wrong = [*history.wrong, *self.verdict.lost, *self.verdict.doubled, *self.verdict.refused]
         slow = [effect for effects in self.effects.values() for effect in effects if effect.recovery > LONGEST_RECOVERY]
-        return not (wrong or slow or history.internal_errors or self.books)
+        return not (wrong or slow or history.internal_errors or self.books or self.vault)
 
     def __str__(self) -> str:
         history, verdict = self.history, self.verdict
@@ -82,7 +84,7 @@ class Report:
                 f"| {median(times):>14.1f} s | {max(times):>4.1f} s |"
             )
         rows += ["", *(f"Not made: {name}, which {why}." for name, why in self.left_out.items())]
-        rows += [*history.wrong[:10], self.books or "`ledger verify` found nothing."]
+        rows += [*history.wrong[:10], *self.vault[:10], self.books or "`ledger verify` found nothing."]
         return "\n".join(
             ["| what                     |     count |", "|--------------------------|----------:|", *rows]
         )
@@ -111,12 +113,19 @@ def run(folder: Path, seconds: float, stretch: float = STRETCH, faults: Sequence
             connection.execute("alter system set max_wal_size = '256MB'")  # or the WAL would fill the small disk
             connection.execute("select pg_reload_conf()")
         proxy = Proxy(ledger.server.port)
-        scene = Scene(ledger, proxy, stretch, disk, clock, code_after(folder / "after"))
+        vault: Vault | None = None
+        if any(name in ON_CHAIN for name in faults):
+            try:
+                vault = stack.enter_context(chained(ledger, folder / "vault"))
+            except MissingError as error:
+                left_out |= {name: str(error) for name in faults if name in ON_CHAIN}
+        scene = Scene(ledger, proxy, stretch, disk, clock, code_after(folder / "after"), vault)
         possible = [name for name in faults if name not in left_out]
         history, effects = asyncio.run(loaded(scene, seconds, possible))
         if scene.clock:
             # Entries that were written while it was ahead would have a time to come.
             scene.clock.set(STEP)
+        at_the_vault = vault.judge() if vault else []
         try:
             ledger.run("verify")
             books = ""
@@ -125,7 +134,7 @@ def run(folder: Path, seconds: float, stretch: float = STRETCH, faults: Sequence
         with ledger.connect() as connection:
             record = read_record(connection)
             history.wrong += contradictions(history.checkpoints, read_checkpoints(connection))
-    return Report(history, effects, left_out, judge(history.acknowledged, record), books)
+    return Report(history, effects, left_out, judge(history.acknowledged, record), books, at_the_vault)
 
 
 async def loaded(scene: Scene, seconds: float, faults: Sequence[str]) -> tuple[History, dict[str, list[Effect]]]:
@@ -136,6 +145,7 @@ async def loaded(scene: Scene, seconds: float, faults: Sequence[str]) -> tuple[H
         bank = Bank(Server(scene.proxy.port, scene.ledger.server.secret))
         await bank.open()
         work = asyncio.create_task(bank.work())
+        beside = asyncio.create_task(scene.vault.live()) if scene.vault else None
 
         async def inject(kind: str, *names: str) -> None:
             print(f"{', '.join(names)} …", file=sys.stderr, flush=True)
@@ -153,6 +163,9 @@ async def loaded(scene: Scene, seconds: float, faults: Sequence[str]) -> tuple[H
                 await inject(TOGETHER, *random.sample(possible, 2))
         bank.closing = True
         await work
+        if scene.vault and beside:
+            scene.vault.closing = True
+            await beside
     return bank.history, dict(effects)
 
 

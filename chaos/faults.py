@@ -19,6 +19,7 @@ from bench.ledgers import Ledger
 from bench.load import BenchError
 from chaos import machine, release
 from chaos.proxy import Proxy
+from chaos.vault import Vault
 
 # While another fault is at work a fault may not be possible; then it is tried again.
 NOT_NOW = (psycopg.Error, psutil.Error, OSError, ValueError, IndexError)
@@ -32,7 +33,7 @@ STEP = 3600  # seconds of the clock
 class Scene:
     """The parts that faults are injected into. `stretch` is the duration of a fault, in seconds.
 
-    A fault that cannot be made everywhere needs the last three.
+    A fault that cannot be made everywhere needs one of the last four.
     """
 
     ledger: Ledger
@@ -41,6 +42,7 @@ class Scene:
     disk: Path | None
     clock: machine.Clock | None
     after: Path  # the code of the release after this one
+    vault: Vault | None
 
 
 T = TypeVar("T")
@@ -173,6 +175,30 @@ async def deploy_and_return(scene: Scene) -> None:
     await asyncio.to_thread(release.roll_back, scene.after, scene.ledger.admin)
 
 
+async def kill_bridge(scene: Scene) -> None:
+    """Kill the bridge again and again, at whatever it does."""
+    assert scene.vault
+    end = time.monotonic() + scene.stretch
+    while time.monotonic() < end:
+        await when_possible(scene.vault.kill)
+        await asyncio.sleep(random.uniform(1.0, 3.0))
+
+
+async def reorganize_chain(scene: Scene) -> None:
+    """Have the chain forget its two newest blocks, again and again."""
+    assert scene.vault
+    end = time.monotonic() + scene.stretch
+    while time.monotonic() < end:
+        await when_possible(scene.vault.go_back)
+        await asyncio.sleep(random.uniform(0.5, 1.5))
+
+
+async def restore_database(scene: Scene) -> None:
+    """Restore the database of the group with a vault to before its last root."""
+    assert scene.vault
+    await scene.vault.restore()
+
+
 FAULTS: dict[str, Fault] = {
     "backend killed": kill_backend,
     "checkpoint killed": kill_checkpoint,
@@ -185,9 +211,15 @@ FAULTS: dict[str, Fault] = {
     "clock set": step_clock,
     "migrated": migrate_forth_and_back,
     "release deployed": deploy_and_return,
+    "bridge killed": kill_bridge,
+    "node goes back two blocks": reorganize_chain,
+    "database restored": restore_database,
 }
-# Faults that can be made at once: a migration that another fault interrupts has tests of its own.
-COMBINED = [name for name, fault in FAULTS.items() if fault not in (migrate_forth_and_back, deploy_and_return)]
+# Faults that can be made at once: a migration that another fault interrupts has tests of its own, and a restore is made
+# by an operator who looks at what they do.
+ALONE = (migrate_forth_and_back, deploy_and_return, restore_database)
+COMBINED = [name for name, fault in FAULTS.items() if fault not in ALONE]
+ON_CHAIN = ("bridge killed", "node goes back two blocks", "database restored")
 
 
 async def when_possible(do: Callable[[], T]) -> T:

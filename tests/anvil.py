@@ -29,25 +29,37 @@ SLOTS = 2  # of an epoch
 FINAL = 2 * SLOTS  # blocks from the newest one down to the finalized one
 
 
+class MissingError(Exception):
+    """The program cannot be had; the message says how to get it."""
+
+
 def binary() -> Path:
     """Return the program, fetched if it is not there yet. Skips the test where that is impossible."""
+    try:
+        return fetched()
+    except MissingError as error:
+        pytest.skip(f"the chain of these tests {error}")
+
+
+def fetched() -> Path:
+    """Return the program, fetched if it is not there yet. Raises MissingError."""
     program = FOLDER / VERSION / "node_modules" / PACKAGE / "bin" / "anvil"
     if program.exists():
         return program
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("the chain of these tests is anvil, which npm fetches: apt-get install npm")
+        raise MissingError("is anvil, which npm fetches: apt-get install npm")
     FOLDER.mkdir(exist_ok=True)
     # Of the processes of a run one fetches it.
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not program.exists():
             options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix", str(FOLDER / VERSION)]
-            fetched = subprocess.run(
+            done = subprocess.run(
                 [npm, "install", *options, f"{PACKAGE}@{VERSION}"], capture_output=True, text=True, timeout=300
             )
-            if fetched.returncode != 0:
-                pytest.skip(f"npm does not fetch {PACKAGE}: {fetched.stderr.strip()[-200:]}")
+            if done.returncode != 0:
+                raise MissingError(f"is anvil, and npm does not fetch {PACKAGE}: {done.stderr.strip()[-200:]}")
     return program
 
 
