@@ -75,12 +75,12 @@ class Report:
             "answers of 500": history.internal_errors,
         }
         rows = [f"| {name:<24} | {count:>9,} |" for name, count in counts.items()]
-        rows += ["", "| fault                    | times | requests repeated | recovery, median | worst  |"]
-        rows += ["|--------------------------|------:|------------------:|-----------------:|-------:|"]
+        rows += ["", "| fault                     | times | requests repeated | recovery, median | worst  |"]
+        rows += ["|---------------------------|------:|------------------:|-----------------:|-------:|"]
         for name, effects in self.effects.items():
             times = [effect.recovery for effect in effects]
             rows.append(
-                f"| {name:<24} | {len(effects):>5} | {sum(effect.repeated for effect in effects):>17,} "
+                f"| {name:<25} | {len(effects):>5} | {sum(effect.repeated for effect in effects):>17,} "
                 f"| {median(times):>14.1f} s | {max(times):>4.1f} s |"
             )
         rows += ["", *(f"Not made: {name}, which {why}." for name, why in self.left_out.items())]

@@ -9,7 +9,6 @@ import random
 import secrets
 import signal
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,7 +34,8 @@ DELAY, WINDOW, SILENCE = 60, 120, 86_400  # seconds of the chain
 PACE = 0.2  # seconds between two acts, which are TICK seconds of the chain
 TICK = 10
 PATIENCE = 60.0  # seconds
-MATURE = 40  # acts until a root that is published at the first of them is ripe and final
+ROUNDS = 20  # of the bridge at the end, until everybody is paid
+MATURE = 40  # blocks after which the last root is ripe and final
 
 # A node that restarts, a database that is away, an act that is not possible now: the next one may be.
 NOT_NOW = (psycopg.Error, anvil.NodeError, OSError, AssertionError)
@@ -51,7 +51,6 @@ class Vault:
         self.process: subprocess.Popen[bytes] | None = None
         self.wrong: list[str] = []
         self.mirrored: dict[str, Path] = {}  # snapshots by the header of their checkpoint
-        self.acts: Counter[str] = Counter()
         self.resting = asyncio.Lock()  # held while nobody may act
         self.closing = False
         self.make()
@@ -157,7 +156,6 @@ class Vault:
                 connection.execute(move, [self.group, sender, recipient, max(1, int(amount) // 3)])
             else:
                 connection.execute("select ledger.exit_group(%s, %s)", [self.group, random.choice(present)[0]])
-            self.acts[kind] += 1
             self.node("evm_increaseTime", TICK)
             self.node.mine()
             self.keep(connection)
@@ -246,9 +244,7 @@ class Vault:
         with suppress(ProcessLookupError):
             self.kill()
         wrong = list(self.wrong)
-        for _ in range(3):
-            self.node.finalize()
-            last = self.once()
+        last = self.leave()
         if last.returncode:
             wrong.append(f"at the end the bridge ended with {last.returncode}: {last.stderr[-300:]}")
         logs = [
@@ -284,9 +280,25 @@ class Vault:
             wrong.append(f"the vault holds {sum(deposited)} less what it paid, and the ledger {held} and {owed}")
         if (verified := self.run("verify")).returncode:
             wrong.append(verified.stdout[:500])
-        if not paid or not self.acts["transfer"]:
-            wrong.append("nothing was paid or transferred in the group with a vault")
+        if held or not paid:
+            wrong.append(f"everybody has left, and the ledger has {held} of them, after {len(paid)} payments")
         return wrong
+
+    def leave(self) -> subprocess.CompletedProcess[str]:
+        """Have everybody leave and be paid; return how the bridge ended last."""
+        held = contract.call_data("held", self.group)
+        for _ in range(ROUNDS):
+            self.node("evm_increaseTime", DELAY)
+            self.node.mine()
+            self.node.finalize()
+            last = self.once()
+            with self.connect() as connection:  # also those whose deposits were on their way
+                query = "select id from ledger.participants where group_id = %s and exited_at is null"
+                for (participant,) in connection.execute(query, [self.group]).fetchall():
+                    connection.execute("select ledger.exit_group(%s, %s)", [self.group, participant])
+            if int(self.node("eth_call", {"to": self.address, "data": held}, "finalized"), 16) == 0:
+                break
+        return last
 
 
 @contextmanager
