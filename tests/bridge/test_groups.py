@@ -141,6 +141,29 @@ def test_an_exit_of_nothing_that_is_requested_after_it_is_paid_on_the_chain(worl
     assert world.view("requested", world.group, alice, world.alice) == 0
 
 
+def test_a_requested_exit_of_nothing_waits_for_its_payment(world: World) -> None:
+    alice, bob = started(world, world.alice, world.bob)
+    world.transfer(alice, bob, ETHER)
+    world.node.pass_time(DELAY)
+    world.send(world.alice, "request_exit", *world.leaf(alice, 1))
+    world.node.finalize()
+    world.options["payer"] = None
+    world.settle_down(1)
+    world.node.pass_time(WINDOW)
+    world.settle_down(2)
+    world.node.pass_time(CYCLE)
+    world.settle_down(1)
+    # Its window is over, and nobody has paid it.
+    assert world.states()[:2] == ["closed", "closed"]
+    assert world.payouts() == []
+    del world.options["payer"]
+    world.settle_down(2)
+    world.node.pass_time(DELAY)
+    world.settle_down(1)
+    assert world.payouts() == [("exit", 0)]
+    assert world.view("requested", world.group, alice, world.alice) == 0
+
+
 def test_an_exit_of_nothing_that_anybody_withdraws_is_settled_by_it(world: World) -> None:
     alice, bob = started(world, world.alice, world.bob)
     world.transfer(alice, bob, ETHER)
@@ -196,7 +219,7 @@ def test_many_exits_are_paid_in_few_transactions(world: World) -> None:
     assert world.discrepancies() == []
 
 
-def test_an_exit_that_somebody_else_pays_is_not_paid_again(world: World) -> None:
+def test_an_exit_that_somebody_else_pays_is_not_paid_again(world: World, events: Events) -> None:  # noqa: F811
     (alice,) = started(world, world.alice)
     world.leave(alice)
     world.node.pass_time(CYCLE)
@@ -206,6 +229,7 @@ def test_an_exit_that_somebody_else_pays_is_not_paid_again(world: World) -> None
     world.settle_down(1)
     assert world.payouts() == [("exit", ETHER)]
     assert one(world.admin, "select count(*) from ledger.bridge_transactions where purpose = 'withdraw'") == (0,)
+    assert "payment_refused" not in [event["event"] for event in events()]
 
 
 def test_without_a_payer_exits_are_left_to_others(world: World) -> None:

@@ -13,7 +13,8 @@ import pytest
 from psycopg import sql
 
 from bridge import contract, run
-from bridge.adopt import adopt
+from bridge.adopt import adopt, ids
+from bridge.contract import Log
 from bridge.halts import EXIT_STATUS
 from bridge.ledger import connect
 from tests.bridge.drill import Drill
@@ -153,6 +154,18 @@ def test_after_adopt_the_drill_goes_on_from_any_step(world: World, backups: Back
     for step in range(last):
         reverted(world, lambda step=step: go_on(step))  # type: ignore[misc]
     assert adopted > 8
+
+
+def test_ids_above_those_of_a_snapshot_and_of_the_events_are_given() -> None:
+    leaves: list[dict[str, Any]] = [
+        {"participant_id": 7, "exit_entry": None},
+        {"participant_id": 9, "exit_entry": 20},
+    ]
+    paid = Log("Paid", {"participant_id": 12, "exit_entry": 31}, 1, "0x", 0, "0x")
+    requested = Log("ExitRequested", {"participant_id": 13}, 1, "0x", 1, "0x")
+    assert ids(leaves, []) == (9, 20)
+    assert ids(leaves, [paid, requested]) == (13, 31)
+    assert ids([], []) == (0, 0)
 
 
 def adopt_all(world: World, snapshot: Path) -> str:

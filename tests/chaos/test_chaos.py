@@ -248,7 +248,7 @@ NOTHING = Verdict([], [], [])
         chaos.Report(History(), {}, {}, Verdict([], [1], []), ""),
         chaos.Report(History(), {}, {}, Verdict([], [], [1]), ""),
     ],
-    ids=["a wrong sum", "a 500", "a late recovery", "wrong books", "a loss", "a double", "a refused one"],
+    ids=["a sum", "a 500", "a late recovery", "wrong books", "a wrong vault", "a loss", "a double", "a refused one"],
 )
 def test_a_single_error_fails_the_run(
     report: chaos.Report, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
