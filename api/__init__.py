@@ -29,6 +29,7 @@ admin/              what an administrator does with the command
 proofs/             checks what the ledger proves, without the ledger
   verify_proof.py     a proof
   verify_snapshot.py  all leaves of a checkpoint
+  snapshot_proof.py   makes a proof of such leaves
 
 http/               the Sanic application of a worker
   app.py              the application: a handler for each route

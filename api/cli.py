@@ -1,6 +1,7 @@
 """The `ledger` command: serve, migrate, seed, reset, verify, checkpoint, proof, snapshot, bridge, key, url, psql."""
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -27,7 +28,7 @@ from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
 from api.postgres.preflight import StartError, check_at_start
 from api.postgres.session_settings import TIMEOUTS
-from api.proofs import verify_proof, verify_snapshot
+from api.proofs import snapshot_proof, verify_proof, verify_snapshot
 from api.routes import SCOPES
 from api.server.listener import listen
 from api.server.settings import Settings
@@ -126,7 +127,7 @@ def run(given: list[str]) -> int:
     if options.command == "bridge":
         return run_bridge(options)
     if options.command == "verify-proof":
-        return verify_proof.run(options.file, options.header, options.root)
+        return verify_proof.run(options.file, options.header, options.root, options.rpc, options.vault)
     if options.command == "verify-snapshot":
         return verify_snapshot.run(options.file, options.header, options.root)
     command = {
@@ -220,9 +221,10 @@ def parser() -> argparse.ArgumentParser:
     prove.add_argument("group", metavar="GROUP", type=identifier, help="the id of the group")
     prove.add_argument("participant", metavar="PARTICIPANT", type=identifier, help="the id of the participant")
     prove.add_argument("--number", metavar="N", type=identifier, help="the checkpoint; the newest one without it")
-    verify_proof.add_arguments(
-        commands.add_parser("verify-proof", help="check a proof, without the database"), "the proof"
-    )
+    prove.add_argument("--snapshot", metavar="FILE", type=Path, help="of these leaves, without the database")
+    look = commands.add_parser("verify-proof", help="check a proof, without the database")
+    verify_proof.add_arguments(look, "the proof")
+    verify_proof.add_arguments_of_chain(look)
     export = commands.add_parser("snapshot", help="print all leaves of a checkpoint")
     export.add_argument("group", metavar="GROUP", type=identifier, help="the id of the group")
     export.add_argument("--number", metavar="N", type=identifier, help="the checkpoint; the newest one without it")
@@ -577,6 +579,13 @@ def run_bridge(options: argparse.Namespace) -> int:
 
 
 def run_proof(options: argparse.Namespace) -> None:
+    if options.snapshot is not None:
+        try:
+            proof = snapshot_proof.prove(options.snapshot, options.participant, options.group, options.number)
+        except (OSError, ValueError) as error:
+            raise Refusal(f"cannot prove it by {options.snapshot}: {error}") from None
+        print(json.dumps(proof, separators=(",", ":")))
+        return
     with database() as login:
         if login.embedded:
             apply_migrations(login)

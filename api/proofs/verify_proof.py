@@ -1,9 +1,14 @@
 """Check a proof of what a participant holds, with Python's standard library alone: this file can be copied away.
 
     python verify_proof.py FILE --header HEX
+    python verify_proof.py FILE --rpc URL --vault ADDRESS
 
 FILE is the answer of GET /api/groups/G/checkpoints/N/proofs/P. HEX is the header that was published, in a place that
 the operator of the ledger cannot change afterwards. Without it the proof is only shown to be consistent.
+
+With --rpc the place is the group's vault: a node of the chain is asked, as of its last finalized block, whether the
+checkpoint is the last ripe root, which is the one that an emergency pays. The node is believed. ADDRESS is the vault
+that the participant paid into; without it the one that the proof names is believed as well.
 
 A checkpoint commits to a leaf for each participant present and for each exit that is not settled, in a tree of sums.
 H is SHA-256, integers are unsigned and big-endian, and | puts bytes one after another:
@@ -22,11 +27,26 @@ import argparse
 import json
 import re
 import sys
+import urllib.error
+import urllib.request
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 
 Json = dict[str, object]
+
+# How a call of the vault begins: 4 bytes of the Keccak-256 of its signature, which the standard library does not have.
+SELECTORS = {
+    "domain(uint64)": "0x58f7ca61",
+    "latest(uint64)": "0xb0d665f7",
+    "ripe(uint64)": "0xd7ca4030",
+    "emergency(uint64)": "0x5e30ea9c",
+    "spent(uint64,uint64,uint64)": "0x20440bbd",
+}
+TIMEOUT = 30  # seconds for each answer of a node
+LONGEST_ANSWER = 1 << 20  # bytes
 
 
 class InvalidProof(ValueError):
@@ -71,12 +91,15 @@ class Node:
 class Checkpoint:
     """What a header commits to, as far as leaves are checked against it."""
 
+    chain: int
+    vault: bytes
     group: int
     number: int
     domain: bytes
     leaf_count: int
     total: int
     root: bytes
+    header: bytes
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,7 @@ class Leaf:
     index: int
     participant: int
     exit_entry: int  # 0 while present
+    owner: bytes
     node: Node
 
 
@@ -97,8 +121,8 @@ def read_checkpoint(value: object, header: str | None, root: str | None) -> Chec
     credited, settled, total = (whole(value, name, 256) for name in ("credited", "settled", "total"))
     tree_root, shown = octets(value, "root", 32), octets(value, "header", 32)
 
-    vault = octets(value, "vault", 20)
-    domain = digest(b"\x03ledger/vault/1", word(whole(value, "chain_id", 256)), vault, int64(group))
+    chain, vault = whole(value, "chain_id", 256), octets(value, "vault", 20)
+    domain = digest(b"\x03ledger/vault/1", word(chain), vault, int64(group))
     first_half = (domain, int64(number), octets(value, "previous", 32), int64(deposits))
     second_half = (word(credited), word(settled), int64(leaf_count), word(total), tree_root)
     require(digest(b"\x02", *first_half, *second_half) == shown, "the checkpoint does not hash to its header")
@@ -106,7 +130,70 @@ def read_checkpoint(value: object, header: str | None, root: str | None) -> Chec
     require(root is None or parse_hex(root, 32) == tree_root, "the checkpoint is not the one with that root")
     require(total == credited - settled, "the checkpoint's total is not what was credited less what was settled")
     require(min(group, number) > 0, "an id is 0")
-    return Checkpoint(group, number, domain, leaf_count, total, tree_root)
+    return Checkpoint(chain, vault, group, number, domain, leaf_count, total, tree_root, shown)
+
+
+def verify_on_chain(proof: object, rpc: str, vault: str | None = None) -> str:
+    """Return, in words, what the vault knows of a decoded proof, at the last finalized block. Raises InvalidProof."""
+    checkpoint = read_checkpoint(member(proof, "checkpoint"), None, None)
+    leaf = read_leaf(member(proof, "leaf"), checkpoint)
+    require(any(checkpoint.vault), "the group has no vault")
+    require(vault is None or parse_hex(vault, 20) == checkpoint.vault, "the proof is of another vault")
+    chain = quantity(ask(rpc, "eth_chainId"))
+    require(chain == checkpoint.chain, f"the node is of chain {chain}, the proof of chain {checkpoint.chain}")
+    block = ask(rpc, "eth_getBlockByNumber", "finalized", False)
+    number, seconds = quantity(member(block, "number")), quantity(member(block, "timestamp"))
+    require(seconds < 1 << 33, "the node's answer is not a time")
+
+    def view(signature: str, *arguments: int) -> bytes:
+        data = SELECTORS[signature] + b"".join(map(word, arguments)).hex()
+        answer = ask(rpc, "eth_call", {"to": f"0x{checkpoint.vault.hex()}", "data": data}, hex(number))
+        require(isinstance(answer, str) and len(answer) >= 66, "the vault that the proof names does not answer")
+        return bytes.fromhex(str(answer)[2:])
+
+    require(view("domain(uint64)", checkpoint.group) == checkpoint.domain, "the vault has another domain")
+    # A root begins with its number and its header.
+    ripe, latest = view("ripe(uint64)", checkpoint.group), view("latest(uint64)", checkpoint.group)
+    if ripe[32:64] != checkpoint.header:
+        last = f"the last ripe one is {int.from_bytes(ripe[:32], 'big')}"
+        require(latest[32:64] != checkpoint.header, f"checkpoint {checkpoint.number} is not ripe yet: {last}")
+        why = "is older" if checkpoint.number <= int.from_bytes(ripe[:32], "big") else "was vetoed, or not published"
+        raise InvalidProof(f"checkpoint {checkpoint.number} {why}, or has another header: {last}")
+    frozen = any(view("emergency(uint64)", checkpoint.group))
+    paid = any(view("spent(uint64,uint64,uint64)", checkpoint.group, checkpoint.number, leaf.index))
+
+    at = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    lines = (
+        f"vault 0x{checkpoint.vault.hex()} on chain {chain}, at finalized block {number} of {at}:",
+        f"checkpoint {checkpoint.number} is the last ripe one",
+        "there is an emergency: every leaf of it is paid" if frozen else "there is no emergency",
+        "this leaf was paid" if paid else "this leaf was not paid",
+    )
+    return "\n".join(lines)
+
+
+def ask(rpc: str, method: str, *parameters: object) -> object:
+    """The result of a call of a node of the chain. Raises InvalidProof."""
+    require(rpc.startswith(("http://", "https://")), "the address of a node begins with http:// or https://")
+    call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+    headers = {"Content-Type": "application/json"}
+    try:
+        request = urllib.request.Request(rpc, json.dumps(call).encode(), headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            decoded = json.loads(answer.read(LONGEST_ANSWER))
+    except urllib.error.HTTPError as error:
+        raise InvalidProof(f"the node answers with status {error.code}") from None
+    except (OSError, HTTPException, ValueError, RecursionError) as error:
+        raise InvalidProof(f"the node does not answer: {error}") from None
+    if not isinstance(decoded, dict) or decoded.get("result") is None:
+        raise InvalidProof(f"the node has no answer to {method}: {json.dumps(decoded)[:200]}")
+    return decoded["result"]
+
+
+def quantity(value: object) -> int:
+    if not isinstance(value, str) or not re.fullmatch("0x[0-9a-fA-F]{1,64}", value):
+        raise InvalidProof("the node's answer is not a number")
+    return int(value, 16)
 
 
 def read_leaf(value: object, checkpoint: Checkpoint) -> Leaf:
@@ -115,9 +202,9 @@ def read_leaf(value: object, checkpoint: Checkpoint) -> Leaf:
     exit_entry = 0 if member(value, "exit_entry") is None else whole(value, "exit_entry", 63)
     amount = whole(value, "amount", 256)
     require(participant > 0, "an id is 0")
-    ids = int64(participant) + int64(exit_entry)
-    octets_of_leaf = (checkpoint.domain, ids, octets(value, "owner", 20), word(amount))
-    return Leaf(index, participant, exit_entry, Node(amount, digest(b"\x00", *octets_of_leaf)))
+    owner = octets(value, "owner", 20)
+    octets_of_leaf = (checkpoint.domain, int64(participant), int64(exit_entry), owner, word(amount))
+    return Leaf(index, participant, exit_entry, owner, Node(amount, digest(b"\x00", *octets_of_leaf)))
 
 
 def parent(left: Node, right: Node) -> Node:
@@ -194,13 +281,18 @@ def members(pairs: list[tuple[str, object]]) -> Json:
     return dict(pairs)
 
 
-def hash_text(value: str) -> str:
+def hash_text(value: str, length: int = 32) -> str:
     """The type of an argument that is a hash."""
     try:
-        parse_hex(value, 32)
+        parse_hex(value, length)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return value
+
+
+def address_text(value: str) -> str:
+    """The type of an argument that is an address."""
+    return hash_text(value, 20)
 
 
 def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
@@ -209,21 +301,31 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--root", type=hash_text, metavar="HEX", help="the root of the checkpoint, as published")
 
 
-def run(file: str, header: str | None, root: str | None) -> int:
+def add_arguments_of_chain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rpc", metavar="URL", help="a node of the chain, which is asked what the vault knows")
+    parser.add_argument("--vault", type=address_text, metavar="ADDRESS", help="the vault that the proof must be of")
+
+
+def run(file: str, header: str | None, root: str | None, rpc: str | None = None, vault: str | None = None) -> int:
     """Print what the proof in a file shows, and return the exit status."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-        shows = verify(read(text), header, root)
+        proof = read(text)
+        shows = verify(proof, header, root)
+        require(rpc is not None or vault is None, "--vault goes with --rpc")
+        if rpc is not None:
+            shows += f"\n{verify_on_chain(proof, rpc, vault)}"
     except (OSError, ValueError) as error:
         print(f"not proved: {error}", file=sys.stderr)
         return 1
     print(shows)
-    if header is None and root is None:
-        print("Nothing published was compared: give --header, or --root.", file=sys.stderr)
+    if header is None and root is None and rpc is None:
+        print("Nothing published was compared: give --header, --root or --rpc.", file=sys.stderr)
     return 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Check a proof of what a participant of a ledger holds.")
     add_arguments(parser, "the proof")
+    add_arguments_of_chain(parser)
     sys.exit(run(**vars(parser.parse_args())))

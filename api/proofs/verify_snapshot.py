@@ -17,7 +17,18 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
-from .verify_proof import InvalidProof, Node, add_arguments, members, parent, read_checkpoint, read_leaf, require
+from .verify_proof import (
+    Checkpoint,
+    InvalidProof,
+    Leaf,
+    Node,
+    add_arguments,
+    members,
+    parent,
+    read_checkpoint,
+    read_leaf,
+    require,
+)
 
 PIECE = 1 << 16  # characters of the file that are read at a time
 LONGEST = 1 << 12  # characters that the checkpoint, or a leaf, has at most with the spaces around it
@@ -30,25 +41,38 @@ END = re.compile(r"\s*\}\s*")
 
 def verify(file: TextIO, header: str | None = None, root: str | None = None) -> str:
     """Return, in words, what the snapshot in a file shows. Raises InvalidProof."""
+    checkpoint, leaves = walk(file, header, root)
+    exits = sum(leaf.exit_entry > 0 for leaf in leaves)
+    place = f"checkpoint {checkpoint.number} of group {checkpoint.group}"
+    total = f"{checkpoint.leaf_count} leaves of {checkpoint.total} in all"
+    return f"{place} has {total}, {exits} of them exits that are not settled"
+
+
+def walk(file: TextIO, header: str | None = None, root: str | None = None) -> tuple[Checkpoint, Iterator[Leaf]]:
+    """Return the checkpoint of a snapshot and its leaves, which are valid once the last one was taken.
+
+    Raises InvalidProof, also while leaves are taken.
+    """
     values = decode(file)
     checkpoint = read_checkpoint(next(values), header, root)
+    return checkpoint, walk_leaves(values, checkpoint)
+
+
+def walk_leaves(values: Iterator[object], checkpoint: Checkpoint) -> Iterator[Leaf]:
     tree = Tree()
-    before = exits = 0
+    before = 0
     for value in values:
         leaf = read_leaf(value, checkpoint)
         require(leaf.index == tree.leaves, f"leaf {leaf.index} is in the place of leaf {tree.leaves}")
         require(leaf.participant != before, f"participant {leaf.participant} has two leaves")
         require(leaf.participant > before, f"participant {leaf.participant} comes after participant {before}")
         before = leaf.participant
-        exits += leaf.exit_entry > 0
         tree.add(leaf.node)
+        yield leaf
     root_node = tree.root()
     require(tree.leaves == checkpoint.leaf_count, f"there are {tree.leaves} leaves of {checkpoint.leaf_count}")
     require(root_node.sum == checkpoint.total, f"the leaves add up to {root_node.sum} of {checkpoint.total}")
     require(root_node.hash == checkpoint.root, "the leaves have another root")
-
-    place = f"checkpoint {checkpoint.number} of group {checkpoint.group}"
-    return f"{place} has {tree.leaves} leaves of {checkpoint.total} in all, {exits} of them exits that are not settled"
 
 
 class Tree:
