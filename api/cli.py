@@ -1,4 +1,4 @@
-"""The `ledger` command: serve, migrate, seed, reset, verify, checkpoint, proof, snapshot, bridge, key, url, psql."""
+"""The `ledger` command: see COMMANDS."""
 
 import argparse
 import json
@@ -34,6 +34,7 @@ from api.server.listener import listen
 from api.server.settings import Settings
 from api.server.supervisor import supervise
 from api.settings import Given, conninfo_error, one_of, origins, positive, seconds, setting, source, trust_the_system
+from bridge import arguments
 from bridge import command as bridge
 from bridge.halts import Refusal as BridgeRefusal
 
@@ -49,12 +50,13 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
   CORS_ORIGINS      the origins whose web pages may use it, with commas between them (none)
   DRAIN             seconds of a failing health check before a stop (0)
   DATABASE_WAIT     seconds to wait at start for a database that cannot be reached (30)
-  RPC, CHECK_RPC    the nodes that the bridge asks, http://… or https://…
+  RPC, CHECK_RPC    the nodes of the chain that bridge, guardian and vault ask, http://… or https://…
 """
 
 COMMANDS = (
     *("serve", "migrate", "seed", "reset", "verify"),
-    *("checkpoint", "proof", "verify-proof", "snapshot", "verify-snapshot", "bridge", "key", "url", "psql"),
+    *("checkpoint", "proof", "verify-proof", "snapshot", "verify-snapshot"),
+    *("bridge", "guardian", "vault", "key", "url", "psql"),
 )
 
 LOGS = ("requests", "faults")
@@ -126,6 +128,8 @@ def run(given: list[str]) -> int:
         return run_checkpoint(options)
     if options.command == "bridge":
         return run_bridge(options)
+    if options.command in ("guardian", "vault"):
+        return run_on_chain(options)
     if options.command == "verify-proof":
         return verify_proof.run(options.file, options.header, options.root, options.rpc, options.vault)
     if options.command == "verify-snapshot":
@@ -237,6 +241,12 @@ def parser() -> argparse.ArgumentParser:
         identifier,
         setting("RPC"),
         setting("CHECK_RPC"),
+    )
+    arguments.add_guardian(
+        commands.add_parser("guardian", help="veto roots that are withheld or not clean"), identifier, setting("RPC")
+    )
+    arguments.add_vault(
+        commands.add_parser("vault", help="deploy vaults, look at them, and leave them"), identifier, setting("RPC")
     )
     actions = commands.add_parser("key", help="make, list and revoke API keys").add_subparsers(
         dest="action", metavar="create|list|revoke", required=True
@@ -576,6 +586,23 @@ def run_bridge(options: argparse.Namespace) -> int:
         if login.embedded:
             apply_migrations(login)
         return bridge.run(options, login.admin)
+
+
+def run_on_chain(options: argparse.Namespace) -> int:
+    """Run a command that needs web3, and the database only for some of its actions."""
+    bridge.check_installed(options.command)
+    from bridge import guardian_command, vault
+
+    return guardian_command.run(options) if options.command == "guardian" else vault.run(options, administrator)
+
+
+@contextmanager
+def administrator() -> Iterator[str]:
+    """Yield the administrator's connection string, on an embedded database that is migrated."""
+    with database() as login:
+        if login.embedded:
+            apply_migrations(login)
+        yield login.admin
 
 
 def run_proof(options: argparse.Namespace) -> None:

@@ -18,4 +18,18 @@ contract.py         the vault's calls, answers and events as bytes
 keys.py             keystore files and passphrases
 ledger.py           the functions of the role ledger_bridge
 halts.py            the reasons for which the bridge halts
+
+The guardian, and the commands for a vault:
+
+arguments.py        their options; imports nothing that may be missing
+guardian_command.py ledger guardian: checks what it is given, and watches
+guardian.py         a round: looks at the roots, gets and judges snapshots, sends vetoes
+sources.py          gets a snapshot from files or from the ledger's service
+judgement.py        decides whether a snapshot is clean
+record.py           what a guardian remembers, in a file
+guardian_metrics.py counts, for Prometheus
+vault.py            ledger vault: for the operator and for participants
+status.py           what a vault has of a group
+claims.py           proofs and snapshots as arguments of the vault
+signer.py           one key's transactions without a database
 """

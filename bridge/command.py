@@ -116,14 +116,14 @@ def interval(value: str) -> int:
     return int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def check_installed() -> None:
+def check_installed(command: str = "bridge") -> None:
     """Raises Refusal where web3 is missing."""
     try:
         import eth_account  # noqa: F401
         import web3  # noqa: F401
     except ImportError as error:
         raise Refusal(
-            f"ledger bridge needs web3, which is not installed: pip install 'ledger[bridge]' ({error})"
+            f"ledger {command} needs web3, which is not installed: pip install 'ledger[bridge]' ({error})"
         ) from None
 
 

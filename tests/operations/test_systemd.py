@@ -25,6 +25,7 @@ from tests.support import until
 UNIT = ROOT / "deploy" / "ledger.service"
 CHECKPOINTS = ROOT / "deploy" / "ledger-checkpoints.service"
 BRIDGE = ROOT / "deploy" / "ledger-bridge.service"
+GUARDIAN = ROOT / "deploy" / "ledger-guardian.service"
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None,
@@ -52,7 +53,7 @@ def test_the_unit_gives_the_service_time_to_stop() -> None:
 
 
 @needs_systemd
-@pytest.mark.parametrize("source", [UNIT, CHECKPOINTS, BRIDGE], ids=lambda source: source.stem)
+@pytest.mark.parametrize("source", [UNIT, CHECKPOINTS, BRIDGE, GUARDIAN], ids=lambda source: source.stem)
 def test_systemd_accepts_the_unit_and_its_restrictions(tmp_path: Path, source: Path) -> None:
     unit = tmp_path / source.name
     unit.write_text(source.read_text().replace("/opt/ledger/bin/ledger", shutil.which("true") or ""))
