@@ -17,6 +17,8 @@ SLOW := \
   tests/bench/test_bench.py::test_every_line_of_the_table_is_measured \
   tests/bench/test_bench.py::test_the_full_bench_measures_a_large_ledger_beside_a_fresh_one \
   tests/bench/test_bench.py::test_loses_nothing_when_the_database_is_killed_under_load \
+  tests/bridge/test_demo.py::test_a_signal_stops_everything \
+  tests/bridge/test_demo.py::test_the_whole_story_in_a_page \
   tests/catalog/test_batch_plans.py::test_no_plan_is_quadratic_and_cached_plans_serve_every_size \
   tests/chaos/test_chaos.py::test_loses_and_doubles_nothing_under_any_fault \
   tests/chaos/test_chaos.py::test_an_acknowledgement_before_the_commit_is_found \
@@ -48,7 +50,7 @@ NOT_SLOW := $(addprefix --deselect=,$(SLOW) $(VAULT))
 # Some tests wait for time-outs: a third process uses the two cores during this time.
 PYTEST = $(BIN)/python -m pytest -n 3 --dist worksteal
 
-.PHONY: help run test test-fast test-slow test-vault contract check fuzz lint format bench bench-full chaos audit migration manifest openapi clean
+.PHONY: help run test test-fast test-slow test-vault contract check fuzz lint format bench bench-full demo chaos audit migration manifest openapi clean
 .DEFAULT_GOAL := help
 
 help: ## List what can be made
@@ -87,6 +89,9 @@ bench: $(VENV)/installed ## Measure this machine's ledger in 10 minutes, into be
 
 bench-full: $(VENV)/installed ## The same with every kind of load and 10,000,000 entries: about 40 minutes
 	@$(BIN)/python -m bench --full $(if $(bare),--bare) $(if $(against),--against '$(against)')
+
+demo: $(VENV)/installed ## Walk through a payment group on a chain of its own, from deposit to withdrawal, in 2 minutes (needs node and npm)
+	@exec $(BIN)/python -m demo
 
 chaos: $(VENV)/installed ## Break the ledger under load for 5 minutes, and look at its books (seconds=60: shorter)
 	@$(BIN)/python -m chaos $(if $(seconds),--seconds '$(seconds)')
