@@ -45,7 +45,8 @@ http/               the Sanic application of a worker
   arguments.py        the arguments of a request's call
   bodies.py           reads and decodes request bodies within bounds
   values.py           how each kind of value may be spelled
-  call.py             the SQL of one function call, and its answer
+  statement.py        the SQL of one function call
+  call.py             its answer
   batching.py         requests that share a function call
   coalescing.py       questions to the database that requests share
   feed.py             the feed of all groups, and clients that wait for its next entry

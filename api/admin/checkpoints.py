@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-from api.http.call import json_of
+from api.http.statement import json_of
 from api.routes import CHECKPOINT, LEAF, PROOF
 
 

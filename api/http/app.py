@@ -17,7 +17,7 @@ from api.http.arguments import read_arguments
 from api.http.auth import Authenticator
 from api.http.batching import CallBatches
 from api.http.bodies import Turns, drop_body
-from api.http.call import prefers_strings, render, statement
+from api.http.call import prefers_strings, render
 from api.http.docs import Page, pages
 from api.http.errors import from_database, from_framework
 from api.http.feed import Feed
@@ -27,6 +27,7 @@ from api.http.protocol import connection_limit
 from api.http.request import LoggedRequest, Telemetry, is_local
 from api.http.responses import Response
 from api.http.router import Router
+from api.http.statement import statement
 from api.postgres.connection import Values
 from api.postgres.pools import Database
 from api.problems import Problem

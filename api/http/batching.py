@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg_pool import TooManyRequests
 
-from api.http.call import json_of
+from api.http.statement import json_of
 from api.http.values import sql_type
 from api.postgres.connection import ConnectionLost, Values
 from api.postgres.pools import TRANSIENT, Database, Trace

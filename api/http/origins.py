@@ -5,15 +5,20 @@ whose Host names somebody else, which is how a page whose name was moved to this
 are required, a page needs one, and a browser has it sent only where CORS allows it (Fetch Standard, 3.2).
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from typing import TYPE_CHECKING
 
-from sanic import Request
-
-from api.http.responses import Pair
 from api.problems import Problem
+
+if TYPE_CHECKING:
+    from sanic import Request
+
+    from api.http.responses import Pair
 
 ANY = "*"
 DEFAULT_PORTS = {"http": 80, "https": 443}
