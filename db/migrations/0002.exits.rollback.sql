@@ -210,6 +210,22 @@ drop function if exists ledger_internal.refuse_unknown_checkpoint;
 drop function if exists ledger_internal.current_feed;
 -- <<< db/functions/internal/feed/current_feed.sql
 
+-- >>> db/functions/internal/history/entries_source.sql
+drop function if exists ledger_internal.entries_source;
+-- <<< db/functions/internal/history/entries_source.sql
+
+-- >>> db/functions/internal/history/participant_entries_source.sql
+drop function if exists ledger_internal.participant_entries_source;
+-- <<< db/functions/internal/history/participant_entries_source.sql
+
+-- >>> db/functions/internal/history/record_name_change.sql
+drop function if exists ledger_internal.record_name_change;
+-- <<< db/functions/internal/history/record_name_change.sql
+
+-- >>> db/functions/internal/idempotency/transfer_all_request.sql
+drop function if exists ledger_internal.transfer_all_request;
+-- <<< db/functions/internal/idempotency/transfer_all_request.sql
+
 -- >>> db/functions/internal/proofs/domain_hash.sql
 drop function if exists ledger_internal.domain_hash;
 -- <<< db/functions/internal/proofs/domain_hash.sql
@@ -278,6 +294,10 @@ drop function if exists ledger_internal.invalid_address;
 drop function if exists ledger_internal.parse_address;
 -- <<< db/functions/internal/validation/parse_address.sql
 
+-- >>> db/functions/internal/validation/read_transfer_lines.sql
+drop function if exists ledger_internal.read_transfer_lines;
+-- <<< db/functions/internal/validation/read_transfer_lines.sql
+
 -- >>> db/functions/internal/verify/answer_agrees.sql
 drop function if exists ledger_internal.answer_agrees;
 -- <<< db/functions/internal/verify/answer_agrees.sql
@@ -285,6 +305,14 @@ drop function if exists ledger_internal.answer_agrees;
 -- >>> db/functions/internal/verify/answered_balance_discrepancies.sql
 drop function if exists ledger_internal.answered_balance_discrepancies;
 -- <<< db/functions/internal/verify/answered_balance_discrepancies.sql
+
+-- >>> db/functions/internal/verify/answered_entries.sql
+drop function if exists ledger_internal.answered_entries;
+-- <<< db/functions/internal/verify/answered_entries.sql
+
+-- >>> db/functions/internal/verify/api_key_discrepancies.sql
+drop function if exists ledger_internal.api_key_discrepancies;
+-- <<< db/functions/internal/verify/api_key_discrepancies.sql
 
 -- >>> db/functions/internal/verify/checkpoint_record_discrepancies.sql
 drop function if exists ledger_internal.checkpoint_record_discrepancies;
@@ -305,6 +333,10 @@ drop function if exists ledger_internal.entry_origin_discrepancies;
 -- >>> db/functions/internal/verify/entry_total_discrepancies.sql
 drop function if exists ledger_internal.entry_total_discrepancies;
 -- <<< db/functions/internal/verify/entry_total_discrepancies.sql
+
+-- >>> db/functions/internal/verify/feed_discrepancies.sql
+drop function if exists ledger_internal.feed_discrepancies;
+-- <<< db/functions/internal/verify/feed_discrepancies.sql
 
 -- >>> db/functions/internal/verify/group_time_discrepancies.sql
 drop function if exists ledger_internal.group_time_discrepancies;
@@ -818,6 +850,161 @@ revoke execute on function ledger.remove_group from public;
 grant execute on function ledger.remove_group to ledger_api;
 -- <<< db/functions/api/remove_group.sql
 
+-- >>> db/functions/api/rename_group.sql
+-- Rename a group.
+create or replace function ledger.rename_group(
+  group_id        bigint,
+  name            text,
+  idempotency_key text default null
+) returns ledger.group_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request       text[] := array['rename_group', name];
+  new_name      text;
+  old_name      text;
+  taken_by      bigint;
+  renamed_group group_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'name', 'idempotency_key'],
+    array[
+      invalid_id(group_id),
+      invalid_new_name(name, group_id, idempotency_key, request),
+      invalid_idempotency_key(idempotency_key)
+    ]
+  );
+
+  renamed_group := claim_idempotency_key(group_id, idempotency_key, request, renamed_group);
+  if renamed_group.replayed then
+    return renamed_group;
+  end if;
+
+  select g.name
+  into old_name
+  from groups as g
+  where g.id = rename_group.group_id
+    and g.closed_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- Do not wait for a taken name: two groups that are renamed to each other's names would wait for each other.
+  taken_by := find_group_id(name_spellings(name), group_id);
+  if taken_by is not null then
+    perform refuse_taken_name('name', name, 'group ' || taken_by::text);
+  end if;
+  new_name := normalize(name, NFC);
+  begin
+    update groups as g
+    set name = new_name
+    where g.id = rename_group.group_id
+    returning g.name, g.id into renamed_group.name, renamed_group.id;
+  exception when unique_violation then
+    perform refuse_taken_name('name', name, 'group ' || find_group_id(name_spellings(name), group_id)::text);
+  end;
+
+  if old_name <> new_name then
+    insert into name_changes (group_id, old_name, new_name)
+    values (rename_group.group_id, old_name, new_name);
+  end if;
+
+  renamed_group.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, renamed_group);
+  return renamed_group;
+end
+$$;
+
+alter function ledger.rename_group owner to ledger_owner;
+comment on function ledger.rename_group is
+  'Give an existing group a name, composed (NFC), that no other existing group has; the change is kept in ledger.renames. Raises LG001, LG002, LG005, LG006.';
+revoke execute on function ledger.rename_group from public;
+grant execute on function ledger.rename_group to ledger_api;
+-- <<< db/functions/api/rename_group.sql
+
+-- >>> db/functions/api/rename_participant.sql
+-- Rename a participant.
+create or replace function ledger.rename_participant(
+  group_id        bigint,
+  participant_id  bigint,
+  username        text,
+  idempotency_key text default null
+) returns ledger.participant_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request     text[] := array['rename_participant', participant_id::text, username];
+  new_name    text;
+  old_name    text;
+  taken_by    bigint;
+  participant participant_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'username', 'idempotency_key'],
+    array[
+      invalid_id(group_id),
+      invalid_id(participant_id),
+      invalid_new_name(username, group_id, idempotency_key, request),
+      invalid_idempotency_key(idempotency_key)
+    ]
+  );
+
+  participant := claim_idempotency_key(group_id, idempotency_key, request, participant);
+  if participant.replayed then
+    return participant;
+  end if;
+
+  select p.username
+  into old_name
+  from participants as p
+  where p.group_id = rename_participant.group_id
+    and p.id = rename_participant.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+
+  -- Do not wait for a taken name: two participants that are renamed to each other's names would wait for each other.
+  taken_by := find_participant_id(group_id, name_spellings(username), participant_id);
+  if taken_by is not null then
+    perform refuse_taken_name('username', username, 'participant ' || taken_by::text);
+  end if;
+  new_name := normalize(username, NFC);
+  begin
+    update participants as p
+    set username = new_name
+    where p.group_id = rename_participant.group_id
+      and p.id = rename_participant.participant_id
+    returning p.username, p.id, p.group_id, p.amount
+    into participant.username, participant.id, participant.group_id, participant.amount;
+  exception when unique_violation then
+    perform refuse_taken_name(
+      'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username), participant_id)::text
+    );
+  end;
+
+  if old_name <> new_name then
+    insert into name_changes (group_id, participant_id, old_name, new_name)
+    values (rename_participant.group_id, rename_participant.participant_id, old_name, new_name);
+  end if;
+
+  participant.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, participant);
+  return participant;
+end
+$$;
+
+alter function ledger.rename_participant owner to ledger_owner;
+comment on function ledger.rename_participant is
+  'Give a present participant a username, composed (NFC), that no other present participant has; ledger.renames records the change. Raises LG001, LG002, LG005, LG006.';
+revoke execute on function ledger.rename_participant from public;
+grant execute on function ledger.rename_participant to ledger_api;
+-- <<< db/functions/api/rename_participant.sql
+
 -- >>> db/functions/api/settle_exit.sql
 -- Record the transaction on the main network that paid an exit, once.
 create or replace function ledger.settle_exit(
@@ -891,6 +1078,85 @@ comment on function ledger.settle_exit is
 revoke execute on function ledger.settle_exit from public;
 grant execute on function ledger.settle_exit to ledger_api;
 -- <<< db/functions/api/settle_exit.sql
+
+-- >>> db/functions/api/transfer_all.sql
+-- Make many transfers of one group in one step: all of them in their order, or none.
+create or replace function ledger.transfer_all(
+  group_id        bigint,
+  transfers       jsonb,
+  idempotency_key text default null
+) returns ledger.transfer_all_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+-- One plan serves every list: planning takes longer than executing a short list.
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  lines     transfer_lines;
+  legs      transfer_legs;
+  decisions transfer_decisions;
+  request   text[];
+  result    transfer_all_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'transfers', 'idempotency_key'],
+    array[
+      invalid_id(group_id),
+      case
+        when transfers is null
+        then 'must be given'
+        when jsonb_typeof(transfers) <> 'array'
+        then 'must be a list'
+        when jsonb_array_length(transfers) not between 1 and 10000
+        then 'must have 1 to 10000 lines'
+      end,
+      invalid_idempotency_key(idempotency_key)
+    ]
+  );
+  lines := parse_transfer_lines(group_id, transfers);
+
+  if idempotency_key is not null then
+    request := array[
+      'transfer_all', lines.from_ids::text, lines.to_ids::text, lines.amounts::text, lines.metadatas::text
+    ];
+    result := claim_idempotency_key(group_id, idempotency_key, request, result);
+    if result.replayed then
+      return result;
+    end if;
+  end if;
+
+  legs := lock_legs(lines, wait => true);
+  if array_position(legs.numbers, null) is not null then
+    perform refuse_unknown_legs(lines, legs);
+  end if;
+  decisions := decide_transfers(lines, legs, all_or_nothing => true);
+  if decisions.violation is not null then
+    perform refuse_transfer(
+      decisions.violation,
+      format('transfers[%s].amount', decisions.refused - 1),
+      lines.from_ids[decisions.refused],
+      decisions.balances[legs.numbers[decisions.refused]],
+      lines.amounts[decisions.refused]
+    );
+  end if;
+  perform post_transfers(lines, legs, decisions);
+
+  result.entries := decisions.entries;
+  select array_agg((l.username, l.id, l.group_id, l.balance)::current_participants)
+  into result.participants
+  from unnest(legs.usernames, legs.ids, legs.group_ids, decisions.balances) as l (username, id, group_id, balance);
+  result.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, result);
+  return result;
+end
+$$;
+
+alter function ledger.transfer_all owner to ledger_owner;
+comment on function ledger.transfer_all is
+  'Make 1 to 10,000 transfers of a group, a JSON list of {"from", "to", "amount", "metadata"}, all or none, in order: a line may spend what an earlier line transferred. entries are the entries written, by line; participants are the participants of all lines, with their balances at the end. A field of a line is named as transfers[0].amount. Raises LG001, LG002, LG003, LG006.';
+revoke execute on function ledger.transfer_all from public;
+grant execute on function ledger.transfer_all to ledger_api;
+-- <<< db/functions/api/transfer_all.sql
 
 -- >>> db/functions/internal/constraints/entry_is_valid.sql
 -- Check a row of the record, whatever function wrote it.
@@ -1162,6 +1428,105 @@ comment on function ledger_internal.invalid_kind is
   'Why a kind of entry is invalid; null if it is valid or null.';
 revoke execute on function ledger_internal.invalid_kind from public;
 -- <<< db/functions/internal/validation/invalid_kind.sql
+
+-- >>> db/functions/internal/validation/parse_transfer_lines.sql
+-- Parse the lines of a multi-party transfer.
+create or replace function ledger_internal.parse_transfer_lines(
+  group_id  bigint,
+  transfers jsonb
+) returns ledger_internal.transfer_lines
+language plpgsql immutable
+as $$
+declare
+  lines  ledger_internal.transfer_lines;
+  valid  boolean;
+  fields text[];
+  reasons text[];
+begin
+  select
+    bool_and((
+      l.from_id <> l.to_id
+      and ledger_internal.invalid_amount(l.amount, 1) is null
+      and ledger_internal.invalid_metadata(l.metadata) is null
+      and l.item - array['from', 'to', 'amount', 'metadata'] = '{}'
+    ) is true),
+    array_agg(l.from_id order by l.line),
+    array_agg(l.to_id order by l.line),
+    array_agg(l.amount order by l.line),
+    case when count(l.metadata) > 0 then array_agg(l.metadata order by l.line) end
+  into
+    valid,
+    lines.from_ids,
+    lines.to_ids,
+    lines.amounts,
+    lines.metadatas
+  from (
+    -- 1e131071 is stored in a few bytes and written in 131,072, so numbers are not written out.
+    select
+      t.line,
+      t.item,
+      case
+        when jsonb_typeof(t.from_id) = 'string'
+        then ledger_internal.parse_id(t.from_id #>> '{}')
+        when t.from_number between 1 and 9223372036854775807 and scale(t.from_number) = 0
+        then t.from_number::bigint
+      end as from_id,
+      case
+        when jsonb_typeof(t.to_id) = 'string'
+        then ledger_internal.parse_id(t.to_id #>> '{}')
+        when t.to_number between 1 and 9223372036854775807 and scale(t.to_number) = 0
+        then t.to_number::bigint
+      end as to_id,
+      case
+        when jsonb_typeof(t.amount) = 'string'
+        then ledger_internal.parse_amount(t.amount #>> '{}')
+        when t.amount_number between 0 and 1e78 and scale(t.amount_number) = 0
+        then t.amount_number
+      end as amount,
+      t.metadata
+    from (
+      select
+        v.*,
+        case when jsonb_typeof(v.from_id) = 'number' then v.from_id::numeric end as from_number,
+        case when jsonb_typeof(v.to_id) = 'number' then v.to_id::numeric end as to_number,
+        case when jsonb_typeof(v.amount) = 'number' then v.amount::numeric end as amount_number
+      from (
+        select
+          i.line,
+          case when jsonb_typeof(i.item) = 'object' then i.item else '{"": ""}' end as item,
+          i.item -> 'from' as from_id,
+          i.item -> 'to' as to_id,
+          i.item -> 'amount' as amount,
+          nullif(i.item -> 'metadata', 'null') as metadata
+        from jsonb_array_elements(parse_transfer_lines.transfers) with ordinality as i (item, line)
+        -- Each value is read once, and not once for each place that asks for it.
+        offset 0
+      ) as v
+      offset 0
+    ) as t
+    offset 0
+  ) as l;
+
+  if not valid then
+    select
+      f.fields,
+      f.reasons
+    into
+      fields,
+      reasons
+    from ledger_internal.invalid_transfer_lines(transfers) as f;
+    perform ledger_internal.refuse_invalid(fields, reasons);
+  end if;
+  lines.group_ids := array_fill(group_id, array[cardinality(lines.amounts)]);
+  return lines;
+end
+$$;
+
+alter function ledger_internal.parse_transfer_lines owner to ledger_owner;
+comment on function ledger_internal.parse_transfer_lines is
+  'The lines of a multi-party transfer in a group by columns, metadatas only if a line has any. Raises LG001 with the invalid fields of each line.';
+revoke execute on function ledger_internal.parse_transfer_lines from public;
+-- <<< db/functions/internal/validation/parse_transfer_lines.sql
 
 -- >>> db/functions/internal/verify/answer_discrepancies.sql
 -- Compare a stored answer and its fingerprint with the record.
@@ -1758,6 +2123,88 @@ comment on function ledger_internal.verify_groups is
   'The discrepancies of the groups whose ids are above after and, where it is given, not above upto: their rows, and what belongs to a group of such an id that is not there. For the owner.';
 revoke execute on function ledger_internal.verify_groups from public;
 -- <<< db/functions/internal/verify/verify_groups.sql
+
+-- >>> db/functions/internal/verify/verify_ledger.sql
+-- Find the discrepancies of what belongs to no group: feeds, API keys, and idempotency keys of create_group.
+create or replace function ledger_internal.verify_ledger()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    f.group_id,
+    null::bigint,
+    null::bigint,
+    f.kind,
+    f.detail
+  from ledger_internal.verify_bounds() as b
+  cross join lateral (
+    select null::bigint, 'feed', 'there is none'
+    where not exists (select from ledger.feeds)
+    union all
+    select null, 'feed', format('feed %s began at %s', d.generation, d.began_at)
+    from ledger.feeds as d
+    where d.began_at > b.latest
+      or d.began_at = '-infinity'
+    union all
+    select null, 'feed', format('feed %s begins after entry %s, and none above %s was written', d.generation, d.last_restored, g.given)
+    from ledger.feeds as d
+    cross join (select s.last_value - (not s.is_called)::integer as given from ledger.entries_id_seq as s) as g
+    where d.last_restored not between 0 and g.given
+    union all
+    select null, 'feed', format('feed %s begins with transaction %s, and none from %s on has ended', d.generation, b.first_xid, b.next_xid)
+    from (select max(d.generation) as generation from ledger.feeds as d) as d
+    where b.first_xid >= b.next_xid
+    union all
+    select null, 'feed', format('%s feeds have number %s', count(*), d.generation)
+    from ledger.feeds as d
+    group by d.generation
+    having count(*) > 1
+    union all
+    select k.group_id, 'API key', format('key %s %s', k.id, c.detail)
+    from (
+      select
+        k.*,
+        count(*) over (partition by k.id) as times,
+        count(*) over (partition by k.digest) as alike
+      from ledger.api_keys as k
+    ) as k
+    cross join lateral (
+      select 'is there more than once'
+      where k.times > 1
+      union all
+      select 'has the digest of another one'
+      where k.alike > k.times
+      union all
+      select 'has no digest'
+      where octet_length(k.digest) is distinct from 32
+      union all
+      select format('has the scope %s', k.scope)
+      where k.scope not in ('read', 'transact', 'admin')
+      union all
+      select 'is for a group that is not there'
+      where k.group_id is not null
+        and not exists (select from ledger.groups as g where g.id = k.group_id)
+      union all
+      select format('was made at %s and revoked at %s', k.created_at, k.revoked_at)
+      where greatest(k.created_at, k.revoked_at) > b.latest
+        or least(k.created_at, k.revoked_at) = '-infinity'
+      union all
+      select 'has an id that will be given again'
+      where k.id not between 1 and (select s.last_value - (not s.is_called)::integer from ledger.api_keys_id_seq as s)
+    ) as c (detail)
+    union all
+    select 0, 'idempotency key', 'there is an empty key'
+    from ledger.idempotency_keys as k
+    where k.group_id = 0
+      and k.key = ''
+  ) as f (group_id, kind, detail)
+$$;
+
+alter function ledger_internal.verify_ledger owner to ledger_owner;
+comment on function ledger_internal.verify_ledger is
+  'The discrepancies of the feeds, the API keys, and the empty key of a request that created a group, which no range has. For the owner.';
+revoke execute on function ledger_internal.verify_ledger from public;
+-- <<< db/functions/internal/verify/verify_ledger.sql
 
 -- >>> db/functions/internal/verify/verify_participants.sql
 -- Find the discrepancies of a range of a group's participants.

@@ -889,7 +889,6 @@ as $$
 declare
   kinds  text[] := case when kind is null then array['join', 'deposit', 'transfer', 'exit'] else array[kind] end;
   bounds ledger_internal.history_range;
-  source text;
 begin
   perform refuse_invalid(
     array['group_id', 'kind', 'settled', 'metadata'],
@@ -903,41 +902,7 @@ begin
   bounds := history_range(group_id, since, until, after, before);
 
   -- Planned at each call, for its filter and its direction: a range of one index, whatever is stored.
-  if metadata is not null then
-    -- Found through the index on groups and metadata alone, then sorted: meant for values that few entries have.
-    source := $source$
-      entries_with_metadata($1, $9) as e
-      where e.kind = any ($2) and ($8 is null or exists (
-        select from settlements as s
-        where s.group_id = $1 and s.entry_id = e.id and (s.settled_at is not null) = $8
-      ))
-    $source$;
-  elsif settled is not null then
-    source := replace(
-      $source$
-        (select s.exited_at as created_at, s.entry_id as id from settlements as s
-        where s.group_id = $1 and s.settled_at {state}
-          and (s.exited_at, s.entry_id) > ($3, $4) and (s.exited_at, s.entry_id) < ($5, $6)
-        order by s.exited_at {direction}, s.entry_id {direction} limit $7) as e
-        where true
-      $source$,
-      '{state}',
-      -- Spelled as the condition of an index.
-      case when settled then 'is not null' else 'is null' end
-    );
-  else
-    source := $source$
-      unnest($2) as k (kind) cross join lateral (
-        select f.created_at, f.id from entries as f
-        where f.group_id = $1 and f.kind = k.kind
-          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
-        order by f.created_at {direction}, f.id {direction} limit $7
-      ) as e
-      where true
-    $source$;
-  end if;
-
-  return query execute history_query(source, newest_first)
+  return query execute history_query(entries_source(metadata is not null, settled), newest_first)
   using
     group_id, kinds, bounds.low_at, bounds.low_id, bounds.high_at, bounds.high_id,
     greatest(coalesce(max_rows, 1000), 0), settled, metadata;
@@ -1062,7 +1027,6 @@ as $$
 declare
   kinds  text[] := case when kind is null then array['join', 'deposit', 'transfer', 'exit'] else array[kind] end;
   bounds ledger_internal.history_range;
-  source text;
 begin
   perform refuse_invalid(
     array['group_id', 'participant_id', 'kind', 'metadata'],
@@ -1078,50 +1042,7 @@ begin
   end if;
 
   -- Planned at each call, for its filter and its direction: a range of each leg's index.
-  if metadata is not null then
-    source := $source$
-      entries_with_metadata($1, $9) as e
-      where $8 in (e.from_id, e.to_id) and e.kind = any ($2)
-    $source$;
-  else
-    -- A participant's first entry is the join, and the last one may be the exit: neither is looked for further.
-    source := $source$
-      (
-        (select f.created_at, f.id from entries as f
-        where 'transfer' = any ($2) and f.group_id = $1 and f.from_id = $8 and f.kind = 'transfer'
-          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
-        order by f.created_at {direction}, f.id {direction} limit $7)
-        union all
-        (select f.created_at, f.id from entries as f
-        where 'transfer' = any ($2) and f.group_id = $1 and f.to_id = $8 and f.kind = any ($2) and f.kind <> 'join'
-          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
-        order by f.created_at {direction}, f.id {direction} limit $7)
-        union all
-        -- Deposits alone: the participant may have received many more transfers, which this does not read.
-        (select t.created_at, t.entry_id from group_total_history as t
-        where $2 = '{deposit}' and t.group_id = $1 and t.participant_id = $8
-          and (t.created_at, t.entry_id) > ($3, $4) and (t.created_at, t.entry_id) < ($5, $6)
-        order by t.created_at {direction}, t.entry_id {direction} limit $7)
-        union all
-        select f.created_at, f.id from (
-          select * from entries as f
-          where 'join' = any ($2) and f.group_id = $1 and f.to_id = $8
-          order by f.created_at, f.id limit 1
-        ) as f
-        where f.kind = 'join'
-        union all
-        select f.created_at, f.id from (
-          select * from entries as f
-          where 'exit' = any ($2) and f.group_id = $1 and f.from_id = $8
-          order by f.created_at desc, f.id desc limit 1
-        ) as f
-        where f.kind = 'exit'
-      ) as e
-      where true
-    $source$;
-  end if;
-
-  return query execute history_query(source, newest_first)
+  return query execute history_query(participant_entries_source(metadata is not null), newest_first)
   using
     group_id, kinds, bounds.low_at, bounds.low_id, bounds.high_at, bounds.high_id,
     greatest(coalesce(max_rows, 1000), 0), participant_id, metadata;
@@ -1206,6 +1127,153 @@ revoke execute on function ledger.remove_group from public;
 grant execute on function ledger.remove_group to ledger_api;
 -- <<< db/functions/api/remove_group.sql
 
+-- >>> db/functions/api/rename_group.sql
+-- Rename a group.
+create or replace function ledger.rename_group(
+  group_id        bigint,
+  name            text,
+  idempotency_key text default null
+) returns ledger.group_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request       text[] := array['rename_group', name];
+  new_name      text;
+  old_name      text;
+  taken_by      bigint;
+  renamed_group group_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'name', 'idempotency_key'],
+    array[
+      invalid_id(group_id),
+      invalid_new_name(name, group_id, idempotency_key, request),
+      invalid_idempotency_key(idempotency_key)
+    ]
+  );
+
+  renamed_group := claim_idempotency_key(group_id, idempotency_key, request, renamed_group);
+  if renamed_group.replayed then
+    return renamed_group;
+  end if;
+
+  select g.name
+  into old_name
+  from groups as g
+  where g.id = rename_group.group_id
+    and g.closed_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_group(group_id);
+  end if;
+
+  -- Do not wait for a taken name: two groups that are renamed to each other's names would wait for each other.
+  taken_by := find_group_id(name_spellings(name), group_id);
+  if taken_by is not null then
+    perform refuse_taken_name('name', name, 'group ' || taken_by::text);
+  end if;
+  new_name := normalize(name, NFC);
+  begin
+    update groups as g
+    set name = new_name
+    where g.id = rename_group.group_id
+    returning g.name, g.id into renamed_group.name, renamed_group.id;
+  exception when unique_violation then
+    perform refuse_taken_name('name', name, 'group ' || find_group_id(name_spellings(name), group_id)::text);
+  end;
+
+  perform record_name_change(group_id, null, old_name, new_name);
+  renamed_group.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, renamed_group);
+  return renamed_group;
+end
+$$;
+
+alter function ledger.rename_group owner to ledger_owner;
+comment on function ledger.rename_group is
+  'Give an existing group a name, composed (NFC), that no other existing group has; the change is kept in ledger.renames. Raises LG001, LG002, LG005, LG006.';
+revoke execute on function ledger.rename_group from public;
+grant execute on function ledger.rename_group to ledger_api;
+-- <<< db/functions/api/rename_group.sql
+
+-- >>> db/functions/api/rename_participant.sql
+-- Rename a participant.
+create or replace function ledger.rename_participant(
+  group_id        bigint,
+  participant_id  bigint,
+  username        text,
+  idempotency_key text default null
+) returns ledger.participant_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request     text[] := array['rename_participant', participant_id::text, username];
+  new_name    text;
+  old_name    text;
+  taken_by    bigint;
+  participant participant_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'participant_id', 'username', 'idempotency_key'],
+    array[
+      invalid_id(group_id),
+      invalid_id(participant_id),
+      invalid_new_name(username, group_id, idempotency_key, request),
+      invalid_idempotency_key(idempotency_key)
+    ]
+  );
+
+  participant := claim_idempotency_key(group_id, idempotency_key, request, participant);
+  if participant.replayed then
+    return participant;
+  end if;
+
+  select p.username
+  into old_name
+  from participants as p
+  where p.group_id = rename_participant.group_id
+    and p.id = rename_participant.participant_id
+    and p.exited_at is null
+  for no key update;
+  if not found then
+    perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+
+  -- Do not wait for a taken name: two participants that are renamed to each other's names would wait for each other.
+  taken_by := find_participant_id(group_id, name_spellings(username), participant_id);
+  if taken_by is not null then
+    perform refuse_taken_name('username', username, 'participant ' || taken_by::text);
+  end if;
+  new_name := normalize(username, NFC);
+  begin
+    update participants as p
+    set username = new_name
+    where p.group_id = rename_participant.group_id
+      and p.id = rename_participant.participant_id
+    returning p.username, p.id, p.group_id, p.amount
+    into participant.username, participant.id, participant.group_id, participant.amount;
+  exception when unique_violation then
+    perform refuse_taken_name(
+      'username', username, 'participant ' || find_participant_id(group_id, name_spellings(username), participant_id)::text
+    );
+  end;
+
+  perform record_name_change(group_id, participant_id, old_name, new_name);
+  participant.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, participant);
+  return participant;
+end
+$$;
+
+alter function ledger.rename_participant owner to ledger_owner;
+comment on function ledger.rename_participant is
+  'Give a present participant a username, composed (NFC), that no other present participant has; ledger.renames records the change. Raises LG001, LG002, LG005, LG006.';
+revoke execute on function ledger.rename_participant from public;
+grant execute on function ledger.rename_participant to ledger_api;
+-- <<< db/functions/api/rename_participant.sql
+
 -- >>> db/functions/api/settle_exit.sql
 -- Record the transaction on the main network that paid an exit, once.
 create or replace function ledger.settle_exit(
@@ -1280,6 +1348,83 @@ comment on function ledger.settle_exit is
 revoke execute on function ledger.settle_exit from public;
 grant execute on function ledger.settle_exit to ledger_api;
 -- <<< db/functions/api/settle_exit.sql
+
+-- >>> db/functions/api/transfer_all.sql
+-- Make many transfers of one group in one step: all of them in their order, or none.
+create or replace function ledger.transfer_all(
+  group_id        bigint,
+  transfers       jsonb,
+  idempotency_key text default null
+) returns ledger.transfer_all_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+-- One plan serves every list: planning takes longer than executing a short list.
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  lines     transfer_lines;
+  legs      transfer_legs;
+  decisions transfer_decisions;
+  request   text[];
+  result    transfer_all_result;
+begin
+  perform refuse_invalid(
+    array['group_id', 'transfers', 'idempotency_key'],
+    array[
+      invalid_id(group_id),
+      case
+        when transfers is null
+        then 'must be given'
+        when jsonb_typeof(transfers) <> 'array'
+        then 'must be a list'
+        when jsonb_array_length(transfers) not between 1 and 10000
+        then 'must have 1 to 10000 lines'
+      end,
+      invalid_idempotency_key(idempotency_key)
+    ]
+  );
+  lines := parse_transfer_lines(group_id, transfers);
+
+  if idempotency_key is not null then
+    request := transfer_all_request(lines.from_ids, lines.to_ids, lines.amounts, lines.metadatas);
+    result := claim_idempotency_key(group_id, idempotency_key, request, result);
+    if result.replayed then
+      return result;
+    end if;
+  end if;
+
+  legs := lock_legs(lines, wait => true);
+  if array_position(legs.numbers, null) is not null then
+    perform refuse_unknown_legs(lines, legs);
+  end if;
+  decisions := decide_transfers(lines, legs, all_or_nothing => true);
+  if decisions.violation is not null then
+    perform refuse_transfer(
+      decisions.violation,
+      format('transfers[%s].amount', decisions.refused - 1),
+      lines.from_ids[decisions.refused],
+      decisions.balances[legs.numbers[decisions.refused]],
+      lines.amounts[decisions.refused]
+    );
+  end if;
+  perform post_transfers(lines, legs, decisions);
+
+  result.entries := decisions.entries;
+  select array_agg((l.username, l.id, l.group_id, l.balance)::current_participants)
+  into result.participants
+  from unnest(legs.usernames, legs.ids, legs.group_ids, decisions.balances) as l (username, id, group_id, balance);
+  result.replayed := false;
+  perform store_answer(group_id, idempotency_key, request, result);
+  return result;
+end
+$$;
+
+alter function ledger.transfer_all owner to ledger_owner;
+comment on function ledger.transfer_all is
+  'Make 1 to 10,000 transfers of a group, a JSON list of {"from", "to", "amount", "metadata"}, all or none, in order: a line may spend what an earlier line transferred. entries are the entries written, by line; participants are the participants of all lines, with their balances at the end. A field of a line is named as transfers[0].amount. Raises LG001, LG002, LG003, LG006.';
+revoke execute on function ledger.transfer_all from public;
+grant execute on function ledger.transfer_all to ledger_api;
+-- <<< db/functions/api/transfer_all.sql
 
 -- >>> db/functions/api/verify_proof.sql
 -- Check a proof of what a participant holds, without the ledger's tables.
@@ -2528,6 +2673,159 @@ comment on function ledger_internal.parse_feed_cursor is
 revoke execute on function ledger_internal.parse_feed_cursor from public;
 -- <<< db/functions/internal/feed/parse_feed_cursor.sql
 
+-- >>> db/functions/internal/history/entries_source.sql
+-- Build the source of a page of a group's history.
+create or replace function ledger_internal.entries_source(
+  with_metadata boolean,
+  settled       boolean
+) returns text
+language sql stable
+as $$
+  select case
+    -- Found through the index on groups and metadata alone, then sorted: meant for values that few entries have.
+    when with_metadata then $source$
+      entries_with_metadata($1, $9) as e
+      where e.kind = any ($2) and ($8 is null or exists (
+        select from settlements as s
+        where s.group_id = $1 and s.entry_id = e.id and (s.settled_at is not null) = $8
+      ))
+    $source$
+    when settled is not null then replace(
+      $source$
+        (select s.exited_at as created_at, s.entry_id as id from settlements as s
+        where s.group_id = $1 and s.settled_at {state}
+          and (s.exited_at, s.entry_id) > ($3, $4) and (s.exited_at, s.entry_id) < ($5, $6)
+        order by s.exited_at {direction}, s.entry_id {direction} limit $7) as e
+        where true
+      $source$,
+      '{state}',
+      -- Spelled as the condition of an index.
+      case when settled then 'is not null' else 'is null' end
+    )
+    else $source$
+      unnest($2) as k (kind) cross join lateral (
+        select f.created_at, f.id from entries as f
+        where f.group_id = $1 and f.kind = k.kind
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7
+      ) as e
+      where true
+    $source$
+  end
+$$;
+
+alter function ledger_internal.entries_source owner to ledger_owner;
+comment on function ledger_internal.entries_source is
+  'The source for history_query of the entries of group $1: those of the kinds $2, exits that are settled or not ($8), or those whose metadata contain $9. For list_entries.';
+revoke execute on function ledger_internal.entries_source from public;
+-- <<< db/functions/internal/history/entries_source.sql
+
+-- >>> db/functions/internal/history/participant_entries_source.sql
+-- Build the source of a page of a participant's history.
+create or replace function ledger_internal.participant_entries_source(
+  with_metadata boolean
+) returns text
+language sql stable
+as $$
+  select case
+    when with_metadata then $source$
+      entries_with_metadata($1, $9) as e
+      where $8 in (e.from_id, e.to_id) and e.kind = any ($2)
+    $source$
+    -- A participant's first entry is the join, and the last one may be the exit: neither is looked for further.
+    else $source$
+      (
+        (select f.created_at, f.id from entries as f
+        where 'transfer' = any ($2) and f.group_id = $1 and f.from_id = $8 and f.kind = 'transfer'
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7)
+        union all
+        (select f.created_at, f.id from entries as f
+        where 'transfer' = any ($2) and f.group_id = $1 and f.to_id = $8 and f.kind = any ($2) and f.kind <> 'join'
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7)
+        union all
+        -- Deposits alone: the participant may have received many more transfers, which this does not read.
+        (select t.created_at, t.entry_id from group_total_history as t
+        where $2 = '{deposit}' and t.group_id = $1 and t.participant_id = $8
+          and (t.created_at, t.entry_id) > ($3, $4) and (t.created_at, t.entry_id) < ($5, $6)
+        order by t.created_at {direction}, t.entry_id {direction} limit $7)
+        union all
+        select f.created_at, f.id from (
+          select * from entries as f
+          where 'join' = any ($2) and f.group_id = $1 and f.to_id = $8
+          order by f.created_at, f.id limit 1
+        ) as f
+        where f.kind = 'join'
+        union all
+        select f.created_at, f.id from (
+          select * from entries as f
+          where 'exit' = any ($2) and f.group_id = $1 and f.from_id = $8
+          order by f.created_at desc, f.id desc limit 1
+        ) as f
+        where f.kind = 'exit'
+      ) as e
+      where true
+    $source$
+  end
+$$;
+
+alter function ledger_internal.participant_entries_source owner to ledger_owner;
+comment on function ledger_internal.participant_entries_source is
+  'The source for history_query of the entries of participant $8 of group $1: those of the kinds $2, or those of them whose metadata contain $9. For list_participant_entries.';
+revoke execute on function ledger_internal.participant_entries_source from public;
+-- <<< db/functions/internal/history/participant_entries_source.sql
+
+-- >>> db/functions/internal/history/record_name_change.sql
+-- Record the change of a name.
+create or replace function ledger_internal.record_name_change(
+  group_id       bigint,
+  participant_id bigint,
+  old_name       text,
+  new_name       text
+) returns void
+language sql volatile
+as $$
+  insert into ledger.name_changes (group_id, participant_id, old_name, new_name)
+  select
+    record_name_change.group_id,
+    record_name_change.participant_id,
+    record_name_change.old_name,
+    record_name_change.new_name
+  where record_name_change.old_name <> record_name_change.new_name
+$$;
+
+alter function ledger_internal.record_name_change owner to ledger_owner;
+comment on function ledger_internal.record_name_change is
+  'Record that a participant was renamed, or the group where the participant is null; nothing where the name stayed the same.';
+revoke execute on function ledger_internal.record_name_change from public;
+-- <<< db/functions/internal/history/record_name_change.sql
+
+-- >>> db/functions/internal/idempotency/transfer_all_request.sql
+-- List the values that identify a multi-party transfer among requests with the same idempotency key.
+create or replace function ledger_internal.transfer_all_request(
+  from_ids  bigint[],
+  to_ids    bigint[],
+  amounts   numeric[],
+  metadatas jsonb[]
+) returns text[]
+language sql immutable parallel safe
+as $$
+  select array[
+    'transfer_all',
+    transfer_all_request.from_ids::text,
+    transfer_all_request.to_ids::text,
+    transfer_all_request.amounts::text,
+    transfer_all_request.metadatas::text
+  ]
+$$;
+
+alter function ledger_internal.transfer_all_request owner to ledger_owner;
+comment on function ledger_internal.transfer_all_request is
+  'The operation and the values of a multi-party transfer, by columns, for its fingerprint; metadatas is null where no line has any.';
+revoke execute on function ledger_internal.transfer_all_request from public;
+-- <<< db/functions/internal/idempotency/transfer_all_request.sql
+
 -- >>> db/functions/internal/proofs/domain_hash.sql
 -- Hash what a group's leaves and headers belong to.
 create or replace function ledger_internal.domain_hash(
@@ -3176,6 +3474,125 @@ comment on function ledger_internal.parse_address is
 revoke execute on function ledger_internal.parse_address from public;
 -- <<< db/functions/internal/validation/parse_address.sql
 
+-- >>> db/functions/internal/validation/parse_transfer_lines.sql
+-- Parse the lines of a multi-party transfer.
+create or replace function ledger_internal.parse_transfer_lines(
+  group_id  bigint,
+  transfers jsonb
+) returns ledger_internal.transfer_lines
+language plpgsql immutable
+as $$
+declare
+  lines  ledger_internal.transfer_lines;
+  valid  boolean;
+  fields text[];
+  reasons text[];
+begin
+  select
+    bool_and((
+      l.from_id <> l.to_id
+      and ledger_internal.invalid_amount(l.amount, 1) is null
+      and ledger_internal.invalid_metadata(l.metadata) is null
+      and l.item - array['from', 'to', 'amount', 'metadata'] = '{}'
+    ) is true),
+    array_agg(l.from_id order by l.line),
+    array_agg(l.to_id order by l.line),
+    array_agg(l.amount order by l.line),
+    case when count(l.metadata) > 0 then array_agg(l.metadata order by l.line) end
+  into
+    valid,
+    lines.from_ids,
+    lines.to_ids,
+    lines.amounts,
+    lines.metadatas
+  from ledger_internal.read_transfer_lines(transfers) as l;
+
+  if not valid then
+    select
+      f.fields,
+      f.reasons
+    into
+      fields,
+      reasons
+    from ledger_internal.invalid_transfer_lines(transfers) as f;
+    perform ledger_internal.refuse_invalid(fields, reasons);
+  end if;
+  lines.group_ids := array_fill(group_id, array[cardinality(lines.amounts)]);
+  return lines;
+end
+$$;
+
+alter function ledger_internal.parse_transfer_lines owner to ledger_owner;
+comment on function ledger_internal.parse_transfer_lines is
+  'The lines of a multi-party transfer in a group by columns, metadatas only if a line has any. Raises LG001 with the invalid fields of each line.';
+revoke execute on function ledger_internal.parse_transfer_lines from public;
+-- <<< db/functions/internal/validation/parse_transfer_lines.sql
+
+-- >>> db/functions/internal/validation/read_transfer_lines.sql
+-- Read the values of the lines of a multi-party transfer.
+create or replace function ledger_internal.read_transfer_lines(
+  transfers    jsonb,
+  out line     bigint,
+  out item     jsonb,
+  out from_id  bigint,
+  out to_id    bigint,
+  out amount   numeric,
+  out metadata jsonb
+) returns setof record
+language sql immutable
+as $$
+  -- 1e131071 is stored in a few bytes and written in 131,072, so numbers are not written out.
+  select
+    t.line,
+    t.item,
+    case
+      when jsonb_typeof(t.from_id) = 'string'
+      then ledger_internal.parse_id(t.from_id #>> '{}')
+      when t.from_number between 1 and 9223372036854775807 and scale(t.from_number) = 0
+      then t.from_number::bigint
+    end as from_id,
+    case
+      when jsonb_typeof(t.to_id) = 'string'
+      then ledger_internal.parse_id(t.to_id #>> '{}')
+      when t.to_number between 1 and 9223372036854775807 and scale(t.to_number) = 0
+      then t.to_number::bigint
+    end as to_id,
+    case
+      when jsonb_typeof(t.amount) = 'string'
+      then ledger_internal.parse_amount(t.amount #>> '{}')
+      when t.amount_number between 0 and 1e78 and scale(t.amount_number) = 0
+      then t.amount_number
+    end as amount,
+    t.metadata
+  from (
+    select
+      v.*,
+      case when jsonb_typeof(v.from_id) = 'number' then v.from_id::numeric end as from_number,
+      case when jsonb_typeof(v.to_id) = 'number' then v.to_id::numeric end as to_number,
+      case when jsonb_typeof(v.amount) = 'number' then v.amount::numeric end as amount_number
+    from (
+      select
+        i.line,
+        case when jsonb_typeof(i.item) = 'object' then i.item else '{"": ""}' end as item,
+        i.item -> 'from' as from_id,
+        i.item -> 'to' as to_id,
+        i.item -> 'amount' as amount,
+        nullif(i.item -> 'metadata', 'null') as metadata
+      from jsonb_array_elements(read_transfer_lines.transfers) with ordinality as i (item, line)
+      -- Each value is read once, and not once for each place that asks for it.
+      offset 0
+    ) as v
+    offset 0
+  ) as t
+  offset 0
+$$;
+
+alter function ledger_internal.read_transfer_lines owner to ledger_owner;
+comment on function ledger_internal.read_transfer_lines is
+  'The values of each line of a multi-party transfer, null where they are missing or cannot be read, and the line itself, with a member that no line may have in place of one that is no object. For parse_transfer_lines.';
+revoke execute on function ledger_internal.read_transfer_lines from public;
+-- <<< db/functions/internal/validation/read_transfer_lines.sql
+
 -- >>> db/functions/internal/verify/answer_agrees.sql
 -- Whether a stored answer agrees with the record.
 create or replace function ledger_internal.answer_agrees(
@@ -3380,6 +3797,93 @@ comment on function ledger_internal.answered_balance_discrepancies is
   'The participants whose balance in the answer to a multi-party transfer is not that after its entries, which are given in their order, and those who are only in one of the two. For transfer_all_discrepancies.';
 revoke execute on function ledger_internal.answered_balance_discrepancies from public;
 -- <<< db/functions/internal/verify/answered_balance_discrepancies.sql
+
+-- >>> db/functions/internal/verify/answered_entries.sql
+-- Look up the entries that the answer to a multi-party transfer names.
+create or replace function ledger_internal.answered_entries(
+  group_id     bigint,
+  answer       jsonb,
+  out line     bigint,
+  out answered jsonb,
+  out named    bigint,
+  out entry    ledger.entries
+) returns setof record
+language sql stable
+as $$
+  select
+    l.line,
+    l.answered,
+    ledger_internal.parse_id(l.answered ->> 'id') as named,
+    -- Looked up for each line, whatever the planner thinks of their number; null if it is not there.
+    (
+      select e
+      from ledger.entries as e
+      where e.group_id = answered_entries.group_id
+        and e.id = ledger_internal.parse_id(l.answered ->> 'id')
+      limit 1
+    ) as entry
+  from jsonb_array_elements(
+    case when jsonb_typeof(answered_entries.answer -> 'entries') = 'array' then answered_entries.answer -> 'entries' end
+  ) with ordinality as l (answered, line)
+$$;
+
+alter function ledger_internal.answered_entries owner to ledger_owner;
+comment on function ledger_internal.answered_entries is
+  'The lines of the answer to a multi-party transfer: each as it was answered, the id that it names, and the entry of the group with this id, null if there is none. For transfer_all_discrepancies.';
+revoke execute on function ledger_internal.answered_entries from public;
+-- <<< db/functions/internal/verify/answered_entries.sql
+
+-- >>> db/functions/internal/verify/api_key_discrepancies.sql
+-- Check the API keys.
+create or replace function ledger_internal.api_key_discrepancies()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    k.group_id,
+    null::bigint,
+    null::bigint,
+    'API key',
+    format('key %s %s', k.id, c.detail)
+  from (
+    select
+      k.*,
+      count(*) over (partition by k.id) as times,
+      count(*) over (partition by k.digest) as alike
+    from ledger.api_keys as k
+  ) as k
+  cross join ledger_internal.verify_bounds() as b
+  cross join lateral (
+    select 'is there more than once'
+    where k.times > 1
+    union all
+    select 'has the digest of another one'
+    where k.alike > k.times
+    union all
+    select 'has no digest'
+    where octet_length(k.digest) is distinct from 32
+    union all
+    select format('has the scope %s', k.scope)
+    where k.scope not in ('read', 'transact', 'admin')
+    union all
+    select 'is for a group that is not there'
+    where k.group_id is not null
+      and not exists (select from ledger.groups as g where g.id = k.group_id)
+    union all
+    select format('was made at %s and revoked at %s', k.created_at, k.revoked_at)
+    where greatest(k.created_at, k.revoked_at) > b.latest
+      or least(k.created_at, k.revoked_at) = '-infinity'
+    union all
+    select 'has an id that will be given again'
+    where k.id not between 1 and (select s.last_value - (not s.is_called)::integer from ledger.api_keys_id_seq as s)
+  ) as c (detail)
+$$;
+
+alter function ledger_internal.api_key_discrepancies owner to ledger_owner;
+comment on function ledger_internal.api_key_discrepancies is
+  'The discrepancies of the API keys: their ids, digests, scopes, groups and times. For verify_ledger.';
+revoke execute on function ledger_internal.api_key_discrepancies from public;
+-- <<< db/functions/internal/verify/api_key_discrepancies.sql
 
 -- >>> db/functions/internal/verify/checkpoint_record_discrepancies.sql
 -- Compare a checkpoint's figures with what its snapshot shows of the record.
@@ -3672,6 +4176,50 @@ comment on function ledger_internal.entry_total_discrepancies is
   'The discrepancies between a join, a deposit or an exit and what it changed a shard of its group''s total to, none of a transfer. For verify_entries.';
 revoke execute on function ledger_internal.entry_total_discrepancies from public;
 -- <<< db/functions/internal/verify/entry_total_discrepancies.sql
+
+-- >>> db/functions/internal/verify/feed_discrepancies.sql
+-- Check the feeds.
+create or replace function ledger_internal.feed_discrepancies()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    null::bigint,
+    null::bigint,
+    null::bigint,
+    'feed',
+    f.detail
+  from ledger_internal.verify_bounds() as b
+  cross join lateral (
+    select 'there is none'
+    where not exists (select from ledger.feeds)
+    union all
+    select format('feed %s began at %s', d.generation, d.began_at)
+    from ledger.feeds as d
+    where d.began_at > b.latest
+      or d.began_at = '-infinity'
+    union all
+    select format('feed %s begins after entry %s, and none above %s was written', d.generation, d.last_restored, g.given)
+    from ledger.feeds as d
+    cross join (select s.last_value - (not s.is_called)::integer as given from ledger.entries_id_seq as s) as g
+    where d.last_restored not between 0 and g.given
+    union all
+    select format('feed %s begins with transaction %s, and none from %s on has ended', d.generation, b.first_xid, b.next_xid)
+    from (select max(d.generation) as generation from ledger.feeds as d) as d
+    where b.first_xid >= b.next_xid
+    union all
+    select format('%s feeds have number %s', count(*), d.generation)
+    from ledger.feeds as d
+    group by d.generation
+    having count(*) > 1
+  ) as f (detail)
+$$;
+
+alter function ledger_internal.feed_discrepancies owner to ledger_owner;
+comment on function ledger_internal.feed_discrepancies is
+  'The discrepancies of the feeds: their numbers, their times, and where each begins. For verify_ledger.';
+revoke execute on function ledger_internal.feed_discrepancies from public;
+-- <<< db/functions/internal/verify/feed_discrepancies.sql
 
 -- >>> db/functions/internal/verify/group_time_discrepancies.sql
 -- Compare the times of a group with its first join and its last exit.
@@ -4296,33 +4844,21 @@ create or replace function ledger_internal.transfer_all_discrepancies(
 language sql stable
 as $$
   with lines as materialized (
-    select
-      l.line,
-      l.answered,
-      ledger_internal.parse_id(l.answered ->> 'id') as named,
-      -- Looked up for each line, whatever the planner thinks of their number; null if it is not there.
-      (
-        select e
-        from ledger.entries as e
-        where e.group_id = transfer_all_discrepancies.group_id
-          and e.id = ledger_internal.parse_id(l.answered ->> 'id')
-        limit 1
-      ) as entry
-    from jsonb_array_elements(
-      case when jsonb_typeof(transfer_all_discrepancies.answer -> 'entries') = 'array' then transfer_all_discrepancies.answer -> 'entries' end
-    ) with ordinality as l (answered, line)
+    select l.*
+    from ledger_internal.answered_entries(transfer_all_discrepancies.group_id, transfer_all_discrepancies.answer) as l
   ), request as (
     select
       count(*) as lines,
       count((l.entry).id) as found,
       array_agg(l.entry order by l.line) as entries,
-      ledger_internal.fingerprint(array[
-        'transfer_all',
-        array_agg((l.entry).from_id order by l.line)::text,
-        array_agg((l.entry).to_id order by l.line)::text,
-        array_agg((l.entry).amount order by l.line)::text,
-        case when count((l.entry).metadata) > 0 then array_agg((l.entry).metadata order by l.line)::text end
-      ]) as fingerprint
+      ledger_internal.fingerprint(
+        ledger_internal.transfer_all_request(
+          array_agg((l.entry).from_id order by l.line),
+          array_agg((l.entry).to_id order by l.line),
+          array_agg((l.entry).amount order by l.line),
+          case when count((l.entry).metadata) > 0 then array_agg((l.entry).metadata order by l.line) end
+        )
+      ) as fingerprint
     from lines as l
   )
   select
@@ -4665,6 +5201,30 @@ comment on function ledger_internal.verify_kept is
   'The discrepancies of a checkpoint with the header and the seal that it had when they were kept elsewhere, and with the leaves that the record gives. Whether the entries give its seal, verify_checkpoints shows, from the first checkpoint on. For the owner.';
 revoke execute on function ledger_internal.verify_kept from public;
 -- <<< db/functions/internal/verify/verify_kept.sql
+
+-- >>> db/functions/internal/verify/verify_ledger.sql
+-- Find the discrepancies of what belongs to no group: feeds, API keys, and idempotency keys of create_group.
+create or replace function ledger_internal.verify_ledger()
+returns setof ledger.discrepancy
+language sql stable
+as $$
+  select f.*
+  from ledger_internal.feed_discrepancies() as f
+  union all
+  select a.*
+  from ledger_internal.api_key_discrepancies() as a
+  union all
+  select 0, null, null, 'idempotency key', 'there is an empty key'
+  from ledger.idempotency_keys as k
+  where k.group_id = 0
+    and k.key = ''
+$$;
+
+alter function ledger_internal.verify_ledger owner to ledger_owner;
+comment on function ledger_internal.verify_ledger is
+  'The discrepancies of the feeds, the API keys, and the empty key of a request that created a group, which no range has. For the owner.';
+revoke execute on function ledger_internal.verify_ledger from public;
+-- <<< db/functions/internal/verify/verify_ledger.sql
 
 -- >>> db/functions/internal/verify/verify_participants.sql
 -- Find the discrepancies of a range of a group's participants.

@@ -1462,9 +1462,7 @@ begin
   lines := parse_transfer_lines(group_id, transfers);
 
   if idempotency_key is not null then
-    request := array[
-      'transfer_all', lines.from_ids::text, lines.to_ids::text, lines.amounts::text, lines.metadatas::text
-    ];
+    request := transfer_all_request(lines.from_ids, lines.to_ids, lines.amounts, lines.metadatas);
     result := claim_idempotency_key(group_id, idempotency_key, request, result);
     if result.replayed then
       return result;

@@ -17,7 +17,6 @@ as $$
 declare
   kinds  text[] := case when kind is null then array['join', 'deposit', 'transfer', 'exit'] else array[kind] end;
   bounds ledger_internal.history_range;
-  source text;
 begin
   perform refuse_invalid(
     array['group_id', 'participant_id', 'kind', 'metadata'],
@@ -33,50 +32,7 @@ begin
   end if;
 
   -- Planned at each call, for its filter and its direction: a range of each leg's index.
-  if metadata is not null then
-    source := $source$
-      entries_with_metadata($1, $9) as e
-      where $8 in (e.from_id, e.to_id) and e.kind = any ($2)
-    $source$;
-  else
-    -- A participant's first entry is the join, and the last one may be the exit: neither is looked for further.
-    source := $source$
-      (
-        (select f.created_at, f.id from entries as f
-        where 'transfer' = any ($2) and f.group_id = $1 and f.from_id = $8 and f.kind = 'transfer'
-          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
-        order by f.created_at {direction}, f.id {direction} limit $7)
-        union all
-        (select f.created_at, f.id from entries as f
-        where 'transfer' = any ($2) and f.group_id = $1 and f.to_id = $8 and f.kind = any ($2) and f.kind <> 'join'
-          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
-        order by f.created_at {direction}, f.id {direction} limit $7)
-        union all
-        -- Deposits alone: the participant may have received many more transfers, which this does not read.
-        (select t.created_at, t.entry_id from group_total_history as t
-        where $2 = '{deposit}' and t.group_id = $1 and t.participant_id = $8
-          and (t.created_at, t.entry_id) > ($3, $4) and (t.created_at, t.entry_id) < ($5, $6)
-        order by t.created_at {direction}, t.entry_id {direction} limit $7)
-        union all
-        select f.created_at, f.id from (
-          select * from entries as f
-          where 'join' = any ($2) and f.group_id = $1 and f.to_id = $8
-          order by f.created_at, f.id limit 1
-        ) as f
-        where f.kind = 'join'
-        union all
-        select f.created_at, f.id from (
-          select * from entries as f
-          where 'exit' = any ($2) and f.group_id = $1 and f.from_id = $8
-          order by f.created_at desc, f.id desc limit 1
-        ) as f
-        where f.kind = 'exit'
-      ) as e
-      where true
-    $source$;
-  end if;
-
-  return query execute history_query(source, newest_first)
+  return query execute history_query(participant_entries_source(metadata is not null), newest_first)
   using
     group_id, kinds, bounds.low_at, bounds.low_id, bounds.high_at, bounds.high_id,
     greatest(coalesce(max_rows, 1000), 0), participant_id, metadata;

@@ -53,11 +53,7 @@ begin
     perform refuse_taken_name('name', name, 'group ' || find_group_id(name_spellings(name), group_id)::text);
   end;
 
-  if old_name <> new_name then
-    insert into name_changes (group_id, old_name, new_name)
-    values (rename_group.group_id, old_name, new_name);
-  end if;
-
+  perform record_name_change(group_id, null, old_name, new_name);
   renamed_group.replayed := false;
   perform store_answer(group_id, idempotency_key, request, renamed_group);
   return renamed_group;

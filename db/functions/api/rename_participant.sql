@@ -60,11 +60,7 @@ begin
     );
   end;
 
-  if old_name <> new_name then
-    insert into name_changes (group_id, participant_id, old_name, new_name)
-    values (rename_participant.group_id, rename_participant.participant_id, old_name, new_name);
-  end if;
-
+  perform record_name_change(group_id, participant_id, old_name, new_name);
   participant.replayed := false;
   perform store_answer(group_id, idempotency_key, request, participant);
   return participant;

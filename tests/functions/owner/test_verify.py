@@ -60,7 +60,8 @@ DETAILS = {
         *("verify_participants", "participant_record_discrepancies"),
         *("verify_keys", "answer_discrepancies", "transfer_all_discrepancies", "answered_balance_discrepancies"),
         *("verify_total", "total_discrepancies", "shared_identity_discrepancies", "rename_discrepancies"),
-        *("verify_ledger", "verify_schema", "trigger_discrepancies", "rights_discrepancies"),
+        *("verify_ledger", "feed_discrepancies", "api_key_discrepancies"),
+        *("verify_schema", "trigger_discrepancies", "rights_discrepancies"),
     )
 }
 

@@ -7,33 +7,21 @@ create or replace function ledger_internal.transfer_all_discrepancies(
 language sql stable
 as $$
   with lines as materialized (
-    select
-      l.line,
-      l.answered,
-      ledger_internal.parse_id(l.answered ->> 'id') as named,
-      -- Looked up for each line, whatever the planner thinks of their number; null if it is not there.
-      (
-        select e
-        from ledger.entries as e
-        where e.group_id = transfer_all_discrepancies.group_id
-          and e.id = ledger_internal.parse_id(l.answered ->> 'id')
-        limit 1
-      ) as entry
-    from jsonb_array_elements(
-      case when jsonb_typeof(transfer_all_discrepancies.answer -> 'entries') = 'array' then transfer_all_discrepancies.answer -> 'entries' end
-    ) with ordinality as l (answered, line)
+    select l.*
+    from ledger_internal.answered_entries(transfer_all_discrepancies.group_id, transfer_all_discrepancies.answer) as l
   ), request as (
     select
       count(*) as lines,
       count((l.entry).id) as found,
       array_agg(l.entry order by l.line) as entries,
-      ledger_internal.fingerprint(array[
-        'transfer_all',
-        array_agg((l.entry).from_id order by l.line)::text,
-        array_agg((l.entry).to_id order by l.line)::text,
-        array_agg((l.entry).amount order by l.line)::text,
-        case when count((l.entry).metadata) > 0 then array_agg((l.entry).metadata order by l.line)::text end
-      ]) as fingerprint
+      ledger_internal.fingerprint(
+        ledger_internal.transfer_all_request(
+          array_agg((l.entry).from_id order by l.line),
+          array_agg((l.entry).to_id order by l.line),
+          array_agg((l.entry).amount order by l.line),
+          case when count((l.entry).metadata) > 0 then array_agg((l.entry).metadata order by l.line) end
+        )
+      ) as fingerprint
     from lines as l
   )
   select
