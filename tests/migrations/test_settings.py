@@ -1,7 +1,5 @@
 """Migrations and commands work under all settings of the database or role, and report each wait."""
 
-import os
-
 import psycopg
 import pytest
 from psycopg import sql
@@ -10,6 +8,7 @@ from api.admin import seed, verify
 from api.postgres import migrate, sessions
 from tests.migrations.steps import NAMES, fingerprint_of, marked, put_data_in, roll_back
 from tests.migrations.test_yoyo_command import listed, yoyo
+from tests.running.commands import environment
 from tests.support import Database, discrepancies, in_background, one, until
 
 # Settings that change how a migration's SQL is read or run, each far from PostgreSQL's default.
@@ -180,7 +179,7 @@ def test_a_set_in_a_schema_of_the_administrators_choice_stays_in_use(empty, conn
 def test_yoyos_own_command_does_not_follow_search_path(empty, conninfo):
     info = psycopg.conninfo.conninfo_to_dict(conninfo)
     names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
-    variables = {"PATH": os.environ["PATH"]} | {variable: str(info[name]) for variable, name in names.items()}
+    variables = environment(**{variable: str(info[name]) for variable, name in names.items()})
     assert yoyo(variables, "apply").returncode == 0
     alter(empty, "search_path", "ledger, public")
     assert yoyo(variables, "rollback").returncode == 0

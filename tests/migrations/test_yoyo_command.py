@@ -1,6 +1,5 @@
 """yoyo's own command in the repository's root, with nothing but libpq's variables or -d."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,8 @@ import pytest
 
 from api.postgres import migrate
 from tests.migrations.steps import NAMES, ROOT, contents, fingerprint_of, locks, marked, put_data_in
+from tests.running import preloaded
+from tests.running.commands import environment
 
 YOYO = Path(sys.executable).parent / "yoyo"
 
@@ -19,11 +20,11 @@ def variables(conninfo: str) -> dict[str, str]:
     """The environment that names the database to libpq, without other settings of the tests."""
     info = psycopg.conninfo.conninfo_to_dict(conninfo)
     names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGDATABASE": "dbname"}
-    return {"PATH": os.environ["PATH"]} | {variable: str(info[name]) for variable, name in names.items()}
+    return environment(**{variable: str(info[name]) for variable, name in names.items()})
 
 
-def yoyo(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([YOYO, *arguments], cwd=ROOT, env=environment, text=True, capture_output=True, timeout=60)
+def yoyo(variables: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return preloaded.run([str(YOYO), *arguments], variables, str(ROOT), "", 60)
 
 
 def listed(output: str) -> list[tuple[str, str]]:
@@ -47,10 +48,10 @@ def test_applies_lists_and_rolls_back(variables, conninfo, shared):
 
 
 def test_finds_the_database_by_an_option_too(conninfo):
-    environment = {"PATH": os.environ["PATH"]}
+    variables = environment()
     option = ["-d", conninfo.replace("postgresql://", "postgresql+psycopg://")]
-    assert listed(yoyo(environment, "list", *option).stdout) == [("U", name) for name in NAMES]
-    assert yoyo(environment, "apply", *option).returncode == 0
+    assert listed(yoyo(variables, "list", *option).stdout) == [("U", name) for name in NAMES]
+    assert yoyo(variables, "apply", *option).returncode == 0
     assert marked(conninfo) == NAMES
 
 

@@ -1,7 +1,7 @@
-"""Run `ledger` to its end without the half second that Python takes to load it.
+"""Run `ledger` or `yoyo` to its end without the half second that Python takes to load it.
 
-A process loads the command once and does nothing else. Each run is a fork of it: a process of its own, with its own
-environment, folder, standard streams and arguments, that runs the installed script.
+A process loads the commands and the migrations once and does nothing else. Each run is a fork of it: a process of its
+own, with its own environment, folder, standard streams and arguments, that runs the installed script.
 """
 
 from __future__ import annotations
@@ -141,7 +141,16 @@ def be(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    import sqlparse
+    import yoyo.scripts.main  # noqa: F401 - for the forks
+
     import api.cli  # noqa: F401 - for the forks
+    from api.postgres import migrate
+
+    # What a fork would do again: to split the migrations takes as long as to apply them.
+    sqlparse.split = functools.cache(sqlparse.split)
+    for file in migrate.MIGRATIONS.glob("*.sql"):
+        sqlparse.split(file.read_text())
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no process waits for the watching ones
     with socket.socket(fileno=int(sys.argv[1])) as requests:

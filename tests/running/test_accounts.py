@@ -18,7 +18,7 @@ import pytest
 
 from api.postgres import embedded
 from tests.running.commands import ROOT, Service, command, done, refusal, serving, users_of
-from tests.running.conftest import room
+from tests.running.conftest import copy, room
 from tests.support import Database, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -56,12 +56,10 @@ def as_account(account: str, *command: str | Path) -> subprocess.CompletedProces
 
 
 @pytest.fixture(scope="module")
-def served(initialised: Path) -> Iterator[Path]:
+def served(seeded: Path) -> Iterator[Path]:
     """The folder of the service that several tests look at."""
     with room() as path:
-        subprocess.run(["cp", "-a", initialised, path / "data"], check=True)
-        done("seed", LEDGER_DATA=path / "data")
-        yield path / "data"
+        yield copy(seeded, path / "data")
         assert users_of(path / "data") == []
 
 

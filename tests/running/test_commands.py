@@ -72,10 +72,10 @@ def test_migrates_at_once_apply_each_migration_once(empty_urls: dict[str, str]) 
     assert sorted(run.result() for run in runs) == sorted([SHIPPED, *["nothing to apply\n"] * 2])
 
 
-def test_migrates_the_embedded_database(fresh: Path) -> None:
-    assert done("migrate", LEDGER_DATA=fresh) == SHIPPED
-    assert postmaster(fresh) is None
-    assert done("migrate", LEDGER_DATA=fresh) == "nothing to apply\n"
+def test_migrates_the_embedded_database(unmigrated: Path) -> None:
+    assert done("migrate", LEDGER_DATA=unmigrated) == SHIPPED
+    assert postmaster(unmigrated) is None
+    assert done("migrate", LEDGER_DATA=unmigrated) == "nothing to apply\n"
 
 
 def test_migrate_refuses_a_login_without_the_right(template: object, empty: Database) -> None:
@@ -101,10 +101,10 @@ def test_seeds_a_large_data_set(urls: dict[str, str], database: Database) -> Non
         assert "go together" in refusal("seed", option, "3", **urls)
 
 
-def test_seed_migrates_the_embedded_database(fresh: Path) -> None:
-    assert done("seed", LEDGER_DATA=fresh) == "the demo groups are there\n"
-    assert postmaster(fresh) is None
-    with serving(LEDGER_DATA=fresh) as service:
+def test_seed_migrates_the_embedded_database(unmigrated: Path) -> None:
+    assert done("seed", LEDGER_DATA=unmigrated) == "the demo groups are there\n"
+    assert postmaster(unmigrated) is None
+    with serving(LEDGER_DATA=unmigrated) as service:
         assert [group["name"] for group in service.ask("GET", "/api/groups")[1]["data"]] == GROUPS
 
 
@@ -145,9 +145,9 @@ def test_reset_works_beside_a_service(urls: dict[str, str]) -> None:
         assert [group["name"] for group in service.ask("GET", "/api/groups")[1]["data"]] == GROUPS
 
 
-def test_reset_of_a_new_folder_makes_it_ready_to_serve(fresh: Path) -> None:
-    assert done("reset", "--yes", LEDGER_DATA=fresh) == "the ledger is as new\n"
-    with serving(LEDGER_DATA=fresh) as service:
+def test_reset_of_a_new_folder_makes_it_ready_to_serve(unmigrated: Path) -> None:
+    assert done("reset", "--yes", LEDGER_DATA=unmigrated) == "the ledger is as new\n"
+    with serving(LEDGER_DATA=unmigrated) as service:
         assert [group["name"] for group in service.ask("GET", "/api/groups")[1]["data"]] == GROUPS
 
 

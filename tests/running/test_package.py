@@ -77,12 +77,12 @@ def test_installed_command_prints_its_version(installed: Path) -> None:
     assert done("--version", program=installed) == done("--version")
 
 
-def test_installed_command_uses_its_own_files(installed: Path, fresh: Path) -> None:
-    assert done("migrate", program=installed, LEDGER_DATA=fresh) == SHIPPED
-    assert done("seed", program=installed, LEDGER_DATA=fresh) == "the demo groups are there\n"
-    asked = done("psql", "-XAtc", "select count(*) from ledger.participants", program=installed, LEDGER_DATA=fresh)
+def test_installed_command_uses_its_own_files(installed: Path, unmigrated: Path) -> None:
+    assert done("migrate", program=installed, LEDGER_DATA=unmigrated) == SHIPPED
+    assert done("seed", program=installed, LEDGER_DATA=unmigrated) == "the demo groups are there\n"
+    asked = done("psql", "-XAtc", "select count(*) from ledger.participants", program=installed, LEDGER_DATA=unmigrated)
     assert asked == "7\n"
-    assert postmaster(fresh) is None
+    assert postmaster(unmigrated) is None
 
 
 def test_installed_command_has_the_vault(installed: Path) -> None:

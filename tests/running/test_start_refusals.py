@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from api import cli
-from api.postgres import embedded, migrate, sessions
+from api.postgres import embedded, sessions
 from api.postgres.preflight import StartError, check_at_start
 from api.settings import conninfo_error
 from tests.conftest import VERSION, Server
@@ -225,8 +225,6 @@ def test_serves_only_the_database_of_database_url(database: Database) -> None:
 
 
 def test_waits_for_a_database_that_is_away(fresh: Path) -> None:
-    with embedded.running(fresh):
-        migrate.migrate(embedded.url(fresh))
     port = free_port()
     settings = environment(DATABASE_URL=embedded.url(fresh), PORT=str(port), DATABASE_WAIT="60")
     with subprocess.Popen([LEDGER, "serve", "--insecure"], env=settings, stderr=subprocess.PIPE, text=True) as process:
