@@ -46,6 +46,8 @@ REQUEST_TIMEOUT = 30  # seconds
 KEEP_ALIVE_TIMEOUT = 150  # seconds
 # Longer than any call can take, its wait for a connection and its second attempt included.
 RESPONSE_TIMEOUT = 120  # seconds
+# Of Sanic's own answers to errors, all of which Problems replaces. Without it Sanic parses the source of each handler.
+ERROR_FORMAT = "json"
 Handler = Callable[..., Coroutine[Any, Any, Response]]
 App = Sanic[Config, SimpleNamespace]
 
@@ -104,7 +106,7 @@ def create_app(
     def add(path: str, methods: list[str], handler: Handler, name: str, counted_as: str | None = None) -> None:
         by_path[path] += methods
         counted[path] = counted_as or path
-        app.add_route(handler, path, methods, name=name, stream=True, ctx_path=counted[path])
+        app.add_route(handler, path, methods, name=name, stream=True, error_format=ERROR_FORMAT, ctx_path=counted[path])
 
     for route in ROUTES:
         # Sanic omits the body of the answer to a HEAD request.
@@ -132,6 +134,7 @@ def create_app(
             ["OPTIONS"],
             name=f"options {path}",
             stream=True,
+            error_format=ERROR_FORMAT,
             ctx_allowed=allowed,
             ctx_path=counted[path],
         )
@@ -239,14 +242,14 @@ def handle_metrics(gauges: Gauges, origins: Origins, for_all: bool) -> Handler:
 def page_handler(page: Page) -> Handler:
     """Return the handler of a page, which is the same for every client."""
 
-    plain, compressed = page.content, page.compressed
-    policy = [*page.headers.items(), *([("Vary", "Accept-Encoding")] if compressed else [])]
     encoding = [("Content-Encoding", "gzip")]
 
     async def handler(request: Request) -> Response:
+        compressed = await page.compressed()
+        policy = [*page.headers.items(), *([("Vary", "Accept-Encoding")] if compressed else [])]
         if compressed and accepts_gzip(request):
             return Response(compressed, 200, encoding, page.media_type, policy=policy)
-        return Response(plain, content_type=page.media_type, policy=policy)
+        return Response(page.content, content_type=page.media_type, policy=policy)
 
     return handler
 

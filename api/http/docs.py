@@ -4,7 +4,9 @@ The browser asks no other host for anything, and runs no script but the two that
 authors published it, and ours.
 """
 
+import asyncio
 import gzip
+from asyncio import Future
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,8 +83,15 @@ class Page:
     headers: Mapping[str, str]
 
     @cached_property
-    def compressed(self) -> bytes | None:
-        """The content in gzip, where that is much shorter."""
+    def compression(self) -> Future[bytes | None]:
+        """Compress the content, in a thread: a start need not wait for it, and nor do the requests of others."""
+        return asyncio.get_running_loop().run_in_executor(None, self.compress)
+
+    async def compressed(self) -> bytes | None:
+        """The content in gzip, where that is much shorter. It is compressed once, for the first client that asks."""
+        return await asyncio.shield(self.compression)
+
+    def compress(self) -> bytes | None:
         compressed = gzip.compress(self.content, mtime=0)
         return compressed if len(compressed) < 0.9 * len(self.content) else None
 
