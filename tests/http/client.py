@@ -4,12 +4,12 @@ import http.client
 import json
 import signal
 import socket
-import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.running.commands import LEDGER, environment, free_port
+from tests.running.commands import environment, free_port, started
 from tests.support import Database
 
 JSON = {"Content-Type": "application/json"}
@@ -66,15 +66,14 @@ def serving(database: Database) -> Iterator[Service]:
     """Run `ledger serve` on a database, open to everybody while there is no API key."""
     port = free_port()
     settings = environment(DATABASE_URL=database.url(database.service), PORT=str(port))
-    process = subprocess.Popen([LEDGER, "serve", "--insecure"], env=settings, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("Ledger answers on"), "it did not start"
-        yield Service(port, database)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        process.stdout.close()
+    with started(None, ["serve", "--insecure"], settings, sys.__stderr__) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("Ledger answers on"), "it did not start"
+            yield Service(port, database)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
 
 
 def problem(answer: Answer, status: int, code: str) -> dict:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +105,7 @@ def free_port() -> int:
 class Service:
     """A `ledger serve` that answers."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | preloaded.Started
     announcement: str
     host: str
     port: int
@@ -158,27 +158,39 @@ class Service:
         return self.process.wait(PATIENCE)
 
 
+def started(
+    program: Path | None, given: Sequence[str], variables: dict[str, str], errors: IO[str]
+) -> subprocess.Popen[str] | preloaded.Started:
+    """The first process of a service, in a session of its own."""
+    if program is None and preloaded.fits(variables):
+        return preloaded.Started([str(LEDGER), *given], variables, "/", errors)
+    return subprocess.Popen(
+        [program or LEDGER, *given],
+        env=variables,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        start_new_session=True,
+    )
+
+
 @contextmanager
-def serving(*given: str, locked: bool = False, program: Path = LEDGER, **settings: str | Path) -> Iterator[Service]:
+def serving(
+    *given: str, locked: bool = False, program: Path | None = None, **settings: str | Path
+) -> Iterator[Service]:
     """A service that answers, on a free port unless one is given; stopped in the end.
 
-    On a database it is open to everybody until there is an API key, unless it is to be `locked`.
+    On a database it is open to everybody until there is an API key, unless it is to be `locked`. Its first process is a
+    fork of one that has loaded the command, and its workers are not, unless a program is named.
     """
     if "DATABASE_URL" in settings and "--insecure" not in given and not locked:
         given = (*(given or ["serve"]), "--insecure")
     chosen = {} if "PORT" in settings or "--port" in given else {"PORT": str(free_port())}
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(
-            [program, *given],
-            env=environment(**settings, **chosen),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            start_new_session=True,
-        ) as process,
+        started(program, given, environment(**settings, **chosen), errors) as process,
     ):
         pids = [process.pid]
         try:

@@ -1,4 +1,4 @@
-"""Run `ledger` or `yoyo` to its end without the half second that Python takes to load it.
+"""Run `ledger` or `yoyo` without the half second that Python takes to load it.
 
 A process loads the commands and the migrations once and does nothing else. Each run is a fork of it: a process of its
 own, with its own environment, folder, standard streams and arguments, that runs the installed script.
@@ -19,6 +19,8 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import IO, Self
 
 # Variables that Python and the loader read when they start. With other values than ours a command is not forked.
 READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "MALLOC_")
@@ -48,12 +50,8 @@ def run(
     command: Sequence[str], environment: Mapping[str, str], folder: str, said: str, timeout: float
 ) -> subprocess.CompletedProcess[str]:
     """As subprocess.run with `capture_output` and `text`. Raises subprocess.TimeoutExpired."""
-    asking, _ = loaded()
     (stdin, typed), (printed, stdout), (complained, stderr), (result, statuses) = (os.pipe() for _ in range(4))
-    request = json.dumps([command, dict(environment), folder]).encode()
-    socket.send_fds(asking, [request], [stdin, stdout, stderr, statuses])
-    for descriptor in (stdin, stdout, stderr, statuses):
-        os.close(descriptor)
+    request(command, environment, folder, False, [stdin, stdout, stderr, statuses])
     with (
         ThreadPoolExecutor(3) as threads,
         open(typed, "w") as keyboard,
@@ -72,6 +70,61 @@ def run(
         return subprocess.CompletedProcess(command, status, *(stream.result() for stream in reading))
 
 
+def request(
+    command: Sequence[str], environment: Mapping[str, str], folder: str, own_session: bool, descriptors: list[int]
+) -> None:
+    """Have a command started; the descriptors are its standard streams and where its pid and its status go."""
+    asking, _ = loaded()
+    socket.send_fds(asking, [json.dumps([command, dict(environment), folder, own_session]).encode()], descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+class Started:
+    """A run in a session of its own, with what a test needs of subprocess.Popen."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: str, stderr: IO[str]) -> None:
+        (printed, stdout), (result, statuses) = os.pipe(), os.pipe()
+        streams = [os.open(os.devnull, os.O_RDONLY), stdout, os.dup(stderr.fileno())]
+        request(command, environment, folder, True, [*streams, statuses])
+        self.stdout = open(printed)  # noqa: SIM115 - closed at the end of the with block
+        self.end = open(result)  # noqa: SIM115
+        self.pid = int(self.end.readline())
+        self.returncode: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.wait()
+        self.stdout.close()
+        self.end.close()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status. Raises subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            if not select.select([self.end], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("ledger", timeout or 0)
+            self.returncode = int(self.end.readline())
+        return self.returncode
+
+    def poll(self) -> int | None:
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 def type_in(keyboard: io.TextIOBase, said: str) -> None:
     try:
         with keyboard:
@@ -83,20 +136,27 @@ def type_in(keyboard: io.TextIOBase, said: str) -> None:
 def serve(requests: socket.socket) -> None:
     """Answer each request in a process of its own: the command's pid, and its exit status."""
     while True:
-        request, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
-        if not request:
+        asked, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
+        if not asked:
             return
         if json.loads(request)[0][1:2] == ["bridge"]:
             import bridge.run  # noqa: F401 - its libraries take a second, which the other commands do without
         if os.fork() == 0:
             requests.close()
-            watch(*json.loads(request), *descriptors)
+            watch(*json.loads(asked), *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
 def watch(
-    command: list[str], environment: dict[str, str], folder: str, stdin: int, stdout: int, stderr: int, statuses: int
+    command: list[str],
+    environment: dict[str, str],
+    folder: str,
+    own_session: bool,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    statuses: int,
 ) -> None:
     """Run a command and report on it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -106,6 +166,8 @@ def watch(
         for descriptor, stream in ((stdin, 0), (stdout, 1), (stderr, 2)):
             os.dup2(descriptor, stream)
             os.close(descriptor)
+        if own_session:
+            os.setsid()
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)

@@ -13,12 +13,12 @@ import pytest
 from api.postgres.preflight import StartError
 from api.server import supervisor
 from api.server.settings import Settings, WorkerSettings
-from tests.running.commands import arguments, children, free_port, lives, postmaster, serving
+from tests.running.commands import LEDGER, arguments, children, free_port, lives, postmaster, serving
 from tests.support import Database, until
 
 
 def test_serves_from_a_folder_that_does_not_exist_yet(unused: Path) -> None:
-    with serving("serve", LEDGER_DATA=unused) as service:
+    with serving("serve", program=LEDGER, LEDGER_DATA=unused) as service:
         assert service.announcement.startswith(f"Ledger answers on http://127.0.0.1:{service.port} (PostgreSQL 18")
         assert str(unused) in service.announcement
         assert service.answers()
@@ -148,7 +148,7 @@ def test_a_worker_that_is_killed_while_it_starts_does_not_end_the_others(databas
 
 def test_no_command_line_shows_the_password(database: Database) -> None:
     conninfo = database.url(database.service) + "&password=hidden-word"
-    with serving(DATABASE_URL=conninfo) as service:
+    with serving(program=LEDGER, DATABASE_URL=conninfo) as service:
         assert service.answers()
         assert "hidden-word" not in service.announcement
         assert len(service.workers) == 1

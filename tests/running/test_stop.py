@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from api.postgres import embedded
-from tests.running.commands import PATIENCE, Service, lives, postmaster, serving, users_of
+from tests.running.commands import LEDGER, PATIENCE, Service, lives, postmaster, serving, users_of
 from tests.support import Database, balance, create, join, one, until
 
 
@@ -64,7 +64,7 @@ def test_a_stop_finishes_the_requests_in_hand(
     stop: Callable[[Service], None], workers: str, database: Database
 ) -> None:
     with (
-        serving("--workers", workers, DATABASE_URL=database.url(database.service)) as service,
+        serving("--workers", workers, program=LEDGER, DATABASE_URL=database.url(database.service)) as service,
         database.connect(database.admin) as admin,
     ):
         pids = service.pids
