@@ -28,6 +28,8 @@ from tests.exits.vectors import (
     siblings_of,
     spelled,
 )
+from tests.running import preloaded
+from tests.running.commands import LEDGER, environment
 
 FILE = Path(verify_proof.__file__)
 PROOF = next(proof for proof in PROOFS if proof["checkpoint"]["header"] == ATTACKED["header"])
@@ -168,11 +170,14 @@ def test_needs_the_standard_library_alone():
 def command(request, tmp_path) -> list[str]:
     if request.param == "copied away":
         return [sys.executable, "-I", shutil.copy(FILE, tmp_path)]
-    return [sys.executable, "-m", "api.cli", "verify-proof"]
+    return [str(LEDGER), "verify-proof"]
 
 
 def run(command: list[str], *arguments: str, given: str | None = None) -> tuple[int, str, str]:
-    done = subprocess.run([*command, *arguments], input=given, capture_output=True, text=True, check=False, timeout=60)
+    if command[0] == str(LEDGER):
+        done = preloaded.run([*command, *arguments], environment(), "/", given or "", 60)
+    else:
+        done = subprocess.run([*command, *arguments], input=given, capture_output=True, text=True, timeout=60)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -17,6 +17,8 @@ import pytest
 from api.proofs import verify_snapshot
 from api.proofs.verify_proof import InvalidProof
 from tests.exits.vectors import ATTACKED, CASES, TOP, checkpoint_of, domain_of, header_of, levels_of, spelled
+from tests.running import preloaded
+from tests.running.commands import LEDGER, environment
 
 FILE = Path(verify_snapshot.__file__)
 OTHER = "0x" + "12" * 32
@@ -211,12 +213,15 @@ def run(request, tmp_path) -> Callable[..., tuple[int, str, str]]:
         shutil.copytree(FILE.parent, tmp_path / "proofs", ignore=shutil.ignore_patterns("__pycache__"))
         command = [sys.executable, "-m", "proofs.verify_snapshot"]
     else:
-        command = [sys.executable, "-m", "api.cli", "verify-snapshot"]
+        command = [str(LEDGER), "verify-snapshot"]
 
     def call(*arguments: str, given: str | None = None) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [*command, *arguments], input=given, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
-        )
+        if command[0] == str(LEDGER):
+            done = preloaded.run([*command, *arguments], environment(), str(tmp_path), given or "", 60)
+        else:
+            done = subprocess.run(
+                [*command, *arguments], input=given, cwd=tmp_path, capture_output=True, text=True, timeout=60
+            )
         return done.returncode, done.stdout, done.stderr
 
     return call

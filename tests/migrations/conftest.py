@@ -31,6 +31,21 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def migrated_once(server: Server, template: object, cloning: psycopg.Connection) -> Iterator[str]:
+    """The name of a database to which every migration was applied."""
+    with cloned(cloning, "ledger_migrated"):
+        migrate.migrate(server.database("ledger_migrated").url(embedded.ADMIN))
+        yield "ledger_migrated"
+
+
+@pytest.fixture
+def migrated(server: Server, cloning: psycopg.Connection, migrated_once: str) -> Iterator[Database]:
+    """A copy of that database: several times quicker than to migrate an empty one."""
+    with cloned(cloning, "ledger_copy", migrated_once):
+        yield server.database("ledger_copy")
+
+
+@pytest.fixture(scope="session")
 def fingerprints() -> dict[str, dict[str, list[tuple]]]:
     """The results of `complete`, by the migrations that ran."""
     return {}

@@ -84,9 +84,9 @@ def test_names_the_session_that_holds_the_lock_after_a_time_out(empty, conninfo,
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-def test_does_not_drop_a_ledger_that_its_snapshot_may_not_show(empty, conninfo, level):
-    migrate.migrate(conninfo)
-    with empty.connect(empty.admin) as admin:
+def test_does_not_drop_a_ledger_that_its_snapshot_may_not_show(migrated, level):
+    conninfo = migrated.url(migrated.admin)
+    with migrated.connect(migrated.admin) as admin:
         name = sql.Identifier(admin.info.dbname)
         setting = sql.SQL("alter database {} set default_transaction_isolation = {}").format(name, sql.Literal(level))
         admin.execute(setting)
@@ -114,8 +114,8 @@ def test_sql_is_ascii_so_that_any_client_can_send_it():
     ],
     ids=["a table of the site", "a function of the site", "a row of no group"],
 )
-def test_objects_that_the_baseline_did_not_create_are_not_dropped(template, conninfo, statement):
-    migrate.migrate(conninfo)
+def test_objects_that_the_baseline_did_not_create_are_not_dropped(template, migrated, statement):
+    conninfo = migrated.url(migrated.admin)
     with psycopg.connect(conninfo) as database:
         database.execute(statement)
     before = fingerprint_of(conninfo), contents(conninfo), marked(conninfo)

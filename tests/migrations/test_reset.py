@@ -25,8 +25,8 @@ migrate.reset(sys.argv[1])
 """
 
 
-def test_leaves_an_empty_ledger(conninfo):
-    migrate.migrate(conninfo)
+def test_leaves_an_empty_ledger(migrated):
+    conninfo = migrated.url(migrated.admin)
     fresh, nothing = fingerprint_of(conninfo), contents(conninfo)
     put_data_in(conninfo)
     migrate.reset(conninfo)
@@ -51,8 +51,8 @@ def drop_by_hand(conninfo: str) -> None:
 
 @pytest.mark.parametrize("same_number", [False, True])
 @pytest.mark.parametrize("reset", [migrate.reset, drop_by_hand])
-def test_ends_the_feed(conninfo, reset, same_number):
-    migrate.migrate(conninfo)
+def test_ends_the_feed(migrated, reset, same_number):
+    conninfo = migrated.url(migrated.admin)
     put_data_in(conninfo)
     with psycopg.connect(conninfo, autocommit=True) as database:
         cursors = [row[0] for row in database.execute("select cursor from ledger.read_feed()")]
@@ -77,8 +77,8 @@ def test_works_before_the_first_migration_and_twice(conninfo):
     assert marked(conninfo) == NAMES
 
 
-def test_api_keys_stay_required_after_a_run_killed_after_the_drop(conninfo):
-    migrate.migrate(conninfo)
+def test_api_keys_stay_required_after_a_run_killed_after_the_drop(migrated):
+    conninfo = migrated.url(migrated.admin)
     put_data_in(conninfo)
     run = python(DIE_BEFORE_MIGRATING, conninfo)
     run.communicate(timeout=60)
@@ -89,15 +89,15 @@ def test_api_keys_stay_required_after_a_run_killed_after_the_drop(conninfo):
             assert admin.execute("select ledger.keys_required(), count(*) from ledger.api_keys").fetchone() == (True, 1)
 
 
-def test_requires_no_api_keys_where_there_were_none(conninfo):
-    migrate.migrate(conninfo)
+def test_requires_no_api_keys_where_there_were_none(migrated):
+    conninfo = migrated.url(migrated.admin)
     migrate.reset(conninfo)
     with psycopg.connect(conninfo) as admin:
         assert admin.execute("select ledger.keys_required()").fetchone() == (False,)
 
 
-def test_drops_everything_or_nothing(conninfo, monkeypatch):
-    migrate.migrate(conninfo)
+def test_drops_everything_or_nothing(migrated, monkeypatch):
+    conninfo = migrated.url(migrated.admin)
     put_data_in(conninfo)
     before = fingerprint_of(conninfo), contents(conninfo), marked(conninfo)
 

@@ -257,8 +257,8 @@ def test_a_database_of_another_release_is_not_compared(conninfo):
         assert schema.differences(connection) == ([], "it is not noted which migrations were applied")
 
 
-def test_nothing_is_compared_while_a_migration_is_under_way(conninfo, monkeypatch):
-    migrate.migrate(conninfo)
+def test_nothing_is_compared_while_a_migration_is_under_way(migrated, monkeypatch):
+    conninfo = migrated.url(migrated.admin)
     monkeypatch.setattr(schema, "LOCK_TIMEOUT", 1)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         with migrate.locked(conninfo):
@@ -269,8 +269,8 @@ def test_nothing_is_compared_while_a_migration_is_under_way(conninfo, monkeypatc
         assert one(connection, "select count(*) from pg_locks where locktype = 'advisory'") == (0,)
 
 
-def test_compares_nothing_where_the_role_may_not_read_the_marks(conninfo):
-    migrate.migrate(conninfo)
+def test_compares_nothing_where_the_role_may_not_read_the_marks(migrated):
+    conninfo = migrated.url(migrated.admin)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("set role ledger_test_stranger")
         words, reason = schema.differences(connection)

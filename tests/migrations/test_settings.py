@@ -115,11 +115,11 @@ def test_every_command_works_under_odd_settings(odd):
 
 
 @pytest.mark.parametrize("what", ["database", "role"])
-def test_a_search_path_that_begins_with_the_ledger_changes_nothing(empty, conninfo, what):
-    migrate.migrate(conninfo)
-    alter(empty, "search_path", "ledger, public", what)
+def test_a_search_path_that_begins_with_the_ledger_changes_nothing(migrated, what):
+    conninfo = migrated.url(migrated.admin)
+    alter(migrated, "search_path", "ledger, public", what)
     assert migrate.migrate(conninfo) == []
-    with empty.connect(empty.admin) as admin:
+    with migrated.connect(migrated.admin) as admin:
         assert admin.execute(YOYO_TABLES).fetchall() == IN_PUBLIC
 
 
@@ -133,30 +133,30 @@ def make_second_set(conninfo: str, schema: str, applied: list[str]) -> None:
                 backend.mark_one(migration)
 
 
-def test_the_empty_second_set_of_a_failed_run_is_dropped(empty, conninfo, caplog):
-    migrate.migrate(conninfo)
+def test_the_empty_second_set_of_a_failed_run_is_dropped(migrated, caplog):
+    conninfo = migrated.url(migrated.admin)
     make_second_set(conninfo, "ledger", [])
-    alter(empty, "search_path", "ledger, public")
+    alter(migrated, "search_path", "ledger, public")
     assert migrate.migrate(conninfo) == []
-    with empty.connect(empty.admin) as admin:
+    with migrated.connect(migrated.admin) as admin:
         assert admin.execute(YOYO_TABLES).fetchall() == IN_PUBLIC
     assert "schema ledger" in caplog.text
 
 
-def test_the_only_set_is_moved_out_of_the_schema_that_a_reset_drops(empty, conninfo, caplog):
-    migrate.migrate(conninfo)
-    with empty.connect(empty.admin) as admin:
+def test_the_only_set_is_moved_out_of_the_schema_that_a_reset_drops(migrated, caplog):
+    conninfo = migrated.url(migrated.admin)
+    with migrated.connect(migrated.admin) as admin:
         for name in migrate.YOYO_TABLES:
             admin.execute(sql.SQL("alter table {} set schema ledger").format(sql.Identifier(name)))
     assert migrate.migrate(conninfo) == []
-    with empty.connect(empty.admin) as admin:
+    with migrated.connect(migrated.admin) as admin:
         assert admin.execute(YOYO_TABLES).fetchall() == IN_PUBLIC
     assert marked(conninfo) == NAMES
     assert "moved" in caplog.text
 
 
-def test_two_sets_that_contradict_each_other_are_refused(empty, conninfo):
-    migrate.migrate(conninfo)
+def test_two_sets_that_contradict_each_other_are_refused(migrated):
+    conninfo = migrated.url(migrated.admin)
     make_second_set(conninfo, "ledger", NAMES[:3])
     with pytest.raises(migrate.MigrationError, match="public and ledger"):
         migrate.migrate(conninfo)
@@ -194,17 +194,17 @@ def test_yoyos_own_command_does_not_follow_search_path(empty, conninfo):
 
 
 @pytest.mark.parametrize("command", [migrate.migrate, migrate.reset])
-def test_a_read_only_database_is_refused_at_once(empty, conninfo, command, monkeypatch):
-    migrate.migrate(conninfo)
-    alter(empty, "default_transaction_read_only", "on")
+def test_a_read_only_database_is_refused_at_once(migrated, command, monkeypatch):
+    conninfo = migrated.url(migrated.admin)
+    alter(migrated, "default_transaction_read_only", "on")
     monkeypatch.setattr(migrate, "lock_row", None)  # comes later
     with pytest.raises(migrate.MigrationError, match=r"read-only.*default_transaction_read_only.*database"):
         command(conninfo)
 
 
-def test_the_error_shows_why_yoyos_lock_cannot_be_written(empty, conninfo):
-    migrate.migrate(conninfo)
-    with empty.connect(empty.admin) as admin:
+def test_the_error_shows_why_yoyos_lock_cannot_be_written(migrated):
+    conninfo = migrated.url(migrated.admin)
+    with migrated.connect(migrated.admin) as admin:
         admin.execute("alter table yoyo_lock add constraint full_disk check (locked is null) not valid")
     with pytest.raises(psycopg.errors.CheckViolation, match="full_disk"):
         migrate.migrate(conninfo)
@@ -220,9 +220,9 @@ def test_names_the_run_that_it_waits_for(empty, conninfo, caplog):
         assert outcome == [NAMES]
 
 
-def test_names_the_sessions_that_may_hold_yoyos_lock(empty, conninfo, caplog):
-    migrate.migrate(conninfo)
-    with empty.connect(empty.admin, application_name="yoyo itself") as holder:
+def test_names_the_sessions_that_may_hold_yoyos_lock(migrated, caplog):
+    conninfo = migrated.url(migrated.admin)
+    with migrated.connect(migrated.admin, application_name="yoyo itself") as holder:
         holder.execute("insert into yoyo_lock values (1, clock_timestamp() at time zone 'utc', 4242)")
         with in_background(lambda: migrate.migrate(conninfo)) as outcome:
             until(lambda: "waiting for a run of yoyo" in caplog.text)
@@ -231,8 +231,8 @@ def test_names_the_sessions_that_may_hold_yoyos_lock(empty, conninfo, caplog):
         assert outcome == [[]]
 
 
-def test_a_reset_gives_up_on_a_ledger_in_use(empty, conninfo, monkeypatch):
-    migrate.migrate(conninfo)
+def test_a_reset_gives_up_on_a_ledger_in_use(migrated, monkeypatch):
+    conninfo = migrated.url(migrated.admin)
     put_data_in(conninfo)
     monkeypatch.setattr(migrate, "DROP_TIMEOUT", 1)
     with psycopg.connect(conninfo) as reader:
@@ -240,14 +240,14 @@ def test_a_reset_gives_up_on_a_ledger_in_use(empty, conninfo, monkeypatch):
         with pytest.raises(migrate.MigrationError, match="nothing was changed"):
             migrate.reset(conninfo)
     assert marked(conninfo) == NAMES
-    with empty.connect(empty.admin) as admin:
+    with migrated.connect(migrated.admin) as admin:
         assert discrepancies(admin) == []
         assert one(admin, "select count(*) > 0 from ledger.entries") == (True,)
 
 
 @pytest.mark.parametrize("command", [seed.seed, lambda conninfo: [*verify.verify(conninfo)]])
-def test_a_command_gives_up_on_a_lock(empty, conninfo, monkeypatch, command):
-    migrate.migrate(conninfo)
+def test_a_command_gives_up_on_a_lock(migrated, monkeypatch, command):
+    conninfo = migrated.url(migrated.admin)
     monkeypatch.setitem(sessions.LIMITS, "lock_timeout", "100ms")
     with psycopg.connect(conninfo) as holder:
         holder.execute("lock table ledger.groups in access exclusive mode")
