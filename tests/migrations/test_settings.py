@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from api.admin import seed, verify
+from api.admin import schema, seed, verify
 from api.postgres import migrate, sessions
 from tests.migrations.steps import NAMES, fingerprint_of, marked, put_data_in, roll_back
 from tests.migrations.test_yoyo_command import listed, yoyo
@@ -249,6 +249,7 @@ def test_a_reset_gives_up_on_a_ledger_in_use(migrated, monkeypatch):
 def test_a_command_gives_up_on_a_lock(migrated, monkeypatch, command):
     conninfo = migrated.url(migrated.admin)
     monkeypatch.setitem(sessions.LIMITS, "lock_timeout", "100ms")
+    monkeypatch.setattr(schema, "LOCK_TIMEOUT", 0.1)
     with psycopg.connect(conninfo) as holder:
         holder.execute("lock table ledger.groups in access exclusive mode")
         with pytest.raises(psycopg.errors.LockNotAvailable):
