@@ -117,6 +117,17 @@ def join(connection: psycopg.Connection, group: int, username: str, amount: int 
     return one(connection, "select id from ledger.join_group(%s, %s, %s)", [group, username, amount])[0]
 
 
+def create_large(connection: psycopg.Connection) -> int:
+    """The id of a new group whose page of 1,000 participants has a megabyte."""
+    group = create(connection, "ETH")
+    names = "lpad(n::text, 4, '0') || repeat('€', 251)"
+    query = (
+        f"select count(j) from generate_series(0, 999) as n cross join lateral ledger.join_group(%s, {names}, 100) as j"
+    )
+    assert one(connection, query, [group]) == (1000,)
+    return group
+
+
 def transfer(connection: psycopg.Connection, group: int, sender: int, recipient: int, amount: int) -> int:
     """The id of the entry that a transfer wrote."""
     query = "select entry_id from ledger.transfer(%s, %s, %s, %s)"

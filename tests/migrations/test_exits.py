@@ -1,9 +1,12 @@
 """The roll-back of migration 0002: refused while data would be lost; otherwise the ledger works afterwards."""
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 
-from api.postgres import migrate
+from api.postgres import embedded, migrate
+from tests.conftest import Server, cloned
 from tests.migrations.steps import NAMES, apply, apply_before, contents, fingerprint_of, lost, roll_back
 from tests.support import one, refused
 
@@ -20,18 +23,27 @@ KEPT = {
 }
 
 
+@pytest.fixture(scope="module")
+def filled_once(server: Server, template: object, cloning: psycopg.Connection) -> Iterator[str]:
+    """The name of a database with this migration, and a ledger of two participants and an exit."""
+    with cloned(cloning, "ledger_filled"):
+        conninfo = server.database("ledger_filled").url(embedded.ADMIN)
+        apply_before(conninfo, NAME)
+        apply(conninfo, NAME)
+        with psycopg.connect(conninfo, autocommit=True) as database:
+            database.execute("select ledger.create_group('ETH')")
+            for name in ("alice", "bob", "gone"):
+                database.execute("select ledger.join_group(1, %s, 2::numeric ^ 200)", [name])
+            database.execute("select ledger.transfer(1, 1, 2, 5)")
+            database.execute("select ledger.exit_group(1, 3)")
+        yield "ledger_filled"
+
+
 @pytest.fixture
-def filled(conninfo: str) -> str:
-    """A ledger of two participants and an exit, with this migration."""
-    apply_before(conninfo, NAME)
-    apply(conninfo, NAME)
-    with psycopg.connect(conninfo, autocommit=True) as database:
-        database.execute("select ledger.create_group('ETH')")
-        for name in ("alice", "bob", "gone"):
-            database.execute("select ledger.join_group(1, %s, 2::numeric ^ 200)", [name])
-        database.execute("select ledger.transfer(1, 1, 2, 5)")
-        database.execute("select ledger.exit_group(1, 3)")
-    return conninfo
+def filled(server: Server, cloning: psycopg.Connection, filled_once: str) -> Iterator[str]:
+    """A copy of that database."""
+    with cloned(cloning, "ledger_copy", filled_once):
+        yield server.database("ledger_copy").url(embedded.ADMIN)
 
 
 @pytest.mark.parametrize("statement", KEPT.values(), ids=KEPT.keys())

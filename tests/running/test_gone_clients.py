@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import product
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ from api.http.request import LoggedRequest
 from api.postgres import pools
 from api.routes import ROUTES, Route
 from tests.running.commands import Service, serving
-from tests.support import Database, create, join, one, until
+from tests.support import Database, create_large, one, until
 
 HOST = b"Host: localhost\r\n"
 
@@ -39,10 +40,7 @@ def service(database: Database) -> Iterator[Service]:
 @pytest.fixture
 def group(database: Database) -> int:
     with database.connect() as ledger:
-        group = create(ledger, "ETH")
-        for number in range(1000):
-            join(ledger, group, f"{number:04}{'€' * 251}")
-    return group
+        return create_large(ledger)
 
 
 def post(path: str, body: object, *fields: bytes) -> bytes:
@@ -102,17 +100,17 @@ def test_a_client_that_disconnects_at_any_stage_leaves_no_error_in_the_log(servi
     assert [line for line in service.said().splitlines() if line.startswith("{")] == []
 
 
-@pytest.mark.parametrize("how", ["reset", "end", "half"])
 def test_a_client_that_disconnects_before_its_answer_leaves_no_error_in_the_log(
-    service: Service, group: int, database: Database, how: str
+    service: Service, group: int, database: Database
 ) -> None:
     """Both alone and beside another client, whose connection stays."""
     requests = sent(group)
     _, page = service.ask("GET", "/api/entries")
-    poll = b"GET %s&wait=30 HTTP/1.1\r\n" % page["next"].encode() + HOST + b"\r\n"
     with database.connect(database.admin, autocommit=False) as admin, database.connect(database.admin) as observer:
-        admin.execute("select from ledger.participants where id = 1 for update")
-        for beside in (False, True):
+        for how, beside in product(("reset", "end", "half"), (False, True)):
+            _, page = service.ask("GET", page["next"])
+            poll = b"GET %s&wait=30 HTTP/1.1\r\n" % page["next"].encode() + HOST + b"\r\n"
+            admin.execute("select from ledger.participants where id = 1 for update")
             other = socket.create_connection((service.host, service.port), timeout=60) if beside else None
             for content in (requests["a transfer"], poll):
                 with socket.create_connection((service.host, service.port), timeout=60) as client:
@@ -126,9 +124,9 @@ def test_a_client_that_disconnects_before_its_answer_leaves_no_error_in_the_log(
                         assert client.recv(65536) == b""
             if other is not None:
                 other.close()
-        admin.rollback()
-    until(lambda: in_flight(service) == 0, "every request to be over")
-    assert [line for line in service.said().splitlines() if line.startswith("{")] == []
+            admin.rollback()
+            until(lambda: in_flight(service) == 0, "every request to be over")
+            assert [line for line in service.said().splitlines() if line.startswith("{")] == [], (how, beside)
 
 
 def waits(observer: psycopg.Connection) -> bool:

@@ -24,7 +24,7 @@ from api.http.protocol import Connection
 from api.server.listener import KEEPALIVE, listen
 from bench.load import Server, request, send
 from tests.running.commands import Service, free_port, serving
-from tests.support import Database, create, join, until
+from tests.support import Database, create_large, until
 
 IDLE, SLOW, BUSY = 10_000, 200, 64  # connections
 LATEST_ANSWER = 10_000  # milliseconds, on a machine with other things to do
@@ -89,10 +89,7 @@ def test_time_between_requests_does_not_count_as_a_requests(hurried: Service) ->
 def large_page(database: Database) -> str:
     """The path of a page of a megabyte."""
     with database.connect() as service:
-        group = create(service, "ETH")
-        for number in range(1000):
-            join(service, group, f"{number:04}{'€' * 251}")
-    return f"/api/groups/{group}/participants"
+        return f"/api/groups/{create_large(service)}/participants"
 
 
 @pytest.mark.parametrize("taken", [0, 1024], ids=["not at all", "slowly"])
