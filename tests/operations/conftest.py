@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,19 @@ def original(managed: Site, ground: Path) -> Path:
     return copy
 
 
-@pytest.fixture
-def site(original: Path, ground: Path) -> Iterator[Site]:
-    """A site of the test's own, its server running: group 1 with alice (1), who has 70, and bob (2), who has 130."""
+@contextmanager
+def copied(original: Path, ground: Path) -> Iterator[Site]:
+    """A site of its own with a copy of those files, its server running."""
     with sited(ground / f"site{next(NUMBERS)}", VERSION) as site:
         subprocess.run(["cp", "-a", original, site.folder / "db"], check=True)
         site.start("db")
+        yield site
+
+
+@pytest.fixture
+def site(original: Path, ground: Path) -> Iterator[Site]:
+    """A site of the test's own, its server running: group 1 with alice (1), who has 70, and bob (2), who has 130."""
+    with copied(original, ground) as site:
         yield site
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
 import psycopg
 import pytest
 
-from tests.operations.guide import Site, block, initialise, served
+from tests.conftest import VERSION
+from tests.operations.conftest import copied
+from tests.operations.guide import Site, block, initialise, served, sited
 from tests.running.commands import done, refusal
 from tests.support import one, refused, transfer, until
 
@@ -45,22 +51,34 @@ def test_a_restore_to_a_moment_brings_that_state_back(site: Site) -> None:
         assert [entry for _, entry in feed(admin)] == [1, 2, 3, kept, *again]
 
 
-@pytest.fixture
-def restored(site: Site) -> Site:
-    """The site with a new server into which the dump of the first went.
+@pytest.fixture(scope="module")
+def restored_once(original: Path, ground: Path) -> Iterator[Path]:
+    """The folder of a site with a new server into which the dump of the first went, both at rest.
 
     Alice has an address, and there is a checkpoint; the first server has numbered more transactions than the new one.
     """
-    with site.connect("db") as admin:
-        admin.execute("do $$ begin for i in 1 .. 20000 loop perform pg_current_xact_id(); commit; end loop; end $$")
-        admin.execute("select ledger.bind_address(1, 1, %s)", [ADDRESS])
-        admin.execute("select ledger.checkpoint(1)")
-    site.run("install", "-d", site.folder / "backup")
-    site.paste(block("sh", "pg_dumpall"), server_user=True)
-    site.stop("db")
-    initialise(site, "restored")
-    site.paste(block("sh", "pg_restore"), "restored", server_user=True)
-    return site
+    with copied(original, ground) as site:
+        with site.connect("db") as admin:
+            admin.execute("do $$ begin for i in 1 .. 20000 loop perform pg_current_xact_id(); commit; end loop; end $$")
+            admin.execute("select ledger.bind_address(1, 1, %s)", [ADDRESS])
+            admin.execute("select ledger.checkpoint(1)")
+        site.run("install", "-d", site.folder / "backup")
+        site.paste(block("sh", "pg_dumpall"), server_user=True)
+        site.stop("db")
+        initialise(site, "restored")
+        site.paste(block("sh", "pg_restore"), "restored", server_user=True)
+        site.stop("restored")
+        yield site.folder
+
+
+@pytest.fixture
+def restored(restored_once: Path, ground: Path) -> Iterator[Site]:
+    """A copy of that site, in which the new server runs."""
+    with sited(ground / "restored", VERSION) as site:
+        for name in ("backup", "restored"):
+            subprocess.run(["cp", "-a", restored_once / name, site.folder / name], check=True)
+        site.start("restored")
+        yield site
 
 
 def test_a_dump_is_the_whole_ledger(restored: Site) -> None:
