@@ -51,7 +51,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """As subprocess.run with `capture_output` and `text`. Raises subprocess.TimeoutExpired."""
     (stdin, typed), (printed, stdout), (complained, stderr), (result, statuses) = (os.pipe() for _ in range(4))
-    request(command, environment, folder, False, [stdin, stdout, stderr, statuses])
+    ask(command, environment, folder, False, [stdin, stdout, stderr, statuses])
     with (
         ThreadPoolExecutor(3) as threads,
         open(typed, "w") as keyboard,
@@ -70,7 +70,7 @@ def run(
         return subprocess.CompletedProcess(command, status, *(stream.result() for stream in reading))
 
 
-def request(
+def ask(
     command: Sequence[str], environment: Mapping[str, str], folder: str, own_session: bool, descriptors: list[int]
 ) -> None:
     """Have a command started; the descriptors are its standard streams and where its pid and its status go."""
@@ -86,7 +86,7 @@ class Started:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: str, stderr: IO[str]) -> None:
         (printed, stdout), (result, statuses) = os.pipe(), os.pipe()
         streams = [os.open(os.devnull, os.O_RDONLY), stdout, os.dup(stderr.fileno())]
-        request(command, environment, folder, True, [*streams, statuses])
+        ask(command, environment, folder, True, [*streams, statuses])
         self.stdout = open(printed)  # noqa: SIM115 - closed at the end of the with block
         self.end = open(result)  # noqa: SIM115
         self.pid = int(self.end.readline())
@@ -136,14 +136,14 @@ def type_in(keyboard: io.TextIOBase, said: str) -> None:
 def serve(requests: socket.socket) -> None:
     """Answer each request in a process of its own: the command's pid, and its exit status."""
     while True:
-        asked, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
-        if not asked:
+        request, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
+        if not request:
             return
         if json.loads(request)[0][1:2] == ["bridge"]:
             import bridge.run  # noqa: F401 - its libraries take a second, which the other commands do without
         if os.fork() == 0:
             requests.close()
-            watch(*json.loads(asked), *descriptors)
+            watch(*json.loads(request), *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
