@@ -46,18 +46,18 @@ def left(folder: Path) -> list[str]:
 
 
 def test_the_whole_story_in_a_page(folder):
-    told = subprocess.run(
+    shown = subprocess.run(
         DEMO, cwd=ROOT, env=environment(TMPDIR=folder), capture_output=True, text=True, timeout=600, check=False
     )
-    assert (told.returncode, told.stderr) == (0, "")
-    lines = told.stdout.splitlines()
+    assert (shown.returncode, shown.stderr) == (0, "")
+    lines = shown.stdout.splitlines()
     assert len(lines) < 50
     assert max(map(len, lines)) <= 120
     assert lines[-1] == "vault holds 0"
-    amounts = re.findall(r"(\w+) is paid ([0-9.]+) ether", told.stdout)
+    amounts = re.findall(r"(\w+) is paid ([0-9.]+) ether", shown.stdout)
     assert amounts == [("bob", "0.5"), ("carol", "2"), ("dora", "0.7")]
-    assert "the bridge has alice paid by the vault: 1.5 ether on the chain" in told.stdout
-    assert "root 3 is withheld" in told.stdout
+    assert "the bridge has alice paid by the vault: 1.5 ether on the chain" in shown.stdout
+    assert "root 3 is withheld" in shown.stdout
     assert left(folder) == []
     assert list(folder.iterdir()) == []
 
@@ -90,9 +90,9 @@ def test_says_in_one_line_that_node_or_npm_is_missing(tmp_path):
         programs.mkdir()
         for name in present:
             (programs / name).touch(0o755)
-        told = subprocess.run(
+        shown = subprocess.run(
             DEMO, cwd=ROOT, env=environment(PATH=programs), capture_output=True, text=True, timeout=60, check=False
         )
-        assert (told.returncode, told.stdout) == (1, "")
-        assert told.stderr.startswith("demo: make demo needs node and npm")
-        assert told.stderr.count("\n") == 1
+        assert (shown.returncode, shown.stdout) == (1, "")
+        assert shown.stderr.startswith("demo: make demo needs node and npm")
+        assert shown.stderr.count("\n") == 1
