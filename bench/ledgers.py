@@ -122,7 +122,18 @@ def environment(data: Path) -> dict[str, str]:
     }
 
 
-IGNORED = {"DATABASE_URL", "ADMIN_URL", "HOST", "PORT", "WORKERS", "LOG", "METRICS", "DRAIN", "DATABASE_WAIT"}
+IGNORED = {
+    "DATABASE_URL",
+    "ADMIN_URL",
+    "HOST",
+    "PORT",
+    "WORKERS",
+    "LOG",
+    "METRICS",
+    "DRAIN",
+    "DATABASE_WAIT",
+    "CHECK_RPC",
+}
 
 
 def free_port() -> int:

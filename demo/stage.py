@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.ledgers import environment, free_port
 from bridge import contract
 from tests.anvil import Anvil, running
-from tests.running.commands import environment, free_port
 
 LEDGER = Path(sys.executable).parent / "ledger"
 KEYS = ("publisher", "payer", "guardian")
@@ -50,7 +50,7 @@ class Stage:
         return self.folder / "mirror"
 
     def environment(self) -> dict[str, str]:
-        return environment(LEDGER_DATA=self.folder / "data", LEDGER_RPC=self.node.url)
+        return environment(self.folder / "data") | {"LEDGER_RPC": self.node.url}
 
     def key(self, name: str, *options: str) -> list[str]:
         """The options that name a key and what opens it."""
