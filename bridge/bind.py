@@ -7,7 +7,7 @@ from eth_utils.address import to_checksum_address
 from bridge.halts import Refusal
 from bridge.ledger import Ledger
 
-# As wallets sign it with personal_sign. The domain stands for the chain, the vault and the group.
+# As wallets sign it with personal_sign. The domain is a hash of the chain, the vault and the group.
 MESSAGE = "I am participant {participant} of a ledger's group.\nDomain: {domain}"
 
 

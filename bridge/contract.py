@@ -54,7 +54,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Root:
-    """A root that the vault has accepted; number 0 stands for none. Hashes are 0x hex, the time is in seconds."""
+    """A root that the vault has accepted; number 0 is none. Hashes are 0x hex, the time is in seconds."""
 
     number: int
     header: str

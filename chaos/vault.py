@@ -67,7 +67,7 @@ class Vault:
         command = [*LEDGER, *arguments]
         return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
 
-    # Before
+    # Before it
 
     def make(self) -> None:
         """Make the database, the vault and the group. Raises BenchError."""
@@ -106,7 +106,7 @@ class Vault:
         files += [f"--{key}-passphrase={self.folder / 'passphrase'}" for key in self.keys]
         return ["bridge", "--rpc", self.node.url, *files]
 
-    # Meanwhile
+    # During the run
 
     def start(self) -> None:
         variables = environment(self.ledger.data) | {"DATABASE_URL": self.url()}
@@ -237,7 +237,7 @@ class Vault:
         with self.connect() as connection:
             return [(one, two, int(amount)) for one, two, amount in connection.execute(query)]
 
-    # Afterwards
+    # After it
 
     def judge(self) -> list[str]:
         """Return what is wrong once everything that has happened on the chain is final and followed."""
