@@ -22,6 +22,7 @@ PATIENCE = 60.0  # seconds that a transaction waits before its fee is raised
 KNOWN = re.compile("already known|known transaction|already imported|already exists", re.IGNORECASE)
 USED = re.compile("nonce too low|nonce is too low|already been used|oldnonce", re.IGNORECASE)
 UNDERPRICED = re.compile("underpriced|fee too low|less than block base fee|feetoolow|gas price too low", re.IGNORECASE)
+OUTCOMES = ("sent", "known", "used", "underpriced")  # of sending a transaction, other than a refusal
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Signer:
             raw = self.sign(nonce, to, data, gas, fees)
             hashes.append("0x" + keccak(bytes.fromhex(raw[2:])).hex())
             outcome = self.deliver(raw)
-            if outcome not in ("sent", "known", "used", "underpriced"):
+            if outcome not in OUTCOMES:
                 raise Refusal(f"the node refuses the transaction: {outcome[:200]}")
             deadline = time.monotonic() + (0 if outcome == "underpriced" else patience)
             while True:

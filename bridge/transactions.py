@@ -6,7 +6,6 @@ that makes no sense any more is replaced by one that does nothing with the same 
 below the others.
 """
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,29 +16,16 @@ from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
 
-from bridge.chain import Block, Chain, Refused
+from bridge.chain import Block, Chain
 from bridge.halts import Halt, Later
 from bridge.ledger import Call, Ledger
+from bridge.signer import OUTCOMES, Fees, Signer
 
-GWEI = 10**9
 PATIENCE = 180.0  # seconds that a transaction waits before its fee is raised
-LEAST_TIP = GWEI // 10  # wei for a unit of gas, where the node suggests less
 PLAIN_GAS = 21_000  # of a transaction that does nothing
 ATTEMPTS = 20  # to raise the fee of an underpriced transaction in one round
 
-KNOWN = re.compile("already known|known transaction|already imported|already exists", re.IGNORECASE)
-USED = re.compile("nonce too low|nonce is too low|already been used|oldnonce", re.IGNORECASE)
-UNDERPRICED = re.compile("underpriced|fee too low|less than block base fee|feetoolow|gas price too low", re.IGNORECASE)
-
 Say = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Fees:
-    """What a transaction pays for a unit of gas, in wei: at most, and to the block's maker."""
-
-    most: int
-    tip: int
 
 
 @dataclass(frozen=True)
@@ -70,15 +56,16 @@ class Outbox:
 
     @property
     def sender(self) -> str:
-        return self.account.address
+        return self.signer.address
+
+    @property
+    def signer(self) -> Signer:
+        return Signer(self.chain.node, self.account, self.chain_id, self.ceiling)
 
     def open(self) -> list[Any]:
         """Return the recorded transactions whose end is not final, by nonce."""
         rows = self.ledger.rows("list_transactions", self.chain_id, self.sender)
         return sorted(rows, key=lambda row: int(row.nonce))
-
-    def nonce(self, at: str) -> int:
-        return self.chain.node.number("eth_getTransactionCount", self.sender, at)
 
     def final_nonce(self, head: Block) -> int:
         """Return how many nonces are used at a final block: on this depends what is sent again."""
@@ -103,14 +90,14 @@ class Outbox:
             self.say("nonces_used_elsewhere", sender=self.sender, nonces=used - last - 1)
 
     def next_nonce(self) -> int:
-        return max([self.nonce("latest"), *(int(row.nonce) + 1 for row in self.open())])
+        return max([self.signer.nonce("latest"), *(int(row.nonce) + 1 for row in self.open())])
 
     def check_quiet(self) -> None:
         """Wait while a transaction of this key is pending that the database does not have.
 
         It may be one of `ledger vault open`, say, or one that a restored database does not have.
         """
-        if self.nonce("pending") > self.next_nonce():
+        if self.signer.nonce("pending") > self.next_nonce():
             raise Later(f"transactions of {self.sender} are pending that the database does not have")
 
     def settle(self, head: Block, makes_sense: Callable[[Any], bool]) -> list[Any]:
@@ -119,7 +106,7 @@ class Outbox:
         rows = self.open()
         if not rows:
             return []
-        final, mined = self.final_nonce(head), self.nonce("latest")
+        final, mined = self.final_nonce(head), self.signer.nonce("latest")
         if mined < final:
             raise Later(f"the node has fewer transactions of {self.sender} in its newest block than in a final one")
         for row in [row for row in rows if row.nonce < final]:
@@ -172,7 +159,7 @@ class Outbox:
             if nonce not in known:
                 self.say("nonce_gap", level="error", sender=self.sender, nonce=nonce)
                 row = next(row for row in waiting if row.nonce > nonce)
-                raw = self.sign(nonce, self.account.address, "0x", PLAIN_GAS, self.fees(block))
+                raw = self.signer.sign(nonce, self.sender, "0x", PLAIN_GAS, self.signer.fees(block))
                 self.record(nonce, row.group_id, row.purpose, row.number, raw)
                 self.deliver(raw)
 
@@ -182,8 +169,8 @@ class Outbox:
         signed = decode(row.raw)
         first = row.nonce not in self.sent_at
         self.sent_at.setdefault(row.nonce, now)
-        wanted = self.fees(block)
-        nothing = signed.to.lower() == self.account.address.lower()
+        wanted = self.signer.fees(block)
+        nothing = signed.to.lower() == self.sender.lower()
         starves = min(signed.fees.tip, signed.fees.most - block.base_fee) < wanted.tip // 2
         waits = now - self.sent_at[row.nonce] > self.patience
         if (makes_sense or nothing) and not (starves or waits):
@@ -194,13 +181,13 @@ class Outbox:
                 return
         to, data, gas = (signed.to, signed.data, signed.gas) if makes_sense else (self.sender, "0x", PLAIN_GAS)
         for _ in range(ATTEMPTS):
-            fees = self.raised(signed.fees, wanted)
+            fees = self.signer.raised(signed.fees, wanted)
             if fees is None:
                 self.held = True
                 self.say("fee_ceiling", level="error", nonce=row.nonce, base_fee=block.base_fee, ceiling=self.ceiling)
                 self.deliver(signed.raw)
                 return
-            raw = self.sign(row.nonce, to, data, gas, fees)
+            raw = self.signer.sign(row.nonce, to, data, gas, fees)
             self.record(row.nonce, row.group_id, row.purpose, row.number, raw)
             self.sent_at[row.nonce] = now
             signed = decode(raw)
@@ -222,7 +209,7 @@ class Outbox:
         """
         node = self.chain.node
         block = node.latest()
-        fees = self.fees(block)
+        fees = self.signer.fees(block)
         if fees.most < block.base_fee:
             self.held = True
             self.say("fee_ceiling", level="error", group_id=group, base_fee=block.base_fee, ceiling=self.ceiling)
@@ -231,7 +218,7 @@ class Outbox:
         nonce = self.next_nonce()
         self.check_quiet()
         gas = max(int(estimated, 16) * 6 // 5, least_gas)
-        raw = self.sign(nonce, to, data, gas, fees)
+        raw = self.signer.sign(nonce, to, data, gas, fees)
         self.record(nonce, group, purpose, number, raw)
         self.sent_at[nonce] = time.monotonic()
         signed = decode(raw)
@@ -247,41 +234,6 @@ class Outbox:
         self.deliver(raw)
         return True
 
-    def fees(self, block: Block) -> Fees:
-        """Return what a new transaction pays: enough for some blocks of rising fees, at most the ceiling."""
-        try:
-            suggested = int(self.chain.node.request("eth_maxPriorityFeePerGas"), 16)
-        except (Refused, TypeError, ValueError):
-            suggested = GWEI
-        tip = max(suggested, LEAST_TIP)
-        most = min(2 * block.base_fee + tip, self.ceiling)
-        return Fees(most, min(tip, most))
-
-    def raised(self, old: Fees, wanted: Fees) -> Fees | None:
-        """Return fees that replace old ones: nodes want both a tenth higher. None above the ceiling."""
-        least_most, least_tip = old.most + old.most // 8 + 1, old.tip + old.tip // 8 + 1
-        most, tip = max(wanted.most, least_most), max(wanted.tip, least_tip)
-        if least_most > self.ceiling:
-            return None
-        most = min(max(most, tip), self.ceiling)
-        return Fees(most, min(tip, most))
-
-    def sign(self, nonce: int, to: str, data: str, gas: int, fees: Fees) -> str:
-        signed = self.account.sign_transaction(
-            {
-                "type": 2,
-                "chainId": self.chain_id,
-                "nonce": nonce,
-                "to": bytes.fromhex(to.removeprefix("0x")),
-                "value": 0,
-                "data": bytes.fromhex(data.removeprefix("0x")),
-                "gas": gas,
-                "maxFeePerGas": fees.most,
-                "maxPriorityFeePerGas": fees.tip,
-            }
-        )
-        return "0x" + bytes(signed.raw_transaction).hex()
-
     def record(self, nonce: int, group: int, purpose: str, number: int, raw: str) -> None:
         self.ledger.together(
             [Call("record_transaction", (self.chain_id, self.sender, nonce, group, purpose, number, raw))]
@@ -289,16 +241,11 @@ class Outbox:
 
     def deliver(self, raw: str) -> str:
         """Send a transaction; return sent, known, used, underpriced or refused."""
-        try:
-            self.chain.node.request("eth_sendRawTransaction", raw)
-        except Refused as error:
-            words = str(error)
-            for outcome, pattern in (("known", KNOWN), ("used", USED), ("underpriced", UNDERPRICED)):
-                if pattern.search(words):
-                    return outcome
-            self.say("transaction_refused", level="error", transaction=decode(raw).hash, message=words[:200])
-            return "refused"
-        return "sent"
+        outcome = self.signer.deliver(raw)
+        if outcome in OUTCOMES:
+            return outcome
+        self.say("transaction_refused", level="error", transaction=decode(raw).hash, message=outcome[:200])
+        return "refused"
 
 
 def hashes(row: Any) -> list[str]:

@@ -11,7 +11,8 @@ import pytest
 from bridge.chain import Chain, Node
 from bridge.ledger import Ledger, connect
 from bridge.run import say
-from bridge.transactions import GWEI, Fees, Outbox, decode
+from bridge.signer import GWEI, Fees
+from bridge.transactions import Outbox, decode
 from tests.anvil import Anvil
 from tests.bridge.world import BRIDGE, DELAY, ETHER, PAYER, PUBLISHER, WINDOW, World
 
@@ -129,7 +130,7 @@ def test_an_underpriced_replacement_is_raised_until_it_is_taken(due: World, ledg
     (row,) = box.open()
     signed = decode(row.raw)
     fees = Fees(4 * signed.fees.most, 4 * signed.fees.tip)
-    assert box.deliver(box.sign(nonce, signed.to, signed.data, signed.gas, fees)) == "sent"
+    assert box.deliver(box.signer.sign(nonce, signed.to, signed.data, signed.gas, fees)) == "sent"
     assert box.deliver(row.raw) == "underpriced"
     assert due.bridge() == 0
     ((again, second),) = raws(due)
@@ -172,7 +173,7 @@ def test_a_missing_nonce_is_used_up(due: World, ledger: Ledger, events: Events) 
     (row,) = box.open()
     signed = decode(row.raw)
     # One above the next was recorded, and what was to be between them never was.
-    box.record(nonce + 2, due.group, "publish", 1, box.sign(nonce + 2, signed.to, "0x", 21_000, signed.fees))
+    box.record(nonce + 2, due.group, "publish", 1, box.signer.sign(nonce + 2, signed.to, "0x", 21_000, signed.fees))
     assert due.bridge() == 0
     assert [one for one, _ in raws(due)] == [nonce, nonce + 1, nonce + 2]
     assert sorted(pool(due.node)) == [nonce, nonce + 1, nonce + 2]
@@ -188,7 +189,7 @@ def test_a_replaced_transaction_that_was_mined_all_the_same_is_found(due: World,
     box = outbox(due, ledger)
     (row,) = box.open()
     signed = decode(row.raw)
-    raw = box.sign(nonce, signed.to, signed.data, signed.gas, Fees(2 * signed.fees.most, 2 * signed.fees.tip))
+    raw = box.signer.sign(nonce, signed.to, signed.data, signed.gas, Fees(2 * signed.fees.most, 2 * signed.fees.tip))
     # Recorded, and killed before it was sent.
     box.record(nonce, due.group, "publish", 1, raw)
     finish(due)
