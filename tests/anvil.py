@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,18 @@ from tests.support import until
 VERSION = "1.7.1"
 PACKAGE = "@foundry-rs/anvil-linux-amd64"
 FOLDER = Path(sys.prefix) / "anvil"
+OPTIONS = (
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--no-save",
+    "--prefix",
+    str(FOLDER / VERSION),
+    "--fetch-retries=1",
+    "--fetch-retry-mintimeout=1000",
+    "--fetch-timeout=60000",
+)
+RETRY = 600.0  # seconds after a failure until npm is asked again
 SLOTS = 2  # of an epoch
 FINAL = 2 * SLOTS  # blocks from the newest one down to the finalized one
 
@@ -50,16 +63,17 @@ def fetched() -> Path:
     if npm is None:
         raise MissingError("is anvil, which npm fetches: apt-get install npm")
     FOLDER.mkdir(exist_ok=True)
-    # Of the processes of a run one fetches it.
+    # Of the processes of a run one fetches it; if it cannot, the others do not wait for that again.
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        failure = FOLDER / "failure"
         if not program.exists():
-            options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix", str(FOLDER / VERSION)]
-            done = subprocess.run(
-                [npm, "install", *options, f"{PACKAGE}@{VERSION}"], capture_output=True, text=True, timeout=300
-            )
+            if failure.exists() and time.time() - failure.stat().st_mtime < RETRY:
+                raise MissingError(failure.read_text())
+            done = subprocess.run([npm, "install", *OPTIONS, f"{PACKAGE}@{VERSION}"], capture_output=True, text=True)
             if done.returncode != 0:
-                raise MissingError(f"is anvil, and npm does not fetch {PACKAGE}: {done.stderr.strip()[-200:]}")
+                failure.write_text(f"is anvil, and npm does not fetch {PACKAGE}: {done.stderr.strip()[-200:]}")
+                raise MissingError(failure.read_text())
     return program
 
 
