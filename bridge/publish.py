@@ -15,6 +15,7 @@ from bridge.ledger import Call, Ledger
 from bridge.transactions import Outbox, Say
 
 CADENCES = 4  # roots in one silence
+SETTLED = 200  # exits of 0 that one round settles in a group
 # Reasons of the vault to refuse a checkpoint in the place of which another one may be made: it has waited for longer
 # than a silence beside a deposit; or its number was used by a root that was vetoed before the database was restored.
 TOO_OLD, USED = "deposit left out", "number"
@@ -76,8 +77,12 @@ class Publisher:
         only a payment answers.
         """
         number = int(publication.number)
-        calls = []
+        calls: list[Call] = []
         for leaf in self.ledger.rows("list_unpaid_exits", group.id, number):
+            if len(calls) == SETTLED:
+                # Free exits of one group do not keep all others waiting: the next round goes on.
+                self.ledger.together(calls)
+                return
             if leaf.amount == 0 and not leaf.requested and not self.requested(group, leaf, head):
                 arguments = (leaf.participant_id, leaf.exit_entry, leaf.owner, 0, None, None, None)
                 calls.append(Call("settle_payout", (group.id, *arguments)))

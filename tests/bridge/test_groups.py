@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge import contract, run
+from bridge import contract, publish, run
 from bridge.halts import EXIT_STATUS
 from bridge.ledger import connect
 from bridge.metrics import SHOWN
@@ -115,6 +115,24 @@ def test_an_exit_of_nothing_is_settled_once_no_request_can_follow(world: World) 
     assert world.payouts() == [("exit", 0)]
     assert world.node("eth_getTransactionCount", run_payer(world), "latest") == nonce
     assert world.discrepancies() == []
+
+
+def test_exits_of_nothing_are_settled_some_in_a_round(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "SETTLED", 1)
+    alice, bob, carol = started(world, world.alice, world.bob, world.carol)
+    for leaving in (alice, carol):
+        world.transfer(leaving, bob, ETHER)
+        world.leave(leaving)
+    world.settle_down(1)
+    world.node.pass_time(SILENCE // 4)
+    world.settle_down(2)
+    world.node.pass_time(CYCLE)
+    world.node.finalize()
+    settled = []
+    for _ in range(2):
+        assert world.bridge() == 0
+        settled.append((world.payouts(), world.states()))
+    assert settled == [([("exit", 0)], ["closed", "accepted"]), ([("exit", 0)] * 2, ["closed", "closed"])]
 
 
 def run_payer(world: World) -> str:
