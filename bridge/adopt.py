@@ -27,6 +27,8 @@ def adopt(chain: Chain, ledger: Ledger, group: int, snapshot: Path, first: int) 
     if chain_id != row.chain_id:
         raise Halt("wrong_chain", f"group {group} is linked to a vault on chain {row.chain_id}, and this is {chain_id}")
     head = chain.final()
+    if not ledger.lock(chain_id, chain.terms(row.vault, head).publisher):
+        raise Refusal("a bridge works with the publisher's key: stop it first")
     (found,) = follow.read(chain, ledger, [row], head, first)
     root = found.state.latest
     known = {int(one.number): one for one in found.publications}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from bridge import contract, run
+from bridge import contract, ledger, run
 from bridge.adopt import adopt, ids
 from bridge.contract import Log
-from bridge.halts import EXIT_STATUS
+from bridge.halts import EXIT_STATUS, Refusal
 from bridge.ledger import connect
 from tests.bridge.drill import Drill
-from tests.bridge.world import BRIDGE, World
+from tests.bridge.world import BRIDGE, PUBLISHER, World
 from tests.conftest import Server
 from tests.support import Database
 
@@ -169,11 +170,17 @@ def test_ids_above_those_of_a_snapshot_and_of_the_events_are_given() -> None:
 
 
 def adopt_all(world: World, snapshot: Path) -> str:
-    session = connect(world.database.url(BRIDGE))
-    try:
+    with closing(connect(world.database.url(BRIDGE))) as session:
         return adopt(run.nodes(world.node.url, None, None), session, world.group, snapshot, 0)
-    finally:
-        session.close()
+
+
+def test_adopt_waits_for_no_bridge(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "PATIENCE", 0.1)
+    with closing(connect(world.database.url(BRIDGE))) as session:
+        assert session.lock(31337, PUBLISHER.address)
+        with pytest.raises(Refusal, match="stop it first"):
+            adopt_all(world, tmp_path / "snapshot.json")
+    assert adopt_all(world, tmp_path / "snapshot.json").startswith("nothing to adopt")
 
 
 def test_another_snapshot_is_not_adopted(world: World, backups: Backups, tmp_path: Path) -> None:
