@@ -19,6 +19,8 @@ def main() -> int:
     from demo import stage, story
 
     signal.signal(signal.SIGTERM, stop)
+    # Also where the shell that started it has it ignored, as one in the background does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with stage.opened() as opened:
             story.play(opened)

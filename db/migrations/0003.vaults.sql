@@ -1779,7 +1779,8 @@ begin
     transaction = parse_hex(finish_transaction.transaction, 32),
     block = finish_transaction.block,
     succeeded = finish_transaction.succeeded,
-    finished_at = clock_timestamp()
+    -- The clock may have gone back.
+    finished_at = greatest(clock_timestamp(), t.recorded_at)
   where t.chain_id = finish_transaction.chain_id
     and t.sender = known.sender
     and t.nonce = finish_transaction.nonce;
