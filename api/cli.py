@@ -131,7 +131,7 @@ def run(given: list[str]) -> int:
     if options.command in ("guardian", "vault"):
         return run_on_chain(options)
     if options.command == "verify-proof":
-        return verify_proof.run(options.file, options.header, options.root, options.rpc, options.vault)
+        return verify_proof.run(options.file, options.header, options.root, options.rpc, options.vault, options.owner)
     if options.command == "verify-snapshot":
         return verify_snapshot.run(options.file, options.header, options.root)
     command = {

@@ -1,14 +1,15 @@
 """Check a proof of what a participant holds, with Python's standard library alone: this file can be copied away.
 
     python verify_proof.py FILE --header HEX
-    python verify_proof.py FILE --rpc URL --vault ADDRESS
+    python verify_proof.py FILE --rpc URL --vault ADDRESS --owner OWNER
 
 FILE is the answer of GET /api/groups/G/checkpoints/N/proofs/P. HEX is the header that was published, in a place that
 the operator of the ledger cannot change afterwards. Without it the proof is only shown to be consistent.
 
 With --rpc the place is the group's vault: a node of the chain is asked, as of its last finalized block, whether the
 checkpoint is the last ripe root, which is the one that an emergency pays. The node is believed. ADDRESS is the vault
-that the participant paid into; without it the one that the proof names is believed as well.
+that the participant paid into; without it the one that the proof names is believed as well. A vault pays the owner that
+the leaf names: OWNER is the participant's address, and a proof with another one is refused.
 
 A checkpoint commits to a leaf for each participant present and for each exit that is not settled, in a tree of sums.
 H is SHA-256, integers are unsigned and big-endian, and | puts bytes one after another:
@@ -53,11 +54,13 @@ class InvalidProof(ValueError):
     """Why a proof, or a snapshot, shows nothing."""
 
 
-def verify(proof: object, header: str | None = None, root: str | None = None) -> str:
+def verify(proof: object, header: str | None = None, root: str | None = None, owner: str | None = None) -> str:
     """Return, in words, what a decoded proof shows. Raises InvalidProof."""
     checkpoint = read_checkpoint(member(proof, "checkpoint"), header, root)
     leaf = read_leaf(member(proof, "leaf"), checkpoint)
     require(leaf.index < checkpoint.leaf_count, "the leaf is beyond the last one")
+    shown = str(member(member(proof, "leaf"), "owner"))
+    require(owner is None or parse_hex(owner, 20) == leaf.owner, f"the leaf is of another owner: {shown}")
 
     node = leaf.node
     siblings = listed(member(proof, "siblings"))
@@ -75,6 +78,8 @@ def verify(proof: object, header: str | None = None, root: str | None = None) ->
 
     amount, exit_entry = leaf.node.sum, leaf.exit_entry
     held = f"holds {amount}" if exit_entry == 0 else f"left with {amount} in entry {exit_entry}, which is not settled"
+    if any(checkpoint.vault) and any(leaf.owner):
+        held += f", payable to {shown}"
     place_of_leaf = f"leaf {leaf.index} of {checkpoint.leaf_count} in checkpoint {checkpoint.number}"
     return f"participant {leaf.participant} of group {checkpoint.group} {held}: {place_of_leaf}"
 
@@ -304,14 +309,22 @@ def add_arguments(parser: argparse.ArgumentParser, what: str) -> None:
 def add_arguments_of_chain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rpc", metavar="URL", help="a node of the chain, which is asked what the vault knows")
     parser.add_argument("--vault", type=address_text, metavar="ADDRESS", help="the vault that the proof must be of")
+    parser.add_argument("--owner", type=address_text, metavar="ADDRESS", help="the owner that the leaf must be of")
 
 
-def run(file: str, header: str | None, root: str | None, rpc: str | None = None, vault: str | None = None) -> int:
+def run(
+    file: str,
+    header: str | None,
+    root: str | None,
+    rpc: str | None = None,
+    vault: str | None = None,
+    owner: str | None = None,
+) -> int:
     """Print what the proof in a file shows, and return the exit status."""
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
         proof = read(text)
-        shows = verify(proof, header, root)
+        shows = verify(proof, header, root, owner)
         require(rpc is not None or vault is None, "--vault goes with --rpc")
         if rpc is not None:
             shows += f"\n{verify_on_chain(proof, rpc, vault)}"

@@ -173,7 +173,12 @@ def test_the_operators_commands_work_when_pasted(anvil: Anvil, database: Databas
 def test_the_way_out_works_when_pasted(operator: Operator, tmp_path: Path) -> None:
     node = operator.node
     write_key(tmp_path, PARTICIPANT_KEY)
-    settings = {"LEDGER_RPC": node.url, "VAULT": operator.vault, "OWNER": refusing(operator)}
+    settings = {
+        "LEDGER_RPC": node.url,
+        "VAULT": operator.vault,
+        "OWNER": refusing(operator),
+        "ADDRESS": node.accounts[3],
+    }
 
     def paste(script: str) -> str:
         return in_shell(script, tmp_path, tmp_path, **settings)

@@ -41,6 +41,8 @@ ALTERED = {
 }
 HEADER = ATTACKED["header"]
 OTHER = "0x" + "12" * 32
+OWNED = next(proof for proof in PROOFS if int(proof["checkpoint"]["vault"], 16) and int(proof["leaf"]["owner"], 16))
+OWNER = OWNED["leaf"]["owner"]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -148,6 +150,24 @@ def test_shows_an_exit_that_waits_for_its_payment():
     assert "left with 1000000000000000000 in entry 17" in shown
 
 
+def test_shows_the_owner_whom_a_vault_pays():
+    for proof in PROOFS:
+        owner = proof["leaf"]["owner"]
+        paid = int(proof["checkpoint"]["vault"], 16) and int(owner, 16)
+        assert (f", payable to {owner}: leaf" in verify(proof)) == bool(paid)
+        assert ("payable" in verify(proof)) == bool(paid)
+    spelled_otherwise = OWNED | {"leaf": OWNED["leaf"] | {"owner": f"0x{OWNER[2:].upper()}"}}
+    assert f"payable to 0x{OWNER[2:].upper()}: leaf" in verify(spelled_otherwise)
+
+
+def test_refuses_a_leaf_of_another_owner():
+    for owner in (OWNER, OWNER.lower(), f"0x{OWNER[2:].upper()}"):
+        assert verify(OWNED, owner=owner) == verify(OWNED)
+    for owner in ("0x" + "12" * 20, "0x" + "00" * 20):
+        with pytest.raises(InvalidProof, match=f"of another owner: {OWNER}"):
+            verify(OWNED, owner=owner)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[" * 100_000, '{"data": 1e999', "NaN", '{"leaf": 1, "leaf": 2}', '{"n": ' + "9" * 10_000 + "}"]
 )
@@ -200,6 +220,15 @@ def test_the_command_fails_for_what_is_not_proved(command, tmp_path):
         status, printed, said = run(command, *arguments)
         assert (status, printed) == (1, "")
         assert said.startswith("not proved: ")
+    file.write_text(json.dumps(OWNED))
+    assert (
+        run(command, str(file), "--header", OWNED["checkpoint"]["header"], "--owner", OWNER.upper().replace("X", "x"))[
+            0
+        ]
+        == 0
+    )
+    status, printed, said = run(command, str(file), "--owner", "0x" + "12" * 20)
+    assert (status, printed, said) == (1, "", f"not proved: the leaf is of another owner: {OWNER}\n")
     file.write_bytes(b"\xff")
     assert run(command, str(file))[:2] == (1, "")
     assert run(command, str(file), "--header", "0x12")[:2] == (2, "")

@@ -185,6 +185,12 @@ def test_is_a_command(node, tmp_path):
     printed = done("verify-proof", file, "--rpc", node.address, "--vault", CHECKPOINT["vault"])
     assert printed.splitlines()[1:] == verify_on_chain(PROOF, node.address).splitlines()
     assert f"of group {CHECKPOINT['group_id']}" in printed.splitlines()[0]
+    owner = PROOF["leaf"]["owner"]
+    assert done("verify-proof", file, "--rpc", node.address, "--owner", owner) == printed
+    assert f", payable to {owner}: leaf" in printed
+    of_another = command("verify-proof", file, "--rpc", node.address, "--owner", "0x" + "12" * 20)
+    assert (of_another.returncode, of_another.stdout) == (1, "")
+    assert "another owner" in of_another.stderr
     node.views["ripe(uint64)"] = root(NUMBER + 1, ZERO)
     refused_ones = ([file, "--rpc", node.address], [file, "--vault", CHECKPOINT["vault"]])
     for arguments in refused_ones:
