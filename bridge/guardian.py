@@ -217,7 +217,8 @@ class Guardian:
         if attempt is not None and failed and in_flight and attempt.began_at >= give_up_at:
             return self.settle(seen, "withheld", finding.reason if finding else "it was not there in time")
         if attempt is None or over:
-            self.try_again(seen, root, ripe, head, newer, late=in_flight and head.time >= give_up_at)
+            late_from = give_up_at if in_flight and head.time >= give_up_at else None
+            self.try_again(seen, root, ripe, head, newer, late_from)
         return seen
 
     def settle(self, seen: Seen, outcome: str, reason: str) -> Seen:
@@ -237,8 +238,13 @@ class Guardian:
         delay = self.watched.delay
         return root.published_at + min(max(delay // 2, wanted_at - root.published_at + delay // 8), delay - delay // 8)
 
-    def try_again(self, seen: Seen, root: Root, ripe: Root, head: Block, newer: Sequence[Log], late: bool) -> None:
-        """Begin an attempt, unless there are too many, or the last one has just failed and it is not `late`."""
+    def try_again(
+        self, seen: Seen, root: Root, ripe: Root, head: Block, newer: Sequence[Log], late_from: int | None
+    ) -> None:
+        """Begin an attempt, unless there are too many, or the last one has just failed and the root is not late.
+
+        `late_from` is the chain's time from which a failure counts, once it has come.
+        """
         now = time.monotonic()
         last = self.attempts.get(seen.header)
         count = last.number + 1 if last is not None else 1
@@ -246,11 +252,12 @@ class Guardian:
             if last.finding is not None:
                 self.say_once("attempt_failed", seen, key=last.finding.reason, reason=last.finding.reason)
             pause = min(SHORTEST_PAUSE * 2 ** min(count - 2, 10), self.longest_pause())
-            if not late and now < last.ended_at + pause:
+            if late_from is None and now < last.ended_at + pause:
                 return
         running = [one for one in self.attempts.values() if one.finding is None and now < one.deadline]
-        # Whatever other roots do, each is tried once before it is too late.
-        if len(running) >= FETCHES and not (late and last is None):
+        # Whatever other roots do, each has the last attempt without which it cannot be vetoed.
+        is_last = late_from is not None and (last is None or last.began_at < late_from)
+        if len(running) >= FETCHES and not is_last:
             return
         paid = self.paid(seen.group, head, newer)
         domain = domain_of(self.watched, seen.group)
@@ -289,7 +296,13 @@ class Guardian:
         self.sent = {nonce: sent for nonce, sent in self.sent.items() if nonce >= used}
         nonces = {sent.header: nonce for nonce, sent in self.sent.items()}
         free = max([used, *(nonce + 1 for nonce in self.sent)])
-        for seen, _ in sorted(vetoes, key=lambda veto: veto[1].published_at):
+        # A node keeps a limited number of one account's transactions, and the gas may not do for all: where most is at
+        # stake comes first.
+        at_stake = {
+            seen.group: int(self.node.call(self.watched.vault, "held", seen.group, at=head.number))
+            for seen, _ in vetoes
+        }
+        for seen, _ in sorted(vetoes, key=lambda veto: (-at_stake[veto[0].group], veto[1].published_at)):
             data = contract.call_data("veto", seen.group)
             if seen.header not in nonces:
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,12 @@ import pytest
 from eth_account import Account
 
 from bridge.chain import Node
-from bridge.guardian import Guardian, Mirror, Watched
+from bridge.guardian import FETCHES, Guardian, Mirror, Watched
 from bridge.guardian_metrics import GuardianMetrics
 from bridge.halts import Later
 from bridge.record import Record
 from bridge.signer import Signer
-from bridge.sources import Source, read_source
+from bridge.sources import Missing, Source, read_source
 from tests.anvil import Anvil, running
 from tests.bridge.operator import DELAY, ETHER, GUARDIAN_KEY, WINDOW, Operator, deploy
 from tests.support import until
@@ -477,6 +478,58 @@ def test_the_slow_sources_of_other_groups_keep_no_root_from_being_tried(operator
     watch.rounds()
     assert watch.outcomes() == [(1, "clean")]
     assert watch.latest == 1
+
+
+def flooded(anvil: Anvil, vault: str, operator: Operator, watch: Watch) -> tuple[list[Operator], Operator]:
+    """More groups without money than there are attempts at once, and at last one with money; a root of each."""
+    garbage = [operator, *(Operator(anvil, vault, next(GROUPS), operator.served) for _ in range(2 * FETCHES))]
+    victim = Operator(anvil, vault, next(GROUPS), operator.served)
+    victim.deposit(ETHER)
+    for each in garbage:
+        each.publish([], serve=False)
+    victim.publish([victim.leaf(1, ETHER)], serve=False)
+    groups = frozenset(each.group for each in [*garbage, victim])
+    watch.guardian.watched = replace(watch.guardian.watched, groups=groups)
+    return garbage, victim
+
+
+def test_sources_that_drip_keep_no_root_from_its_last_attempt(anvil, vault, operator, guard, monkeypatch):
+    """They answer at once at first, so that each root was tried, and never end from half of the delay on."""
+    watch = guard()
+    garbage, victim = flooded(anvil, vault, operator, watch)
+    late, released = threading.Event(), threading.Event()
+
+    def fetch(_: Source, group: int, *__: Any) -> None:
+        if late.is_set() and group != victim.group:
+            released.wait()
+        raise Missing("it is not there")
+
+    monkeypatch.setattr("bridge.guardian.fetch", fetch)
+    watch.rounds(4)
+    attempts = watch.guardian.attempts
+    assert len(attempts) == len(garbage) + 1
+    late.set()
+    try:
+        anvil.pass_time(DELAY // 2)
+        watch.guardian.round()
+        until(lambda: attempts[victim.previous].ended_at is not None, "the last attempt at the root to end")
+        watch.guardian.round()
+        decided = [(line["group_id"], line["outcome"]) for line in watch.lines if line["event"] == "root"]
+        assert decided == [(victim.group, "withheld")]
+        assert victim.view("latest", victim.group)[0] == 0
+        assert all(attempts[each.previous].ended_at is None for each in garbage)
+    finally:
+        released.set()
+
+
+def test_vetoes_the_root_of_most_money_first(anvil, vault, operator, guard):
+    watch = guard()
+    _, victim = flooded(anvil, vault, operator, watch)
+    anvil.pass_time(DELAY - 60)
+    watch.rounds()
+    sent = [line["header"] for line in watch.lines if line["event"] == "transaction"]
+    assert len(sent) == 2 * FETCHES + 2
+    assert sent[0] == victim.previous
 
 
 def test_a_group_that_has_to_wait_does_not_keep_others_waiting(anvil, vault, operator, guard, monkeypatch):
