@@ -96,6 +96,8 @@ def record(found: follow.Followed, published: Log, snapshot: dict[str, Any]) -> 
     """Return the calls that record what is not in the snapshot: of the events before its root and those after it."""
     group, number = int(found.row.group_id), int(published.values["number"])
     included = {int(leaf["participant_id"]) for leaf in snapshot["leaves"]}
+    known = {one.header for one in found.publications}
+    taken_back = follow.taken_back(found.logs)
     calls = [Call("record_publication", (group, number, "accepted", published.transaction, published.block))]
     for log in found.logs:
         values, where = log.values, (log.transaction, log.block)
@@ -108,6 +110,8 @@ def record(found: follow.Followed, published: Log, snapshot: dict[str, Any]) -> 
         elif log.name == "Paid" and values["number"] == number:
             leaf = (values["participant_id"], values["exit_entry"] or None, values["owner"], values["amount"])
             calls.append(Call("settle_payout", (group, *leaf, *where, log.index)))
+        elif log.name == "Published" and values["number"] in taken_back and values["header"] not in known:
+            calls.append(Call("record_unknown_root", (group, values["number"], values["header"], *where)))
         elif log.name == "Emergency":
             calls.append(Call("record_emergency", (group, values["number"], *where)))
         elif log.name == "Reclaimed":

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser, identifier: Callable[[str], i
     parser.add_argument("--publisher-passphrase", metavar="FILE", type=Path, help="what opens the publisher's keystore")
     parser.add_argument("--payer-key", metavar="FILE", type=Path, help="keystore file of another key, which pays exits")
     parser.add_argument("--payer-passphrase", metavar="FILE", type=Path, help="what opens the payer's keystore")
+    parser.add_argument("--no-payer", action="store_true", help="pay nothing: leave all exits to others")
     parser.add_argument("--guardian", metavar="ADDRESS", type=address, help="halt if the vault has another guardian")
     parser.add_argument(
         "--pay-from", metavar="WEI", type=amount, default=0, help="leave smaller exits to others, unless requested"
@@ -196,11 +197,16 @@ def planned(options: argparse.Namespace, conninfo: str) -> "Plan":
     publisher = key(options, "publisher")
     if publisher is None:
         raise Refusal("the bridge needs the publisher's key: --publisher-key")
+    if options.no_payer and options.payer_key:
+        raise Refusal("--payer-key is of no use with --no-payer")
+    payer = None if options.no_payer else key(options, "payer")
+    if payer is None and not options.no_payer:
+        raise Refusal("without the payer's key nobody answers a requested exit, which ends the group: --payer-key")
     return run.Plan(
         conninfo,
         run.nodes(options.rpc, options.check_rpc, options.confirmations),
         publisher,
-        key(options, "payer"),
+        payer,
         to_checksum_address(options.guardian) if options.guardian else None,
         options.from_block,
         options.pay_from,

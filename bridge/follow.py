@@ -94,10 +94,20 @@ def plan(found: Followed, head: Block) -> list[list[Call]]:
         bool(row.emergency),
         bool(row.closed),
         {number: str(one.state) for number, one in known.items()},
+        int(row.unknown_number or 0),
+        taken_back(found.logs),
     )
-    events = [call for log in found.logs for call in expected.take(log, known)]
+    calls = [(log, call) for log in found.logs for call in expected.take(log, known)]
     expected.compare(state)
-    return [*batches(group, zip_calls(found.logs, events), head)]
+    return [*batches(group, calls, head)]
+
+
+def taken_back(logs: Iterable[Log]) -> set[int]:
+    """Return the numbers of the roots that were published and then vetoed, or dropped by an emergency as too young."""
+    published = {log.values["number"] for log in logs if log.name == "Published"}
+    vetoed = {log.values["number"] for log in logs if log.name == "Vetoed"}
+    paid = [log.values["number"] for log in logs if log.name == "Emergency"]
+    return {number for number in published if number in vetoed or any(number > one for one in paid)}
 
 
 def paid(row: Any) -> int:
@@ -124,6 +134,8 @@ class Expected:
     emergency: bool
     closed: bool
     states: dict[int, str]  # of the publications by number
+    unknown: int  # the last root that was taken back and that the ledger did not make; 0 for none
+    taken_back: set[int]  # roots that have no effect
 
     def take(self, log: Log, known: Mapping[int, Any]) -> list[Call]:
         """Return the calls that record an event, and keep account of it."""
@@ -145,7 +157,10 @@ class Expected:
             case "Published":
                 number = values["number"]
                 if number not in known or known[number].header != values["header"]:
-                    raise ahead(self.group, f"root {number} with the header {values['header']}")
+                    if number not in self.taken_back:
+                        raise ahead(self.group, f"root {number} with the header {values['header']}")
+                    self.unknown = number
+                    return [Call("record_unknown_root", (self.group, number, values["header"], *where))]
                 if self.states[number] == "abandoned":
                     raise Halt(
                         "inconsistent", f"group {self.group}: root {number} was published after it was abandoned"
@@ -154,6 +169,8 @@ class Expected:
                     self.states[number] = "accepted"
                 return [Call("record_publication", (self.group, number, "accepted", *where))]
             case "Vetoed":
+                if values["number"] == self.unknown:
+                    return []
                 if values["number"] not in known:
                     raise ahead(self.group, f"the vetoed root {values['number']}")
                 self.states[values["number"]] = "vetoed"
@@ -192,15 +209,6 @@ class Expected:
             raise Halt("inconsistent", f"group {self.group} is open in the vault, and was closed by its events")
 
 
-def zip_calls(logs: Sequence[Log], events: Sequence[Call]) -> Iterator[tuple[Log, Call]]:
-    """Pair each call with the log that it is from: some logs need none."""
-    recorded = [log for log in logs if log.name in RECORDED]
-    return zip(recorded, events, strict=True)
-
-
-RECORDED = ("Deposit", "ExitRequested", "Published", "Vetoed", "Paid", "Emergency", "Reclaimed", "Closed")
-
-
 def batches(group: int, calls: Iterable[tuple[Log, Call]], head: Block) -> Iterator[list[Call]]:
     """Divide calls into transactions, between two blocks; each ends with the block up to which it goes."""
     batch: list[Call] = []
@@ -212,6 +220,11 @@ def batches(group: int, calls: Iterable[tuple[Log, Call]], head: Block) -> Itera
         batch.append(call)
         last = log
     yield [*batch, Call("record_progress", (group, head.number, head.hash))]
+
+
+def unknown_roots(planned: Iterable[list[Call]]) -> list[Call]:
+    """Return the calls that record roots which the ledger did not make."""
+    return [call for calls in planned for call in calls if call.function == "record_unknown_root"]
 
 
 def write(ledger: Ledger, planned: Iterable[list[Call]]) -> int:

@@ -23,6 +23,7 @@ from bridge.publish import Group, Publisher
 from bridge.transactions import Outbox
 
 LONGEST_PAUSE = 300.0  # seconds between two rounds that fail
+UNKNOWN = "the publisher's key signed a root that this ledger did not make or has lost, and it was taken back"
 IMMUTABLES = 5 * 32  # bytes that follow the vault's code on the chain
 
 
@@ -85,6 +86,9 @@ class Bridge:
         # Nothing is written before all groups have been compared.
         planned = [(found, follow.plan(found, head)) for found, _ in read]
         for found, calls in planned:
+            for call in follow.unknown_roots(calls):
+                group, number, header = call.arguments[:3]
+                say("unknown_root", level="error", group_id=group, number=number, header=header, message=UNKNOWN)
             events = follow.write(self.ledger, calls)
             if events:
                 say("followed", group_id=found.row.group_id, block=head.number, events=events)

@@ -175,6 +175,10 @@ drop function if exists ledger.record_publication;
 drop function if exists ledger.record_transaction;
 -- <<< db/functions/bridge/record_transaction.sql
 
+-- >>> db/functions/bridge/record_unknown_root.sql
+drop function if exists ledger.record_unknown_root;
+-- <<< db/functions/bridge/record_unknown_root.sql
+
 -- >>> db/functions/bridge/settle_payout.sql
 drop function if exists ledger.settle_payout;
 -- <<< db/functions/bridge/settle_payout.sql
@@ -319,6 +323,10 @@ drop function if exists ledger_internal.lock_transaction;
 drop function if exists ledger_internal.lock_vault;
 -- <<< db/functions/internal/vaults/lock_vault.sql
 
+-- >>> db/functions/internal/vaults/next_checkpoint_number.sql
+drop function if exists ledger_internal.next_checkpoint_number;
+-- <<< db/functions/internal/vaults/next_checkpoint_number.sql
+
 -- >>> db/functions/internal/vaults/payout_is_known.sql
 drop function if exists ledger_internal.payout_is_known;
 -- <<< db/functions/internal/vaults/payout_is_known.sql
@@ -338,6 +346,10 @@ drop function if exists ledger_internal.require_vault;
 -- >>> db/functions/internal/vaults/settle_paid_exit.sql
 drop function if exists ledger_internal.settle_paid_exit;
 -- <<< db/functions/internal/vaults/settle_paid_exit.sql
+
+-- >>> db/functions/internal/verify/bridge_record_discrepancies.sql
+drop function if exists ledger_internal.bridge_record_discrepancies;
+-- <<< db/functions/internal/verify/bridge_record_discrepancies.sql
 
 -- >>> db/functions/internal/verify/frozen_discrepancies.sql
 drop function if exists ledger_internal.frozen_discrepancies;
@@ -1638,6 +1650,41 @@ comment on function ledger_internal.refuse_unknown_legs is
 revoke execute on function ledger_internal.refuse_unknown_legs from public;
 -- <<< db/functions/internal/errors/refuse_unknown_legs.sql
 
+-- >>> db/functions/internal/totals/add_to_group_total.sql
+-- Add a join or a deposit to a group's total, or subtract an exit.
+create or replace function ledger_internal.add_to_group_total(
+  group_id   bigint,
+  amount     numeric,
+  not_before timestamptz
+) returns ledger.group_total_shards
+language plpgsql volatile
+as $$
+declare
+  shard ledger.group_total_shards;
+begin
+  -- trunc() removes the decimal places of a deposit written as 100.0; otherwise every later total would show them.
+  -- A session always takes the same shard of the eight, so a transaction of many joins, deposits and exits locks only one shard
+  -- and cannot deadlock with another transaction. A shard's times ascend even if the clock goes back.
+  update ledger.group_total_shards as c
+  set
+    total = c.total + trunc(add_to_group_total.amount),
+    changed_at = greatest(clock_timestamp(), c.changed_at, add_to_group_total.not_before)
+  where c.group_id = add_to_group_total.group_id
+    and c.slot = pg_backend_pid() % 8
+  returning c.* into shard;
+  if not found then
+    raise exception 'group % has lost a shard', group_id;
+  end if;
+  return shard;
+end
+$$;
+
+alter function ledger_internal.add_to_group_total owner to ledger_owner;
+comment on function ledger_internal.add_to_group_total is
+  'Add an amount, negative for an exit, to one of the shards that make up the group''s total; its changed_at, not below not_before, is the time of the movement.';
+revoke execute on function ledger_internal.add_to_group_total from public;
+-- <<< db/functions/internal/totals/add_to_group_total.sql
+
 -- >>> db/functions/internal/transfers/execute_transfer.sql
 -- Make one transfer: lock, decide, write.
 create or replace function ledger_internal.execute_transfer(
@@ -2514,4 +2561,4 @@ drop type if exists
   ledger_internal.parsed_snapshot, ledger_internal.adoption_target;
 drop table if exists
   ledger.adoptions, ledger.bridge_transactions, ledger.exit_requests, ledger.publications, ledger.payouts,
-  ledger.vault_deposits, ledger.vaults;
+  ledger.vault_deposits, ledger.unknown_roots, ledger.vaults;

@@ -63,7 +63,7 @@ alter table ledger.checkpoints
 comment on column ledger.checkpoints.adopted_at is
   'When it was taken over from a snapshot after a restore, and its seal with it; null if it was made here.';
 comment on column ledger.checkpoints.number is
-  'Number of the checkpoint in its group, from 1; without gaps but before one that was adopted.';
+  'Number of the checkpoint in its group, from 1; without gaps but before one that was adopted, and after a root of unknown_roots.';
 comment on column ledger.checkpoints.previous is
   'The header of the checkpoint before it, of the last one that its vault accepted where the group has one; 0 for the first one.';
 comment on column ledger.checkpoints.deposits is
@@ -293,6 +293,28 @@ comment on column ledger.adoptions.number is 'The checkpoint.';
 comment on column ledger.adoptions.xid is 'The transaction that wrote the entries for it.';
 comment on column ledger.adoptions.adopted_at is 'When.';
 
+create table if not exists ledger.unknown_roots (
+  group_id    bigint not null,
+  number      bigint not null,
+  header      bytea not null,
+  transaction bytea not null,
+  block       bigint not null,
+  recorded_at timestamptz not null default clock_timestamp(),
+  constraint unknown_roots_pkey primary key (group_id, number),
+  constraint unknown_roots_of_a_vault foreign key (group_id) references ledger.vaults (group_id),
+  constraint unknown_roots_valid check (
+    number > 0 and octet_length(header) = 32 and octet_length(transaction) = 32 and block >= 0
+  )
+);
+comment on table ledger.unknown_roots is
+  'Roots that were published at vaults and taken back, and that this ledger did not make or has lost in a restore.';
+comment on column ledger.unknown_roots.group_id is 'The group.';
+comment on column ledger.unknown_roots.number is 'The number that it has used: no checkpoint of the vault can have it.';
+comment on column ledger.unknown_roots.header is 'Its header.';
+comment on column ledger.unknown_roots.transaction is 'The transaction that published it.';
+comment on column ledger.unknown_roots.block is 'The block of that transaction.';
+comment on column ledger.unknown_roots.recorded_at is 'When it was recorded.';
+
 create or replace trigger vaults_are_kept
   before delete or truncate on ledger.vaults
   for each statement execute function ledger_internal.forbid_mutation();
@@ -327,6 +349,9 @@ create or replace trigger exit_requests_are_permanent
   for each statement execute function ledger_internal.forbid_mutation();
 create or replace trigger adoptions_are_permanent
   before update or delete or truncate on ledger.adoptions
+  for each statement execute function ledger_internal.forbid_mutation();
+create or replace trigger unknown_roots_are_permanent
+  before update or delete or truncate on ledger.unknown_roots
   for each statement execute function ledger_internal.forbid_mutation();
 create or replace trigger publications_are_kept
   before delete or truncate on ledger.publications
@@ -399,7 +424,7 @@ end
 $$;
 
 comment on column ledger.checkpoint_headers.number is
-  'Number of the checkpoint in its group, from 1; without gaps but before one that was adopted after a restore.';
+  'Number of the checkpoint in its group, from 1; without gaps but before one that was adopted after a restore, and after a root of unknown_roots.';
 comment on column ledger.checkpoint_headers.previous is
   'The header of the checkpoint before it, of the last one that its vault accepted where the group has one; 0 for the first one.';
 comment on column ledger.checkpoint_headers.deposits is
@@ -413,8 +438,8 @@ declare
   shape text[];
 begin
   foreach shape slice 1 in array array[
-    ['ledger.vault_status', 'group_id bigint, chain_id numeric, vault text, domain text, deposits bigint, cumulative numeric, followed_block bigint, followed_hash text, emergency boolean, emergency_number bigint, closed boolean, settled numeric, next_number bigint, accepted_number bigint, accepted_header text', 'The vault of a group, and what is recorded of it.'],
-    ['ledger.link_result', 'group_id bigint, chain_id numeric, vault text, domain text, deposits bigint, cumulative numeric, followed_block bigint, followed_hash text, emergency boolean, emergency_number bigint, closed boolean, settled numeric, next_number bigint, accepted_number bigint, accepted_header text, replayed boolean', 'The vault of a group, and whether the group was linked before.'],
+    ['ledger.vault_status', 'group_id bigint, chain_id numeric, vault text, domain text, deposits bigint, cumulative numeric, followed_block bigint, followed_hash text, emergency boolean, emergency_number bigint, closed boolean, settled numeric, next_number bigint, accepted_number bigint, accepted_header text, unknown_number bigint', 'The vault of a group, and what is recorded of it.'],
+    ['ledger.link_result', 'group_id bigint, chain_id numeric, vault text, domain text, deposits bigint, cumulative numeric, followed_block bigint, followed_hash text, emergency boolean, emergency_number bigint, closed boolean, settled numeric, next_number bigint, accepted_number bigint, accepted_header text, unknown_number bigint, replayed boolean', 'The vault of a group, and whether the group was linked before.'],
     ['ledger.credit_result', 'participant_id bigint, entry_id bigint, replayed boolean', 'To whom a deposit was credited, by which entry, and whether it was credited before.'],
     ['ledger.payout_result', 'group_id bigint, kind text, subject bigint, participant_id bigint, exit_entry bigint, owner text, amount numeric, replayed boolean', 'A payout, and whether it was recorded before.'],
     ['ledger.publication', 'number bigint, state text, header text, transaction text, block bigint', 'A checkpoint that was prepared for a vault, and what became of it.'],
@@ -2376,13 +2401,23 @@ begin
     emergency_block = record_emergency.block,
     frozen_at = moment
   where v.group_id = record_emergency.group_id;
+  -- Younger checkpoints than the one that is paid do not count, and are not known to the vault any more.
+  update publications as p
+  set
+    state = case p.state when 'accepted' then 'vetoed' else 'abandoned' end,
+    ended_transaction = parse_hex(record_emergency.transaction, 32),
+    ended_block = record_emergency.block,
+    changed_at = greatest(clock_timestamp(), p.changed_at)
+  where p.group_id = record_emergency.group_id
+    and p.number > record_emergency.number
+    and p.state in ('prepared', 'accepted');
   return row(false)::bridge_result;
 end
 $$;
 
 alter function ledger.record_emergency owner to ledger_owner;
 comment on function ledger.record_emergency is
-  'Freeze the group for good, as an emergency was declared at its vault that pays a checkpoint, 0 for none: nothing moves in it any more. Waits for transfers under way. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+  'Freeze the group for good, as an emergency was declared at its vault that pays a checkpoint, 0 for none: nothing moves in it any more. A later checkpoint that was accepted is vetoed by it, one that was prepared is abandoned. Waits for transfers under way. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
 revoke execute on function ledger.record_emergency from public;
 grant execute on function ledger.record_emergency to ledger_bridge;
 -- <<< db/functions/bridge/record_emergency.sql
@@ -2562,6 +2597,69 @@ comment on function ledger.record_transaction is
 revoke execute on function ledger.record_transaction from public;
 grant execute on function ledger.record_transaction to ledger_bridge;
 -- <<< db/functions/bridge/record_transaction.sql
+
+-- >>> db/functions/bridge/record_unknown_root.sql
+-- Record a root of a vault that the ledger did not make, and that was taken back.
+create or replace function ledger.record_unknown_root(
+  group_id    bigint,
+  number      bigint,
+  header      text,
+  transaction text,
+  block       bigint
+) returns ledger.bridge_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  root  unknown_roots;
+  known unknown_roots;
+begin
+  perform refuse_invalid(
+    array['group_id', 'number', 'header', 'transaction', 'block'],
+    array[
+      invalid_id(group_id),
+      case when number < 1 then 'must be at least 1' else invalid_id(number) end,
+      invalid_chain_hash(header),
+      invalid_chain_hash(transaction),
+      invalid_number(block)
+    ]
+  );
+  perform lock_vault(group_id);
+  root := row(
+    group_id, number, parse_hex(header, 32), parse_hex(transaction, 32), block, clock_timestamp()
+  );
+  if exists (
+    select from publications as p
+    join checkpoints as c on c.group_id = p.group_id and c.number = p.number
+    where p.group_id = root.group_id
+      and p.number = root.number
+      and c.header = root.header
+  ) then
+    perform refuse_mismatch('header', format('checkpoint %s of group %s was made here', number, group_id));
+  end if;
+  select u.*
+  into known
+  from unknown_roots as u
+  where u.group_id = root.group_id
+    and u.number = root.number;
+  if not found then
+    insert into unknown_roots
+    select root.*;
+    return row(false)::bridge_result;
+  end if;
+  if (known.header, known.transaction, known.block) <> (root.header, root.transaction, root.block) then
+    perform refuse_mismatch('number', format('the vault of group %s had another root %s', group_id, number));
+  end if;
+  return row(true)::bridge_result;
+end
+$$;
+
+alter function ledger.record_unknown_root owner to ledger_owner;
+comment on function ledger.record_unknown_root is
+  'Record a root that was published at the vault of the group and taken back, by a veto or an emergency, and that the ledger did not make or has lost in a restore: later checkpoints get numbers above it. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+revoke execute on function ledger.record_unknown_root from public;
+grant execute on function ledger.record_unknown_root to ledger_bridge;
+-- <<< db/functions/bridge/record_unknown_root.sql
 
 -- >>> db/functions/bridge/settle_payout.sql
 -- Settle an exit that the vault has paid.
@@ -3369,7 +3467,7 @@ begin
   limit 1;
 
   made.group_id := group_id;
-  made.number := coalesce(previous.number, 0) + 1;
+  made.number := ledger_internal.next_checkpoint_number(group_id);
   made.chain_id := coalesce(vault.chain_id, 0);
   made.vault := coalesce(vault.vault, decode(repeat('00', 20), 'hex'));
   -- A vault knows the headers that it accepted.
@@ -3516,7 +3614,8 @@ begin
     message = format('%s on %I.%I is refused: the record is permanent', lower(tg_op), tg_table_schema, tg_table_name),
     hint    = case
       when tg_table_name in (
-        'vaults', 'vault_deposits', 'payouts', 'publications', 'exit_requests', 'bridge_transactions', 'adoptions'
+        'vaults', 'vault_deposits', 'payouts', 'publications', 'exit_requests', 'bridge_transactions', 'adoptions',
+        'unknown_roots'
       )
       then 'What a chain has shown is recorded once, by the functions that the bridge calls.'
       when tg_table_name = 'api_keys'
@@ -3804,6 +3903,42 @@ comment on function ledger_internal.post_join is
   'Write the entry of a join and its amount in the group''s total, and return the entry; this transaction has inserted the participant, with this amount.';
 revoke execute on function ledger_internal.post_join from public;
 -- <<< db/functions/internal/movements/post_join.sql
+
+-- >>> db/functions/internal/totals/add_to_group_total.sql
+-- Add a join or a deposit to a group's total, or subtract an exit.
+create or replace function ledger_internal.add_to_group_total(
+  group_id   bigint,
+  amount     numeric,
+  not_before timestamptz
+) returns ledger.group_total_shards
+language plpgsql volatile
+as $$
+declare
+  shard ledger.group_total_shards;
+begin
+  -- trunc() removes the decimal places of a deposit written as 100.0; otherwise every later total would show them.
+  -- A session always takes the same shard of the eight, so a transaction of many joins, deposits and exits locks only one of
+  -- a group's shards. One that locks several groups' shards, or a shard and then participants, can deadlock with another one
+  -- and is repeated. A shard's times ascend even if the clock goes back.
+  update ledger.group_total_shards as c
+  set
+    total = c.total + trunc(add_to_group_total.amount),
+    changed_at = greatest(clock_timestamp(), c.changed_at, add_to_group_total.not_before)
+  where c.group_id = add_to_group_total.group_id
+    and c.slot = pg_backend_pid() % 8
+  returning c.* into shard;
+  if not found then
+    raise exception 'group % has lost a shard', group_id;
+  end if;
+  return shard;
+end
+$$;
+
+alter function ledger_internal.add_to_group_total owner to ledger_owner;
+comment on function ledger_internal.add_to_group_total is
+  'Add an amount, negative for an exit, to one of the shards that make up the group''s total; its changed_at, not below not_before, is the time of the movement.';
+revoke execute on function ledger_internal.add_to_group_total from public;
+-- <<< db/functions/internal/totals/add_to_group_total.sql
 
 -- >>> db/functions/internal/transfers/execute_transfer.sql
 -- Make one transfer: lock, decide, write.
@@ -4328,13 +4463,14 @@ as $$
       where p.group_id = vault.group_id
         and p.kind <> 'reclaim'
     ),
-    (
-      select coalesce(max(c.number), 0) + 1
-      from ledger.checkpoints as c
-      where c.group_id = vault.group_id
-    ),
+    ledger_internal.next_checkpoint_number(vault.group_id),
     a.number,
-    ledger_internal.hex(a.header)
+    ledger_internal.hex(a.header),
+    (
+      select max(u.number)
+      from ledger.unknown_roots as u
+      where u.group_id = vault.group_id
+    )
   from (values (true)) as one (row)
   left join lateral (
     select l.*
@@ -4348,7 +4484,7 @@ $$;
 
 alter function ledger_internal.describe_vault owner to ledger_owner;
 comment on function ledger_internal.describe_vault is
-  'What get_vault shows of a vault: what was credited and paid, how far the chain was followed, and the last checkpoint that the vault accepted.';
+  'What get_vault shows of a vault: what was credited and paid, how far the chain was followed, the last checkpoint that the vault accepted, and the last root that it had and the ledger did not make.';
 revoke execute on function ledger_internal.describe_vault from public;
 -- <<< db/functions/internal/vaults/describe_vault.sql
 
@@ -4491,6 +4627,34 @@ comment on function ledger_internal.lock_vault is
   'Lock the group and its vault until the transaction ends, and return the vault. Raises LG001, LG002, LG013.';
 revoke execute on function ledger_internal.lock_vault from public;
 -- <<< db/functions/internal/vaults/lock_vault.sql
+
+-- >>> db/functions/internal/vaults/next_checkpoint_number.sql
+-- Find the number of a group's next checkpoint.
+create or replace function ledger_internal.next_checkpoint_number(
+  group_id bigint
+) returns bigint
+language sql stable
+as $$
+  select 1 + greatest(
+    0,
+    (
+      select max(c.number)
+      from ledger.checkpoints as c
+      where c.group_id = next_checkpoint_number.group_id
+    ),
+    (
+      select max(u.number)
+      from ledger.unknown_roots as u
+      where u.group_id = next_checkpoint_number.group_id
+    )
+  )
+$$;
+
+alter function ledger_internal.next_checkpoint_number owner to ledger_owner;
+comment on function ledger_internal.next_checkpoint_number is
+  'The number after those of the group''s checkpoints, and of the roots that its vault had and the ledger did not make.';
+revoke execute on function ledger_internal.next_checkpoint_number from public;
+-- <<< db/functions/internal/vaults/next_checkpoint_number.sql
 
 -- >>> db/functions/internal/vaults/payout_is_known.sql
 -- Check whether a payout was recorded before.
@@ -4782,6 +4946,61 @@ comment on function ledger_internal.answer_agrees is
 revoke execute on function ledger_internal.answer_agrees from public;
 -- <<< db/functions/internal/verify/answer_agrees.sql
 
+-- >>> db/functions/internal/verify/bridge_record_discrepancies.sql
+-- Compare what the bridge recorded of a group besides its money with the group's vault.
+create or replace function ledger_internal.bridge_record_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    v.group_id,
+    null::bigint,
+    null::bigint,
+    'vault',
+    f.detail
+  from ledger.vaults as v
+  cross join ledger_internal.verify_bounds() as b
+  cross join lateral (
+    select format('nonce %s of %s is of another chain, of no checkpoint, or half finished', t.nonce, ledger_internal.hex(t.sender))
+    from ledger.bridge_transactions as t
+    where t.group_id = v.group_id
+      and (
+        t.chain_id is distinct from v.chain_id
+        or (t.finished_at is null) <> (t.transaction is null)
+        or (t.finished_at is null) <> (t.block is null)
+        or (t.finished_at is null) <> (t.succeeded is null)
+        or t.finished_at < t.recorded_at
+        or not exists (
+          select from ledger.publications as p
+          where p.group_id = v.group_id
+            and p.number = t.number
+        )
+      )
+    union all
+    select format('root %s is unknown, and is a checkpoint or recorded at %s', u.number, u.recorded_at)
+    from ledger.unknown_roots as u
+    where u.group_id = v.group_id
+      and (
+        u.recorded_at > b.latest
+        or u.recorded_at = '-infinity'
+        or exists (
+          select from ledger.checkpoints as c
+          where c.group_id = u.group_id
+            and c.number = u.number
+            and c.header = u.header
+        )
+      )
+  ) as f (detail)
+  where v.group_id = bridge_record_discrepancies.group_id
+$$;
+
+alter function ledger_internal.bridge_record_discrepancies owner to ledger_owner;
+comment on function ledger_internal.bridge_record_discrepancies is
+  'The discrepancies of the transactions that the bridge signed for a group''s vault, and of the roots that it found there and the ledger did not make. For verify_total.';
+revoke execute on function ledger_internal.bridge_record_discrepancies from public;
+-- <<< db/functions/internal/verify/bridge_record_discrepancies.sql
+
 -- >>> db/functions/internal/verify/checkpoint_record_discrepancies.sql
 -- Compare a checkpoint's figures with what its snapshot shows of the record.
 create or replace function ledger_internal.checkpoint_record_discrepancies(
@@ -4968,7 +5187,15 @@ as $$
   from (
     select 'has none before it'
     where checkpoint.number < 1
-      or (checkpoint.number > 1 and previous.number is null and checkpoint.adopted_at is null)
+      or (
+        checkpoint.number <> coalesce(previous.number, 0) + 1
+        and checkpoint.adopted_at is null
+        and not exists (
+          select from ledger.unknown_roots as u
+          where u.group_id = checkpoint.group_id
+            and u.number = checkpoint.number - 1
+        )
+      )
     union all
     select 'has another header before it than it names'
     -- What an adopted one names may be lost.
@@ -5299,10 +5526,10 @@ as $$
     from unnest(
       array[
         'entries', 'group_total_history', 'idempotency_keys', 'feeds', 'name_changes', 'vault_deposits', 'payouts',
-        'exit_requests', 'adoptions', 'settlements', 'api_keys', 'groups', 'participants', 'vaults', 'publications',
-        'bridge_transactions'
+        'exit_requests', 'adoptions', 'unknown_roots', 'settlements', 'api_keys', 'groups', 'participants', 'vaults',
+        'publications', 'bridge_transactions'
       ],
-      array[true, true, true, true, true, true, true, true, true, false, false, false, false, false, false, false]
+      array[true, true, true, true, true, true, true, true, true, true, false, false, false, false, false, false, false]
     ) as p (name, is_permanent)
     where not exists (
       select from pg_trigger as t
@@ -5472,22 +5699,6 @@ as $$
     where v.group_id is not null
       and v.closed_at is null
       and exists (select from ledger.groups as o where o.id = g.id and o.closed_at is not null)
-    union all
-    select null, null, format('nonce %s of %s is of another chain, of no checkpoint, or half finished', t.nonce, ledger_internal.hex(t.sender))
-    from ledger.bridge_transactions as t
-    where t.group_id = g.id
-      and (
-        t.chain_id is distinct from v.chain_id
-        or (t.finished_at is null) <> (t.transaction is null)
-        or (t.finished_at is null) <> (t.block is null)
-        or (t.finished_at is null) <> (t.succeeded is null)
-        or t.finished_at < t.recorded_at
-        or not exists (
-          select from ledger.publications as p
-          where p.group_id = g.id
-            and p.number = t.number
-        )
-      )
   ) as f (entry_id, participant_id, detail)
 $$;
 
@@ -5517,7 +5728,14 @@ as $$
     select ledger_internal.domain_hash(c.chain_id, c.vault, c.group_id) as domain
   ) as d
   cross join ledger_internal.verify_bounds() as b
-  left join ledger.checkpoints as p on p.group_id = c.group_id and p.number = c.number - 1
+  left join lateral (
+    select l.*
+    from ledger.checkpoints as l
+    where l.group_id = c.group_id
+      and l.number < c.number
+    order by l.number desc
+    limit 1
+  ) as p on true
   -- In another server than the checkpoint's its snapshot means nothing.
   left join ledger.feeds as w
     on b.next_xid is not null
@@ -5734,6 +5952,9 @@ as $$
     union all
     select v.entry_id, v.participant_id, v.kind, v.detail
     from ledger_internal.vault_discrepancies(verify_total.group_id) as v
+    union all
+    select b.entry_id, b.participant_id, b.kind, b.detail
+    from ledger_internal.bridge_record_discrepancies(verify_total.group_id) as b
     union all
     select d.entry_id, d.participant_id, d.kind, d.detail
     from ledger_internal.vault_deposit_discrepancies(verify_total.group_id) as d

@@ -99,6 +99,9 @@ def test_what_is_missing_is_refused(keys: dict[str, Path], settings: dict[str, s
     assert "--publisher-key" in refusal("bridge", "--once", **settings)
     assert "--publisher-passphrase" in refusal("bridge", "--publisher-key", str(keys["publisher"]), **settings)
     assert "--rpc" in refusal(*options(keys, "--once"), DATABASE_URL=settings["DATABASE_URL"])
+    publisher = options(keys, "--once")[:5]
+    assert "--payer-key" in refusal(*publisher, **settings)
+    assert "--no-payer" in refusal(*options(keys, "--no-payer", "--once"), **settings)
     assert "--metrics-file" in refusal(*options(keys, "--metrics-file", "/nowhere/ledger.prom"), **settings)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge import contract, publish, run
-from bridge.halts import EXIT_STATUS
-from bridge.ledger import connect
+from bridge import contract, follow, publish, run
+from bridge.halts import EXIT_STATUS, Later
+from bridge.ledger import Call, Ledger, connect
 from bridge.metrics import SHOWN
 from tests.bridge.test_transactions import Events, events  # noqa: F401
 from tests.bridge.world import BRIDGE, DELAY, ETHER, OTHER, PUBLISHER, SILENCE, WINDOW, World, link
@@ -380,12 +380,110 @@ def test_a_rotated_publisher_halts(world: World, capsys: pytest.CaptureFixture[s
 def test_a_root_that_was_published_from_elsewhere_halts(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     started(world, world.alice)
     world.node.pass_time(CYCLE)
-    header = world.leaf(world.participant(world.alice), 1)[0]
-    assert isinstance(header, tuple)
-    forged = (header[0], 9, bytes.fromhex(world.view("latest", world.group)[1][2:]), *header[3:])
-    world.send(PUBLISHER.address, "publish", forged)
+    forge(world, 9)
     world.node.finalize()
     assert halted(world, capsys)["reason"] == "chain_ahead"
+    # As soon as the guardian has vetoed it, it has no effect, and has used its number.
+    world.send(world.guardian, "veto", world.group)
+    world.node.finalize()
+    capsys.readouterr()
+    assert world.bridge() == 0
+    (said,) = (line for line in lines(capsys) if line["event"] == "unknown_root")
+    assert (said["level"], said["group_id"], said["number"]) == ("error", world.group, 9)
+    world.node.pass_time(SILENCE // 4)
+    world.settle_down(2)
+    assert (world.states(), world.view("latest", world.group)[0]) == (["closed", "accepted"], 10)
+    assert world.discrepancies() == []
+
+
+def forge(world: World, number: int) -> None:
+    """Publish a root with another number and a stolen key."""
+    header = world.leaf(world.participant(world.alice), 1)[0]
+    assert isinstance(header, tuple)
+    latest = bytes.fromhex(world.view("latest", world.group)[1][2:])
+    world.send(PUBLISHER.address, "publish", (header[0], number, latest, *header[3:]))
+
+
+def test_a_crash_between_an_unknown_root_and_its_veto(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    started(world, world.alice)
+    world.node.pass_time(CYCLE)
+    forge(world, 2)
+    world.send(world.guardian, "veto", world.group)
+    world.deposit(world.bob, ETHER)
+    world.node.finalize()
+    together, calls = Ledger.together, []
+
+    def crash(session: Ledger, batch: list[Call]) -> list[Any]:
+        calls.append([call.function for call in batch])
+        if "credit_deposit" in calls[-1]:
+            raise Later("the database is away")
+        return together(session, batch)
+
+    # A transaction for each event.
+    monkeypatch.setattr(follow, "BATCH", 1)
+    monkeypatch.setattr(Ledger, "together", crash)
+    assert world.bridge() == 1
+    assert calls[-2:] == [["record_unknown_root", "record_progress"], ["credit_deposit", "record_progress"]]
+    monkeypatch.setattr(Ledger, "together", together)
+    assert world.bridge() == 0
+    assert world.participant(world.bob)
+
+
+def test_an_unknown_root_with_the_number_of_a_prepared_one(world: World) -> None:
+    world.transfer(*started(world, world.alice, world.bob), 1)
+    world.node.pass_time(CYCLE)
+    run_once_without_root(world)
+    with world.database.connect(BRIDGE) as session:
+        (number,) = one(session, "select number from ledger.prepare_publication(%s)", [world.group])
+    forge(world, number)
+    world.send(world.guardian, "veto", world.group)
+    world.node.finalize()
+    world.node.pass_time(SILENCE // 4)
+    world.settle_down(3)
+    assert world.states() == ["closed", "abandoned", "accepted"]
+    assert world.discrepancies() == []
+
+
+def test_an_emergency_beside_a_young_root_pays_the_ripe_one(world: World) -> None:
+    alice, bob = started(world, world.alice, world.bob)
+    world.node.pass_time(SILENCE - DELAY // 2)
+    world.transfer(alice, bob, ETHER // 2)
+    world.settle_down(2)
+    assert world.states() == ["closed", "accepted"]
+    world.node.pass_time(DELAY // 2)
+    world.send(world.alice, "declare_emergency", world.group)
+    world.node.finalize()
+    for _ in range(2):
+        assert world.bridge() == 0
+    assert world.states() == ["closed", "vetoed"]
+    for participant in (alice, bob):
+        world.send(world.guardian, "withdraw", *world.leaf(participant))
+    world.node.finalize()
+    assert world.bridge() == 0
+    assert world.payouts() == [("present", ETHER)] * 2
+    assert world.view("held", world.group) == 0
+    assert world.discrepancies() == []
+
+
+def test_an_unknown_root_that_an_emergency_drops(world: World) -> None:
+    (alice,) = started(world, world.alice)
+    world.node.pass_time(SILENCE - DELAY // 2)
+    forge(world, 5)
+    world.node.pass_time(DELAY // 2)
+    world.send(world.alice, "declare_emergency", world.group)
+    world.node.finalize()
+    for _ in range(2):
+        assert world.bridge() == 0
+    world.send(world.alice, "withdraw", *world.leaf(alice))
+    world.node.finalize()
+    assert world.bridge() == 0
+    assert world.payouts() == [("present", ETHER)]
+    assert world.discrepancies() == []
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    output = capsys.readouterr()
+    return [json.loads(line) for line in (output.out + output.err).splitlines()]
 
 
 def test_two_bridges_do_not_work_at_once(

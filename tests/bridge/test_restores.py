@@ -19,7 +19,7 @@ from bridge.contract import Log
 from bridge.halts import EXIT_STATUS, Refusal
 from bridge.ledger import connect
 from tests.bridge.drill import Drill
-from tests.bridge.world import BRIDGE, PUBLISHER, World
+from tests.bridge.world import BRIDGE, ETHER, PUBLISHER, SILENCE, World
 from tests.conftest import Server
 from tests.support import Database
 
@@ -155,6 +155,31 @@ def test_after_adopt_the_drill_goes_on_from_any_step(world: World, backups: Back
     for step in range(last):
         reverted(world, lambda step=step: go_on(step))  # type: ignore[misc]
     assert adopted > 8
+
+
+def test_a_root_that_was_vetoed_after_the_adopted_one_has_used_its_number(
+    world: World, backups: Backups, tmp_path: Path
+) -> None:
+    world.deposit(world.alice, ETHER)
+    world.node.finalize()
+    world.settle_down(2)
+    world.node.pass_time(SILENCE // 4)
+    backups.take(world)
+    world.settle_down(2)
+    (tmp_path / "snapshot.json").write_text(json.dumps(world.snapshot(2)))
+    world.node.pass_time(SILENCE // 4)
+    world.settle_down(2)
+    assert world.states() == ["closed", "closed", "accepted"]
+    world.send(world.guardian, "veto", world.group)
+    world.node.finalize()
+    restored = backups.restore(world, 0)
+    assert adopt_all(restored, tmp_path / "snapshot.json").startswith(f"group {world.group} has adopted root 2")
+    restored.node.pass_time(SILENCE // 4)
+    restored.settle_down(2)
+    assert restored.view("latest", world.group)[0] == 4
+    assert restored.states()[-2:] == ["closed", "accepted"]
+    assert restored.discrepancies() == []
+    restored.disconnect()
 
 
 def test_ids_above_those_of_a_snapshot_and_of_the_events_are_given() -> None:

@@ -13,6 +13,7 @@ CHECKPOINT = [
 VAULT = [
     *["group_id", "chain_id", "vault", "domain", "deposits", "cumulative", "followed_block", "followed_hash"],
     *["emergency", "emergency_number", "closed", "settled", "next_number", "accepted_number", "accepted_header"],
+    "unknown_number",
 ]
 PUBLICATION = ["number", "state", "header", "transaction", "block"]
 PAYOUT = ["group_id", "kind", "subject", "participant_id", "exit_entry", "owner", "amount", "replayed"]
@@ -147,6 +148,7 @@ BRIDGE = {
         [*PUBLICATION, "replayed"],
         False,
     ),
+    "record_unknown_root": (["group_id", "number", "header", "transaction", "block"], ["replayed"], False),
     "list_publications": (["group_id"], PUBLICATION, True),
     "list_unpaid_exits": (
         ["group_id", "number"],

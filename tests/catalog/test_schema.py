@@ -87,6 +87,7 @@ def test_every_table_is_keyed_by_its_group_first(owner):
             "exit_requests",
             "bridge_transactions",
             "adoptions",
+            "unknown_roots",
         )
     }
 

@@ -146,6 +146,7 @@ CHANGES = {
     "payouts": "truncate ledger.payouts",
     "request": "delete from ledger.exit_requests",
     "adoption": "delete from ledger.adoptions",
+    "root": "delete from ledger.unknown_roots",
 }
 
 
@@ -155,6 +156,7 @@ def test_what_is_recorded_stays(bridge, alice, admin, statement):
     bridge.call("exit_requested", alice, ALICE, chain_hash(9), 9)
     bridge.close(bridge.publish()["number"])
     bridge.freeze(1)
+    bridge.call("record_unknown_root", 9, chain_hash(8), chain_hash(9), 9)
     refused(admin, "23001", statement)
 
 

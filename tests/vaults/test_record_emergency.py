@@ -155,3 +155,33 @@ def test_without_any_ripe_checkpoint_only_deposits_are_returned(bridge, alice, b
 
 def test_a_window_may_end_after_the_emergency(bridge, frozen):
     bridge.call("record_publication", frozen["number"], "closed", None, None)
+
+
+def test_a_younger_checkpoint_that_was_accepted_is_vetoed_by_it(bridge, alice, claim, ledger, group):
+    carol = claim("carol", CAROL)
+    bridge.close(bridge.publish()["number"])
+    ledger.execute("select ledger.transfer(%s, %s, %s, 30)", [group, alice, carol])
+    accepted = bridge.call("prepare_publication")["number"]
+    published = bridge.mined()
+    bridge.call("record_publication", accepted, "accepted", *published)
+    bridge.freeze(1)
+    assert [row["state"] for row in bridge.rows("list_publications")] == ["closed", "vetoed"]
+    assert bridge.rows("list_publications")[1]["block"] == 1000 + bridge.transactions
+    status = bridge.call("get_vault")
+    assert (status["accepted_number"], status["emergency_number"]) == (1, 1)
+    # A proof is of what the vault pays, and that is paid.
+    proof = one(ledger, "select to_json(p) from ledger.get_proof(%s, %s) as p", [group, alice])[0]
+    assert (proof["checkpoint"]["number"], proof["leaf"]["amount"]) == (1, 100)
+    for leaf in bridge.rows("list_leaves", 1):
+        bridge.pay(leaf)
+    # The chain, read again.
+    assert bridge.call("record_publication", accepted, "accepted", *published)["replayed"] is True
+    assert bridge.call("get_vault")["accepted_number"] == 1
+
+
+def test_a_checkpoint_that_was_only_prepared_is_abandoned(bridge, alice):
+    bridge.close(bridge.publish()["number"])
+    bridge.call("prepare_publication")
+    bridge.freeze(1)
+    assert [row["state"] for row in bridge.rows("list_publications")] == ["closed", "abandoned"]
+    bridge.refused("LG014", "prepare_publication")

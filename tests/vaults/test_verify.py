@@ -14,7 +14,7 @@ from tests.vaults.conftest import ALICE, BOB, CAROL, CHAIN, VAULT, Bridge, chain
 
 FUNCTIONS = (
     *("vault_discrepancies", "vault_deposit_discrepancies", "payout_discrepancies", "publication_discrepancies"),
-    *("header_discrepancies", "frozen_discrepancies"),
+    *("header_discrepancies", "frozen_discrepancies", "bridge_record_discrepancies"),
 )
 TEXTS = {name: (freeze.FUNCTIONS / "internal" / "verify" / f"{name}.sql").read_text() for name in FUNCTIONS}
 # The parts of sentences that are no details.
@@ -98,6 +98,19 @@ CASES: dict[str, tuple[str, str]] = {
     "nonce-of-no-checkpoint": (
         "update ledger.bridge_transactions set number = 99",
         "is of another chain, of no checkpoint, or half finished",
+    ),
+    "number-without-a-root": (
+        "delete from ledger.unknown_roots where group_id = {open}",
+        "has none before it",
+    ),
+    "unknown-root-of-its-own": (
+        "update ledger.unknown_roots as u set number = c.number, header = c.header from ledger.checkpoints as c"
+        " where c.group_id = {open} and c.number = 1 and u.group_id = c.group_id",
+        "is unknown, and is a checkpoint or recorded at",
+    ),
+    "unknown-root-of-tomorrow": (
+        "update ledger.unknown_roots set recorded_at = now() + interval '1 day'",
+        "is unknown, and is a checkpoint or recorded at",
     ),
     "deposit-lost": (
         "delete from ledger.vault_deposits where group_id = {frozen} and deposit_index = 1",
@@ -242,8 +255,8 @@ CASES: dict[str, tuple[str, str]] = {
         "has a total of",
     ),
     "gap": (
-        "delete from ledger.checkpoints where group_id = {open} and number = 1;"
-        "delete from ledger.publications where group_id = {open} and number = 1",
+        "delete from ledger.checkpoints where group_id = {frozen} and number = 1;"
+        "delete from ledger.publications where group_id = {frozen} and number = 1",
         "has none before it",
     ),
     "deposits-of-the-record": (
@@ -302,6 +315,7 @@ def books(server: Server, connection: psycopg.Connection) -> dict[str, int]:
                 bridge.call("reclaim_deposit", 2, CAROL, 7, *bridge.mined())
             else:
                 bridge.close(made["number"])
+                bridge.call("record_unknown_root", 4, chain_hash(4), *bridge.mined())
                 bridge.publish()
             for nonce in (0, 1):
                 query = "select ledger.record_transaction(%s, %s, %s, %s, 'publish', 1, '0xab')"
@@ -344,6 +358,7 @@ def test_each_corruption_is_found(connection, books):
 def test_a_trigger_that_is_missing_is_found(connection, books):
     for table in (
         *("vaults", "vault_deposits", "payouts", "publications", "exit_requests", "bridge_transactions", "adoptions"),
+        "unknown_roots",
     ):
         with connection.transaction(force_rollback=True):
             (name,) = one(

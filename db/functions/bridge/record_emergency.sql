@@ -64,12 +64,22 @@ begin
     emergency_block = record_emergency.block,
     frozen_at = moment
   where v.group_id = record_emergency.group_id;
+  -- Younger checkpoints than the one that is paid do not count, and are not known to the vault any more.
+  update publications as p
+  set
+    state = case p.state when 'accepted' then 'vetoed' else 'abandoned' end,
+    ended_transaction = parse_hex(record_emergency.transaction, 32),
+    ended_block = record_emergency.block,
+    changed_at = greatest(clock_timestamp(), p.changed_at)
+  where p.group_id = record_emergency.group_id
+    and p.number > record_emergency.number
+    and p.state in ('prepared', 'accepted');
   return row(false)::bridge_result;
 end
 $$;
 
 alter function ledger.record_emergency owner to ledger_owner;
 comment on function ledger.record_emergency is
-  'Freeze the group for good, as an emergency was declared at its vault that pays a checkpoint, 0 for none: nothing moves in it any more. Waits for transfers under way. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
+  'Freeze the group for good, as an emergency was declared at its vault that pays a checkpoint, 0 for none: nothing moves in it any more. A later checkpoint that was accepted is vetoed by it, one that was prepared is abandoned. Waits for transfers under way. The same again changes nothing, and replayed is true. Raises LG001, LG002, LG013.';
 revoke execute on function ledger.record_emergency from public;
 grant execute on function ledger.record_emergency to ledger_bridge;

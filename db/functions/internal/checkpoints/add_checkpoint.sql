@@ -19,7 +19,7 @@ begin
   limit 1;
 
   made.group_id := group_id;
-  made.number := coalesce(previous.number, 0) + 1;
+  made.number := ledger_internal.next_checkpoint_number(group_id);
   made.chain_id := coalesce(vault.chain_id, 0);
   made.vault := coalesce(vault.vault, decode(repeat('00', 20), 'hex'));
   -- A vault knows the headers that it accepted.

@@ -9,7 +9,8 @@ begin
     message = format('%s on %I.%I is refused: the record is permanent', lower(tg_op), tg_table_schema, tg_table_name),
     hint    = case
       when tg_table_name in (
-        'vaults', 'vault_deposits', 'payouts', 'publications', 'exit_requests', 'bridge_transactions', 'adoptions'
+        'vaults', 'vault_deposits', 'payouts', 'publications', 'exit_requests', 'bridge_transactions', 'adoptions',
+        'unknown_roots'
       )
       then 'What a chain has shown is recorded once, by the functions that the bridge calls.'
       when tg_table_name = 'api_keys'

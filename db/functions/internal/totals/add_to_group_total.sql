@@ -10,8 +10,9 @@ declare
   shard ledger.group_total_shards;
 begin
   -- trunc() removes the decimal places of a deposit written as 100.0; otherwise every later total would show them.
-  -- A session always takes the same shard of the eight, so a transaction of many joins, deposits and exits locks only one shard
-  -- and cannot deadlock with another transaction. A shard's times ascend even if the clock goes back.
+  -- A session always takes the same shard of the eight, so a transaction of many joins, deposits and exits locks only one of
+  -- a group's shards. One that locks several groups' shards, or a shard and then participants, can deadlock with another one
+  -- and is repeated. A shard's times ascend even if the clock goes back.
   update ledger.group_total_shards as c
   set
     total = c.total + trunc(add_to_group_total.amount),

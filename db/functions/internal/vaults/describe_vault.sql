@@ -22,13 +22,14 @@ as $$
       where p.group_id = vault.group_id
         and p.kind <> 'reclaim'
     ),
-    (
-      select coalesce(max(c.number), 0) + 1
-      from ledger.checkpoints as c
-      where c.group_id = vault.group_id
-    ),
+    ledger_internal.next_checkpoint_number(vault.group_id),
     a.number,
-    ledger_internal.hex(a.header)
+    ledger_internal.hex(a.header),
+    (
+      select max(u.number)
+      from ledger.unknown_roots as u
+      where u.group_id = vault.group_id
+    )
   from (values (true)) as one (row)
   left join lateral (
     select l.*
@@ -42,5 +43,5 @@ $$;
 
 alter function ledger_internal.describe_vault owner to ledger_owner;
 comment on function ledger_internal.describe_vault is
-  'What get_vault shows of a vault: what was credited and paid, how far the chain was followed, and the last checkpoint that the vault accepted.';
+  'What get_vault shows of a vault: what was credited and paid, how far the chain was followed, the last checkpoint that the vault accepted, and the last root that it had and the ledger did not make.';
 revoke execute on function ledger_internal.describe_vault from public;

@@ -15,7 +15,15 @@ as $$
   from (
     select 'has none before it'
     where checkpoint.number < 1
-      or (checkpoint.number > 1 and previous.number is null and checkpoint.adopted_at is null)
+      or (
+        checkpoint.number <> coalesce(previous.number, 0) + 1
+        and checkpoint.adopted_at is null
+        and not exists (
+          select from ledger.unknown_roots as u
+          where u.group_id = checkpoint.group_id
+            and u.number = checkpoint.number - 1
+        )
+      )
     union all
     select 'has another header before it than it names'
     -- What an adopted one names may be lost.

@@ -21,10 +21,10 @@ as $$
     from unnest(
       array[
         'entries', 'group_total_history', 'idempotency_keys', 'feeds', 'name_changes', 'vault_deposits', 'payouts',
-        'exit_requests', 'adoptions', 'settlements', 'api_keys', 'groups', 'participants', 'vaults', 'publications',
-        'bridge_transactions'
+        'exit_requests', 'adoptions', 'unknown_roots', 'settlements', 'api_keys', 'groups', 'participants', 'vaults',
+        'publications', 'bridge_transactions'
       ],
-      array[true, true, true, true, true, true, true, true, true, false, false, false, false, false, false, false]
+      array[true, true, true, true, true, true, true, true, true, true, false, false, false, false, false, false, false]
     ) as p (name, is_permanent)
     where not exists (
       select from pg_trigger as t

@@ -71,22 +71,6 @@ as $$
     where v.group_id is not null
       and v.closed_at is null
       and exists (select from ledger.groups as o where o.id = g.id and o.closed_at is not null)
-    union all
-    select null, null, format('nonce %s of %s is of another chain, of no checkpoint, or half finished', t.nonce, ledger_internal.hex(t.sender))
-    from ledger.bridge_transactions as t
-    where t.group_id = g.id
-      and (
-        t.chain_id is distinct from v.chain_id
-        or (t.finished_at is null) <> (t.transaction is null)
-        or (t.finished_at is null) <> (t.block is null)
-        or (t.finished_at is null) <> (t.succeeded is null)
-        or t.finished_at < t.recorded_at
-        or not exists (
-          select from ledger.publications as p
-          where p.group_id = g.id
-            and p.number = t.number
-        )
-      )
   ) as f (entry_id, participant_id, detail)
 $$;
 

@@ -17,7 +17,14 @@ as $$
     select ledger_internal.domain_hash(c.chain_id, c.vault, c.group_id) as domain
   ) as d
   cross join ledger_internal.verify_bounds() as b
-  left join ledger.checkpoints as p on p.group_id = c.group_id and p.number = c.number - 1
+  left join lateral (
+    select l.*
+    from ledger.checkpoints as l
+    where l.group_id = c.group_id
+      and l.number < c.number
+    order by l.number desc
+    limit 1
+  ) as p on true
   -- In another server than the checkpoint's its snapshot means nothing.
   left join ledger.feeds as w
     on b.next_xid is not null

@@ -47,6 +47,9 @@ as $$
     select v.entry_id, v.participant_id, v.kind, v.detail
     from ledger_internal.vault_discrepancies(verify_total.group_id) as v
     union all
+    select b.entry_id, b.participant_id, b.kind, b.detail
+    from ledger_internal.bridge_record_discrepancies(verify_total.group_id) as b
+    union all
     select d.entry_id, d.participant_id, d.kind, d.detail
     from ledger_internal.vault_deposit_discrepancies(verify_total.group_id) as d
     union all
