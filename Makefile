@@ -47,6 +47,29 @@ VAULT := \
   tests/bridge/test_transactions.py \
   tests/vault/test_invariants.py
 NOT_SLOW := $(addprefix --deselect=,$(SLOW) $(VAULT))
+# What takes a second or more of the functions, the catalog and HTTP, by waiting or with large tables: `make test-fast`
+# leaves it to `make test`.
+UNHURRIED := \
+  tests/catalog/test_batch_plans.py \
+  tests/catalog/test_history_plans.py \
+  tests/catalog/test_login_settings.py \
+  tests/catalog/test_plans.py \
+  tests/functions/api/test_list_entries.py::test_filters_and_cursors_limit_each_other \
+  tests/functions/api/test_list_participant_entries.py::test_filters_and_cursors_limit_each_other \
+  tests/functions/api/test_transfer_all.py::test_does_the_same_as_its_transfers_one_by_one \
+  tests/functions/owner/test_verify.py::test_every_discrepancy_that_the_functions_name_is_seen \
+  tests/functions/test_hostile_values.py \
+  tests/http/test_access.py::test_a_long_poll_ends_when_its_api_key_is_revoked \
+  tests/http/test_access.py::test_a_revoked_api_key_is_refused_in_time \
+  tests/http/test_access.py::test_an_api_key_is_required_as_soon_as_one_exists \
+  tests/http/test_bodies.py::test_decoding_lines_is_the_same_in_pieces_of_every_size \
+  tests/http/test_bodies.py::test_decoding_lines_one_by_one_equals_decoding_the_whole_body \
+  tests/http/test_faults.py \
+  tests/http/test_health.py \
+  tests/http/test_origins.py::test_any_origin_may_send_requests_once_api_keys_are_required \
+  tests/http/test_retries.py \
+  tests/http/test_shared_calls.py::test_a_locked_row_delays_only_requests_that_need_it \
+  tests/http/test_shared_calls.py::test_requests_in_flight_are_answered_before_the_service_stops
 # Some tests wait for time-outs: a third process uses the two cores during this time.
 PYTEST = $(BIN)/python -m pytest -n 3 --dist worksteal
 
@@ -62,8 +85,8 @@ run: $(VENV)/installed ## Set everything up and serve on 127.0.0.1:4000 (LEDGER_
 test: $(VENV)/installed ## Set everything up and run every test but the slow ones (PG=16, PG=15: on that PostgreSQL; args="-k join": pytest's)
 	@PG="$(PG)" $(PYTEST) $(NOT_SLOW) $(args)
 
-test-fast: $(VENV)/installed ## Run the tests of the functions, the catalog and HTTP without the slow ones
-	@PG="$(PG)" $(PYTEST) $(NOT_SLOW) $(args) tests/functions tests/catalog tests/http
+test-fast: $(VENV)/installed ## Run the tests of the functions, the catalog and HTTP that take less than a second each
+	@PG="$(PG)" $(PYTEST) $(NOT_SLOW) $(addprefix --deselect=,$(UNHURRIED)) $(args) tests/functions tests/catalog tests/http
 
 test-slow: $(VENV)/installed ## Run the slow tests: load, injected faults, time-outs that are waited for, generated requests
 	@PG="$(PG)" $(PYTEST) $(args) $(SLOW)
