@@ -274,7 +274,10 @@ class Guardian:
             attempt.finding = examine(self.mirror, seen, count, domain, paid, previous, limits)
             attempt.ended_at = time.monotonic()
 
-        threading.Thread(target=run, name=f"root {seen.number} of group {seen.group}", daemon=True).start()
+        try:
+            threading.Thread(target=run, name=f"root {seen.number} of group {seen.group}", daemon=True).start()
+        except RuntimeError as error:  # there are no more threads
+            attempt.finding, attempt.ended_at = Finding("broken", str(error)), time.monotonic()
 
     def longest_pause(self) -> float:
         """Several attempts fit into the time until a snapshot is given up."""

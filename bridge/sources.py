@@ -60,7 +60,7 @@ def read_source(url: str, api_key: Path | None) -> Source:
     """Read where snapshots are from an option of the command. Raises Refusal."""
     scheme = urlsplit(url).scheme
     if scheme not in ("file", "http", "https"):
-        raise Refusal(f"{url!r} is not an address of snapshots: file://, http:// or https://")
+        raise Refusal("an address of snapshots begins with file://, http:// or https://")
     if scheme == "file" and "{number}" not in url:
         url = url.rstrip("/") + FILE
     if ("{number}" in url) is not ("{group}" in url):

@@ -1593,7 +1593,6 @@ begin
   );
   -- No credit of a deposit for the address is under way.
   perform lock_vault(group_id);
-  perform refuse_frozen(group_id);
   select p.*
   into participant
   from participants as p
@@ -1603,6 +1602,9 @@ begin
   for no key update;
   if not found then
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  if not participant.address_proved or participant.address is distinct from parse_address(address) then
+    perform refuse_frozen(group_id);
   end if;
   perform assign_address(group_id, participant_id, parse_address(address));
   bound.id := participant_id;
@@ -3664,9 +3666,9 @@ begin
     sums := sums || chunk.sum::numeric;
     nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
     figures.leaf_count := figures.leaf_count + cardinality(piece.leaves);
-    -- Five sixths of the time the core is free for transfers.
+    -- Four fifths of the time the core is free for transfers.
     if pauses and cardinality(piece.leaves) = 1024 then
-      perform pg_sleep(least(5 * extract(epoch from clock_timestamp() - resumed), 1));
+      perform pg_sleep(least(4 * extract(epoch from clock_timestamp() - resumed), 1));
       resumed := clock_timestamp();
     end if;
   end loop;
@@ -3689,7 +3691,7 @@ $$;
 
 alter function ledger_internal.write_chunks owner to ledger_owner;
 comment on function ledger_internal.write_chunks is
-  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. In a session without a statement time-out it pauses five times as long as it works. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
+  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. In a session without a statement time-out it pauses four times as long as it works. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
 revoke execute on function ledger_internal.write_chunks from public;
 -- <<< db/functions/internal/checkpoints/write_chunks.sql
 

@@ -594,6 +594,24 @@ def test_a_full_disk_is_no_reason_for_a_veto(operator, guard):
     assert "bytes are free" in str(watch.lines)
 
 
+def test_a_lack_of_threads_is_no_reason_for_a_veto(operator, guard, monkeypatch):
+    operator.deposit(ETHER)
+    operator.publish([operator.leaf(1, ETHER)])
+    operator.node.pass_time(DELAY - 60)
+    watch = guard()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        watch.rounds()
+    assert (watch.latest, watch.outcomes()) == (1, [])
+    watch.retry()
+    watch.rounds()
+    assert watch.outcomes() == [(1, "clean")]
+
+
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_snapshot_that_is_too_large_is_withheld(operator, guard):
     operator.deposit(ETHER)
     operator.publish([operator.leaf(1, ETHER)])

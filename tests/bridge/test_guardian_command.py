@@ -171,7 +171,7 @@ def test_refuses_what_cannot_guard(anvil, words, tmp_path):
         ("--vault", anvil.accounts[5], "is no vault"),
         ("--folder", tmp_path / "missing", "cannot write into"),
         ("--metrics-file", tmp_path / "missing" / "a.prom", "cannot write into"),
-        ("--snapshots", "ftp://example.com", "is not an address"),
+        ("--snapshots", "ftp://name:secret@example.com", "an address of snapshots begins with file://"),
         ("--passphrase-file", tmp_path / "missing", "cannot read"),
     ):
         assert said in inside.refusal(*changed(option, value))

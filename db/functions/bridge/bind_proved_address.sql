@@ -17,7 +17,6 @@ begin
   );
   -- No credit of a deposit for the address is under way.
   perform lock_vault(group_id);
-  perform refuse_frozen(group_id);
   select p.*
   into participant
   from participants as p
@@ -27,6 +26,9 @@ begin
   for no key update;
   if not found then
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);
+  end if;
+  if not participant.address_proved or participant.address is distinct from parse_address(address) then
+    perform refuse_frozen(group_id);
   end if;
   perform assign_address(group_id, participant_id, parse_address(address));
   bound.id := participant_id;

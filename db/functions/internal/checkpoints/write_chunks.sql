@@ -59,9 +59,9 @@ begin
     sums := sums || chunk.sum::numeric;
     nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
     figures.leaf_count := figures.leaf_count + cardinality(piece.leaves);
-    -- Five sixths of the time the core is free for transfers.
+    -- Four fifths of the time the core is free for transfers.
     if pauses and cardinality(piece.leaves) = 1024 then
-      perform pg_sleep(least(5 * extract(epoch from clock_timestamp() - resumed), 1));
+      perform pg_sleep(least(4 * extract(epoch from clock_timestamp() - resumed), 1));
       resumed := clock_timestamp();
     end if;
   end loop;
@@ -84,5 +84,5 @@ $$;
 
 alter function ledger_internal.write_chunks owner to ledger_owner;
 comment on function ledger_internal.write_chunks is
-  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. In a session without a statement time-out it pauses five times as long as it works. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
+  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. In a session without a statement time-out it pauses four times as long as it works. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
 revoke execute on function ledger_internal.write_chunks from public;
