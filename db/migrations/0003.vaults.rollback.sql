@@ -351,6 +351,10 @@ drop function if exists ledger_internal.settle_paid_exit;
 drop function if exists ledger_internal.bridge_record_discrepancies;
 -- <<< db/functions/internal/verify/bridge_record_discrepancies.sql
 
+-- >>> db/functions/internal/verify/emergency_payout_discrepancies.sql
+drop function if exists ledger_internal.emergency_payout_discrepancies;
+-- <<< db/functions/internal/verify/emergency_payout_discrepancies.sql
+
 -- >>> db/functions/internal/verify/frozen_discrepancies.sql
 drop function if exists ledger_internal.frozen_discrepancies;
 -- <<< db/functions/internal/verify/frozen_discrepancies.sql

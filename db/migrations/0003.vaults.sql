@@ -5149,6 +5149,57 @@ comment on function ledger_internal.checkpoint_record_discrepancies is
 revoke execute on function ledger_internal.checkpoint_record_discrepancies from public;
 -- <<< db/functions/internal/verify/checkpoint_record_discrepancies.sql
 
+-- >>> db/functions/internal/verify/emergency_payout_discrepancies.sql
+-- Compare what a group's vault paid in an emergency with the checkpoint that it pays.
+create or replace function ledger_internal.emergency_payout_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  with leaves as materialized (
+    select l.*
+    from ledger.vaults as v
+    join ledger.checkpoint_chunks as k on k.group_id = v.group_id and k.number = v.emergency_number
+    cross join lateral ledger_internal.unpack_leaves(k) as l
+    where v.group_id = emergency_payout_discrepancies.group_id
+  )
+  select
+    emergency_payout_discrepancies.group_id,
+    null::bigint,
+    f.participant_id,
+    'payout',
+    f.detail
+  from (
+    select o.participant_id, format('%s was paid to %s, and is no leaf of the checkpoint that the emergency pays', o.amount, ledger_internal.hex(o.owner))
+    from ledger.payouts as o
+    join ledger.vaults as v on v.group_id = o.group_id
+    left join leaves as l
+      on l.participant_id = o.participant_id
+        and l.exit_entry is not distinct from case when o.kind = 'exit' then o.subject end
+        and l.owner = ledger_internal.hex(o.owner)
+        and l.amount = o.amount
+    where o.group_id = emergency_payout_discrepancies.group_id
+      and (o.kind = 'present' or (o.kind = 'exit' and o.block > v.emergency_block))
+      and l.index is null
+      and (exists (select from leaves) or v.emergency_number = 0)
+    union all
+    select null, format('deposit %s was returned, and was included or is another one', o.subject)
+    from ledger.payouts as o
+    join ledger.vaults as v on v.group_id = o.group_id
+    left join ledger.checkpoints as c on c.group_id = v.group_id and c.number = v.emergency_number
+    left join ledger.vault_deposits as d on d.group_id = o.group_id and d.deposit_index = o.subject
+    where o.group_id = emergency_payout_discrepancies.group_id
+      and o.kind = 'reclaim'
+      and (o.subject < coalesce(c.deposits, 0) or d.address <> o.owner or d.amount <> o.amount)
+  ) as f (participant_id, detail)
+$$;
+
+alter function ledger_internal.emergency_payout_discrepancies owner to ledger_owner;
+comment on function ledger_internal.emergency_payout_discrepancies is
+  'The discrepancies of what a frozen group''s vault paid: leaves that are not of the checkpoint that the emergency pays, where its leaves are kept, and deposits that it includes. For verify_total.';
+revoke execute on function ledger_internal.emergency_payout_discrepancies from public;
+-- <<< db/functions/internal/verify/emergency_payout_discrepancies.sql
+
 -- >>> db/functions/internal/verify/entry_leg_discrepancies.sql
 -- Compare both legs of an entry with the previous entries of their participants.
 create or replace function ledger_internal.entry_leg_discrepancies(
@@ -5376,19 +5427,12 @@ revoke execute on function ledger_internal.orphan_discrepancies from public;
 -- <<< db/functions/internal/verify/orphan_discrepancies.sql
 
 -- >>> db/functions/internal/verify/payout_discrepancies.sql
--- Compare what a group's vault paid with its settlements, and in an emergency with the checkpoint that it pays.
+-- Compare what a group's vault paid with the settlements of its exits.
 create or replace function ledger_internal.payout_discrepancies(
   group_id bigint
 ) returns setof ledger.discrepancy
 language sql stable
 as $$
-  with leaves as materialized (
-    select l.*
-    from ledger.vaults as v
-    join ledger.checkpoint_chunks as k on k.group_id = v.group_id and k.number = v.emergency_number
-    cross join lateral ledger_internal.unpack_leaves(k) as l
-    where v.group_id = payout_discrepancies.group_id
-  )
   select
     payout_discrepancies.group_id,
     f.entry_id,
@@ -5436,28 +5480,6 @@ as $$
         or o.kind not in ('exit', 'present', 'reclaim')
       )
     union all
-    select null, o.participant_id, format('%s was paid to %s, and is no leaf of the checkpoint that the emergency pays', o.amount, ledger_internal.hex(o.owner))
-    from ledger.payouts as o
-    join ledger.vaults as v on v.group_id = o.group_id
-    left join leaves as l
-      on l.participant_id = o.participant_id
-        and l.exit_entry is not distinct from case when o.kind = 'exit' then o.subject end
-        and l.owner = ledger_internal.hex(o.owner)
-        and l.amount = o.amount
-    where o.group_id = payout_discrepancies.group_id
-      and (o.kind = 'present' or (o.kind = 'exit' and o.block > v.emergency_block))
-      and l.index is null
-      and (exists (select from leaves) or v.emergency_number = 0)
-    union all
-    select null, null, format('deposit %s was returned, and was included or is another one', o.subject)
-    from ledger.payouts as o
-    join ledger.vaults as v on v.group_id = o.group_id
-    left join ledger.checkpoints as c on c.group_id = v.group_id and c.number = v.emergency_number
-    left join ledger.vault_deposits as d on d.group_id = o.group_id and d.deposit_index = o.subject
-    where o.group_id = payout_discrepancies.group_id
-      and o.kind = 'reclaim'
-      and (o.subject < coalesce(c.deposits, 0) or d.address <> o.owner or d.amount <> o.amount)
-    union all
     select null, o.participant_id, format('it has an amount of %s, no transaction, or the log of another payout', o.amount)
     from (
       select
@@ -5476,7 +5498,7 @@ $$;
 
 alter function ledger_internal.payout_discrepancies owner to ledger_owner;
 comment on function ledger_internal.payout_discrepancies is
-  'The discrepancies of what a group''s vault paid: exits with their settlements, and in a frozen group all payouts with the leaves of the checkpoint that the emergency pays, where they are kept. For verify_total.';
+  'The discrepancies of what a group''s vault paid: exits with their settlements, and the form of each payout. For verify_total.';
 revoke execute on function ledger_internal.payout_discrepancies from public;
 -- <<< db/functions/internal/verify/payout_discrepancies.sql
 
@@ -6054,6 +6076,9 @@ as $$
     union all
     select p.entry_id, p.participant_id, p.kind, p.detail
     from ledger_internal.payout_discrepancies(verify_total.group_id) as p
+    union all
+    select m.entry_id, m.participant_id, m.kind, m.detail
+    from ledger_internal.emergency_payout_discrepancies(verify_total.group_id) as m
     union all
     select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
     from (

@@ -15,6 +15,7 @@ from tests.vaults.conftest import ALICE, BOB, CAROL, CHAIN, VAULT, Bridge, chain
 FUNCTIONS = (
     *("vault_discrepancies", "vault_deposit_discrepancies", "payout_discrepancies", "publication_discrepancies"),
     *("header_discrepancies", "frozen_discrepancies", "bridge_record_discrepancies"),
+    "emergency_payout_discrepancies",
 )
 TEXTS = {name: (freeze.FUNCTIONS / "internal" / "verify" / f"{name}.sql").read_text() for name in FUNCTIONS}
 # The parts of sentences that are no details.

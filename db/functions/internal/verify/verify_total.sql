@@ -56,6 +56,9 @@ as $$
     select p.entry_id, p.participant_id, p.kind, p.detail
     from ledger_internal.payout_discrepancies(verify_total.group_id) as p
     union all
+    select m.entry_id, m.participant_id, m.kind, m.detail
+    from ledger_internal.emergency_payout_discrepancies(verify_total.group_id) as m
+    union all
     select l.entry_id, l.participant_id, 'sequence', 'it will give ids again that are in use'
     from (
       select
