@@ -206,8 +206,8 @@ def test_refuses_an_address_that_is_none(tmp_path):
     key = tmp_path / "key"
     key.write_text("secret")
     for url, given, otherwise in (
-        ("ftp://example.com", None, "is not an address"),
-        ("example.com", None, "is not an address"),
+        ("ftp://example.com", None, "begins with file://"),
+        ("example.com", None, "begins with file://"),
         ("https://example.com/{number}", None, "or neither"),
         ("https://example.com/{group}/{number}", key, "not for files"),
         ("https://example.com", tmp_path / "missing", "cannot read"),
