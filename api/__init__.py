@@ -54,6 +54,7 @@ http/               the Sanic application of a worker
   preferences.py      the Prefer header
   date.py             the Date header
   docs.py             the pages that describe the API
+  explorer.py         the pages that show the ledger to people, from explorer/
 
 telemetry/          what operators see of a worker
   log.py              lines of JSON for requests and errors

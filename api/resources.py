@@ -1,4 +1,4 @@
-"""Where the SQL, the seeds and the OpenAPI document are."""
+"""Where the SQL, the seeds, the OpenAPI document and the explorer's files are."""
 
 from pathlib import Path
 
@@ -7,3 +7,4 @@ PACKAGE = Path(__file__).resolve().parent
 RESOURCES = PACKAGE if (PACKAGE / "db").is_dir() else PACKAGE.parent
 
 OPENAPI = PACKAGE / "openapi.json"
+EXPLORER = PACKAGE / "explorer"

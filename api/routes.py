@@ -233,6 +233,7 @@ OF_CHECKPOINT = (path("group_id"), path("number"))
 
 # Paths that call no function.
 ROOT = "/"
+FILES = "/explorer"
 API = "/api"
 DESCRIPTION = "/api/openapi.json"
 DOCS = "/api/docs"

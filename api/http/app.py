@@ -20,6 +20,7 @@ from api.http.bodies import Turns, drop_body
 from api.http.call import prefers_strings, render
 from api.http.docs import Page, pages
 from api.http.errors import from_database, from_framework
+from api.http.explorer import explorer_pages
 from api.http.feed import Feed
 from api.http.gauges import Gauges
 from api.http.origins import Origins
@@ -118,7 +119,7 @@ def create_app(
         add(route.path, methods, handler, f"{route.function}_{route.methods[0].lower()}")
     add(LIVE, ["GET", "HEAD"], without_body(show_live), "live")
     add(METRICS, ["GET", "HEAD"], without_body(handle_metrics(gauges, origins, metrics_for_all)), "metrics")
-    for path, page in pages().items():
+    for path, page in (pages() | explorer_pages()).items():
         add(
             path,
             ["GET", "HEAD"],
@@ -246,12 +247,20 @@ def page_handler(page: Page) -> Handler:
 
     async def handler(request: Request) -> Response:
         compressed = await page.compressed()
-        policy = [*page.headers.items(), *([("Vary", "Accept-Encoding")] if compressed else [])]
+        policy = [*page.headers.items(), *([("Vary", "Accept-Encoding")] if compressed else []), ("ETag", page.tag)]
+        if has_tag(request, page.tag):
+            return Response(status=304, policy=policy)
         if compressed and accepts_gzip(request):
             return Response(compressed, 200, encoding, page.media_type, policy=policy)
         return Response(page.content, content_type=page.media_type, policy=policy)
 
     return handler
+
+
+def has_tag(request: Request, tag: str) -> bool:
+    """Return whether the client has the page with this entity tag (RFC 9110, 13.1.2)."""
+    held = ",".join(request.headers.getall("if-none-match", ())).split(",")
+    return any(each.strip() in ("*", tag, tag.removeprefix("W/")) for each in held)
 
 
 def accepts_gzip(request: Request) -> bool:

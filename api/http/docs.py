@@ -6,6 +6,7 @@ authors published it, and ours.
 
 import asyncio
 import gzip
+import hashlib
 from asyncio import Future
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from functools import cached_property
 from importlib.resources import files
 
 from api.resources import OPENAPI
-from api.routes import API, DESCRIPTION, DOCS, ROOT
+from api.routes import API, DESCRIPTION, DOCS
 
 VERSION = "5.31.0"
 SWAGGER_UI = files("swagger_ui_bundle") / "vendor" / f"swagger-ui-{VERSION}"
@@ -45,7 +46,7 @@ PAGE = f"""\
 </html>
 """
 
-# The page at the service's address, which some load balancers check.
+# The page above those of the API.
 WELCOME = f"""\
 <!doctype html>
 <html lang="en">
@@ -83,6 +84,11 @@ class Page:
     headers: Mapping[str, str]
 
     @cached_property
+    def tag(self) -> str:
+        """The entity tag, weak because it is the same with and without compression (RFC 9110, 8.8.3)."""
+        return f'W/"{hashlib.sha256(self.content).hexdigest()[:32]}"'
+
+    @cached_property
     def compression(self) -> Future[bytes | None]:
         """Compress the content, in a thread: a start need not wait for it, and nor do the requests of others."""
         return asyncio.get_running_loop().run_in_executor(None, self.compress)
@@ -106,10 +112,8 @@ def pages() -> dict[str, Page]:
     def published(name: str, media_type: str) -> dict[str, Page]:
         return {f"{DOCS}/{VERSION}/{name}": Page((SWAGGER_UI / name).read_bytes(), media_type, lasting)}
 
-    welcome = Page(WELCOME.encode(), "text/html; charset=utf-8", changing | policy)
     return {
-        ROOT: welcome,
-        API: welcome,
+        API: Page(WELCOME.encode(), "text/html; charset=utf-8", changing | policy),
         DESCRIPTION: Page(OPENAPI.read_bytes(), "application/json", changing),
         DOCS: Page(PAGE.encode(), "text/html; charset=utf-8", changing | policy),
         f"{DOCS}/start.js": Page(START.encode(), "text/javascript; charset=utf-8", changing),

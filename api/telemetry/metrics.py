@@ -34,7 +34,7 @@ OTHER = "other"
 PATHS = (*dict.fromkeys(route.path for route in ROUTES), LIVE, METRICS, DESCRIPTION, DOCS, OTHER)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", OTHER)
 CLIENT_GONE = 499  # the client did not wait for the answer
-STATUSES = (200, 201, 204, CLIENT_GONE, *sorted({status for status, _ in PROBLEMS.values()}), OTHER)
+STATUSES = (200, 201, 204, 304, CLIENT_GONE, *sorted({status for status, _ in PROBLEMS.values()}), OTHER)
 BATCH_FUNCTIONS = tuple(route.batch_function for route in ROUTES if route.batch_function)
 POOLS = ("call", "read", "shared", "shared read", "access", "new key", "feed")
 

@@ -34,6 +34,7 @@ class Page:
     """One page. `requested` are the addresses that it requested, `complaints` the browser's messages about it."""
 
     connection: ClientConnection
+    port: int
     requested: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     number: int = 0
@@ -89,11 +90,26 @@ def page(profile: Path) -> Iterator[Page]:
         port = port_file.read_text().split()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as listed:
             (target,) = (target for target in json.load(listed) if target["type"] == "page")
-        with connect(target["webSocketDebuggerUrl"], max_size=None, proxy=None) as connection:
-            opened = Page(connection)
-            for domain in ("Network", "Log", "Runtime", "Page"):
-                opened(f"{domain}.enable")
+        with attached(int(port), target["id"]) as opened:
             yield opened
     finally:
         process.terminate()
         process.wait(PATIENCE)
+
+
+@contextmanager
+def attached(port: int, target: str) -> Iterator[Page]:
+    address = f"ws://127.0.0.1:{port}/devtools/page/{target}"
+    with connect(address, max_size=None, proxy=None) as connection:
+        opened = Page(connection, port)
+        for domain in ("Network", "Log", "Runtime", "Page"):
+            opened(f"{domain}.enable")
+        yield opened
+
+
+@contextmanager
+def another(page: Page) -> Iterator[Page]:
+    """Open another window of the same browser."""
+    target = page("Target.createTarget", url="about:blank", newWindow=True)["targetId"]
+    with attached(page.port, target) as opened:
+        yield opened

@@ -50,6 +50,9 @@ def test_wheel_contains_migrations_functions_and_seeds(wheel: Path) -> None:
         *ROOT.glob("seeds/*.sql"),
         *ROOT.glob("contracts/vault.*"),
     ]
+    explorer = {str(file.relative_to(ROOT)) for file in ROOT.glob("api/explorer/*")}
+    assert "api/explorer/index.html" in explorer
+    assert explorer <= carried
     assert len(data) > 20
     assert {f"api/{file.relative_to(ROOT)}" for file in data} <= carried
     assert "api/openapi.json" in carried
@@ -63,10 +66,14 @@ def test_wheel_contains_no_other_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
     assert {Path(name).suffix for name in names if Path(name).name != "RELEASED"} == {
+        ".css",
+        ".html",
+        ".js",
         ".json",
         ".md",
         ".py",
         ".sql",
+        ".svg",
         ".txt",
         ".vy",
     }

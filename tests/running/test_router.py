@@ -8,11 +8,12 @@ from sanic import Sanic, router
 from sanic.exceptions import SanicException
 
 from api.http.docs import pages
+from api.http.explorer import explorer_pages
 from api.http.router import Router
 from api.routes import LIVE, METRICS, ROUTES
 
 IDS = ("1", "2", "abc", "groups", "entries", "%2F", "é", "")
-PLAIN = (LIVE, METRICS, *pages())  # without an id
+PLAIN = (LIVE, METRICS, *pages(), *explorer_pages())  # without an id
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "get")
 
 
