@@ -22,7 +22,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("client")
     (folder / "openapi.json").write_bytes(OPENAPI.read_bytes())
     (folder / "settings.json").write_text(json.dumps({"post_hooks": []}))  # it would format code that nobody reads
-    options = ["--output-path", "ledger_client", "--meta", "none", "--config", "settings.json", "--fail-on-warning"]
+    options = ["--output-path", "generated_client", "--meta", "none", "--config", "settings.json", "--fail-on-warning"]
     result = subprocess.run(
         [GENERATOR, "generate", "--path", "openapi.json", *options],
         cwd=folder,
@@ -31,7 +31,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     sys.path.insert(0, str(folder))
-    yield "ledger_client"
+    yield "generated_client"
     sys.path.remove(str(folder))
 
 

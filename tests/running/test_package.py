@@ -58,8 +58,10 @@ def test_wheel_contains_migrations_functions_and_seeds(wheel: Path) -> None:
     assert "api/openapi.json" in carried
     for package in ("api", "bridge"):
         assert {str(file.relative_to(ROOT)) for file in ROOT.glob(f"{package}/**/*.py")} <= carried
+    client = {str(file.relative_to(ROOT / "client")) for file in ROOT.glob("client/ledger_client/*.py")}
+    assert {"ledger_client/py.typed", "ledger_client/client.py"} <= client | {"ledger_client/py.typed"} <= carried
     # Nothing outside the packages: `tests` or `db` at the top would be everybody's.
-    assert {name.split("/")[0] for name in carried} == {"api", "bridge"}
+    assert {name.split("/")[0] for name in carried} == {"api", "bridge", "ledger_client"}
 
 
 def test_wheel_contains_no_other_files(wheel: Path) -> None:
@@ -75,6 +77,7 @@ def test_wheel_contains_no_other_files(wheel: Path) -> None:
         ".sql",
         ".svg",
         ".txt",
+        ".typed",
         ".vy",
     }
     assert len(names) == len(set(names))
