@@ -23,6 +23,7 @@ SLOW := \
   tests/chaos/test_chaos.py::test_loses_and_doubles_nothing_under_any_fault \
   tests/chaos/test_chaos.py::test_an_acknowledgement_before_the_commit_is_found \
   tests/chaos/test_chaos.py::test_an_idempotency_key_in_another_transaction_than_its_transfer_is_found \
+  tests/client/test_retries.py::test_transfers_through_killed_services_move_money_once \
   tests/concurrency/test_checkpoint.py::test_each_leaf_is_right_beside_a_minute_of_sixteen_clients \
   tests/http/test_faults.py::test_the_service_recovers_when_the_database_comes_back \
   tests/http/test_guesses.py::test_every_request_with_a_valid_api_key_is_answered_beside_many_guesses \

@@ -67,7 +67,8 @@ class Call(Generic[T]):
     wait: float = 0.0  # seconds that the service may take before it answers
 
     def __post_init__(self) -> None:
-        assert self.method == "GET" or self.idempotency_key, "a write without an idempotency key cannot be repeated"
+        if self.method != "GET" and not self.idempotency_key:
+            raise ValueError("a write without an idempotency key cannot be repeated")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def exchange(call: Call[T], settings: Settings, build: Callable[..., httpx.Reque
         else:
             assert response is not None
             if response.is_success:
-                yield Done(call.read(Answer(response, call.idempotency_key)))
+                yield Done(read(call, response))
                 return
             error = refusal(response, call.idempotency_key)
             asked = retry_after(response.headers.get("Retry-After"))
@@ -132,6 +133,14 @@ def exchange(call: Call[T], settings: Settings, build: Callable[..., httpx.Reque
             raise error
         log.info("%s %s is repeated: %s", call.method, call.path, error)
         yield asked + delay
+
+
+def read(call: Call[T], response: httpx.Response) -> T:
+    """Return the answer of a success. Raises UnexpectedAnswer."""
+    try:
+        return call.read(Answer(response, call.idempotency_key))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UnexpectedAnswer(response.status_code, response.text, call.idempotency_key) from error
 
 
 def backoff(retries: int) -> Iterator[float]:

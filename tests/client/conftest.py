@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pytest_postgresql.executors import NoopExecutor
 
-from ledger_client import Client, Group, Participant
+from ledger_client import Client, FilePlace, Group, MemoryPlace, Participant
 from tests.conftest import Server, janitor
 from tests.http.client import Service, serving
 from tests.support import discrepancies
@@ -48,3 +49,19 @@ def alice(client: Client, group: Group) -> Participant:
 @pytest.fixture
 def bob(client: Client, group: Group) -> Participant:
     return client.join_group(group.id, "bob", 100)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "place"
+
+
+@pytest.fixture
+def now(client: Client, file: Path) -> FilePlace:
+    """The place behind what the feed has so far."""
+    place = MemoryPlace()
+    for _ in client.feed(place, follow=False):
+        pass
+    if place.place:
+        file.write_text(place.place)
+    return FilePlace(file)
