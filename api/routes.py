@@ -7,6 +7,7 @@ from typing import Literal
 # The members whose values are amounts.
 AMOUNTS = frozenset(
     {"amount", "from_amount", "to_amount", "final_amount", "group_total", "credited", "settled", "total", "sum"}
+    | {"change", "balance", "opening_balance", "closing_balance"}
 )
 
 
@@ -60,6 +61,14 @@ ENTRY = (
     Member("to", "to_id"),
     *columns("amount", "from_amount", "to_amount", "created_at"),
     *columns("metadata", "reverses", "reversed_by", "reference", "settled_at"),
+)
+STATEMENT_LINE = columns(
+    *["id", "kind", "created_at", "counterparty_id", "counterparty_username", "change", "balance", "metadata"]
+)
+STATEMENT = (
+    *columns("username", "id", "group_id", "opening_balance"),
+    Member("lines", "lines", STATEMENT_LINE, is_list=True),
+    *columns("closing_balance"),
 )
 CHECKPOINT = (
     *columns("group_id", "number", "chain_id", "vault", "previous"),
@@ -122,10 +131,11 @@ class Route:
 
     `scope` is the API key's. `many` means that the answer is a page of rows; `feed` that it always has its last row's
     cursor. `location` is the path of the new row, `key` the column that it names and that the next page begins after,
-    `entry` the column with the entry that was written. `batch_function` makes several such calls, with an array for
-    each parameter that is not of the query. `wrapper` names a member that may hold the body's members instead; `echoes`
-    a path parameter that the body may repeat; `frozen` members that the body may not name, each with the reason.
-    `body_limit` is in bytes.
+    `entry` the column with the entry that was written. `cursor` is the column that the next page begins after where the
+    answer is one row with a page of a list in it, null on the last page. `batch_function` makes several such calls,
+    with an array for each parameter that is not of the query. `wrapper` names a member that may hold the body's members
+    instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body may not name, each with
+    the reason. `body_limit` is in bytes.
     """
 
     scope: Scope
@@ -139,6 +149,7 @@ class Route:
     feed: bool = False
     location: str | None = None
     key: str = "id"
+    cursor: str | None = None
     entry: str | None = None
     batch_function: str | None = None
     wrapper: str | None = None
@@ -155,6 +166,11 @@ class Route:
     def takes_idempotency_key(self) -> bool:
         """Whether a request may have an idempotency key, so that it is done once."""
         return IDEMPOTENCY_KEY in self.arguments
+
+    @cached_property
+    def has_pages(self) -> bool:
+        """Whether the answer is a page, which names the next one."""
+        return self.many or self.cursor is not None
 
     @cached_property
     def has_amounts(self) -> bool:
@@ -213,6 +229,7 @@ HISTORY = (
     Argument("newest_first", "query", "order", "order"),
     LIMIT,
 )
+PERIOD = (Argument("since", "query", "time", "from"), Argument("until", "query", "time", "to"))
 CURSOR = Argument("after", "query", "text", "after")
 BY_MOVEMENT = (("amount", "is changed by joining, depositing, transferring and exiting only"),)
 
@@ -280,6 +297,8 @@ ROUTES: tuple[Route, ...] = (
           many=True),
     Route("read", ("GET",), "/api/groups/<group_id>/participants/<id>/entries", "list_participant_entries",
           (*OF_PARTICIPANT, KIND, *HISTORY), ENTRY, many=True),
+    Route("read", ("GET",), f"{ONE_PARTICIPANT}/statement", "get_statement", (*OF_PARTICIPANT, *PERIOD, *PAGE),
+          STATEMENT, cursor="next_after"),
     Route("read", ("GET",), ONE_ENTRY, "get_entry", OF_ENTRY, ENTRY),
     Route("transact", ("POST",), f"{ONE_ENTRY}/reversal", "reverse_transfer", (*OF_ENTRY, IDEMPOTENCY_KEY, METADATA),
           ENTRY, 201, location=ONE_ENTRY, entry="id"),

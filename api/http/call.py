@@ -32,7 +32,7 @@ def render(
         pairs.append(("Vary", "Prefer"))
         if strings:
             pairs.append(("Preference-Applied", "amounts=string"))
-    if route.feed or (route.many and identifier is not None):
+    if route.feed or (route.has_pages and identifier is not None):
         following = f"{request.path}?{urlencode(next_page(route, request, parameters, identifier))}"
         pairs.append(("Link", f'<{following}>; rel="next"'))
         tail = b',"next":' + json.dumps(following).encode() + b"}"

@@ -12,13 +12,17 @@ def statement(route: Route, amounts_as_strings: bool) -> str:
 
     It returns one row. For a list: the body of the answer without its end, and the last id of a page that has a
     successor (of the feed, the last cursor). Otherwise: the JSON, and then, where the route has them, the id of what
-    was created, the entry that was written, and whether an earlier request did it.
+    was created or after which the next page begins, the entry that was written, and whether an earlier request did it.
     """
     arguments = [f"{argument.parameter} => {placeholder(argument, route)}" for argument in route.arguments]
     call = f"ledger.{route.function}({', '.join(arguments)})"
     answer = json_of(route.answer, route.function, amounts_as_strings) if route.answer else "null"
     if not route.many:
-        optional = ((route.key, route.location), (route.entry, route.entry), ("replayed", route.takes_idempotency_key))
+        optional = (
+            (route.cursor or route.key, route.cursor or route.location),
+            (route.entry, route.entry),
+            ("replayed", route.takes_idempotency_key),
+        )
         extra = [f"{route.function}.{column}" if present else "null" for column, present in optional]
         return f"select {', '.join([answer, *extra])} from {call}"
     # The call asks for one row more than the page has, to know whether there is a next page; the feed always has one.
@@ -45,7 +49,7 @@ def statement(route: Route, amounts_as_strings: bool) -> str:
 
 def placeholder(argument: Argument, route: Route) -> str:
     value = f"%({argument.parameter})s::{sql_type(argument.kind)}"
-    return f"{value} + 1" if argument.kind == "limit" and not route.feed else value
+    return f"{value} + 1" if argument.kind == "limit" and route.many and not route.feed else value
 
 
 def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:

@@ -76,6 +76,7 @@ QUERY: dict[str, str] = {
     "after": "Rows after this id, the last one seen.",
     "at": "The state at a time (RFC 3339), or after the entry with this id.",
     "before": "Entries before the one with this id.",
+    "from": "The period's beginning (RFC 3339), which belongs to it; that of the record if there is none.",
     "kind": "Entries of this kind.",
     "limit": "The greatest number of rows in a page.",
     "metadata": "Entries whose metadata contain this JSON object.",
@@ -83,6 +84,7 @@ QUERY: dict[str, str] = {
     "order": "By time: the oldest or the newest first.",
     "settled": "Exits that are settled (true), or not yet (false).",
     "since": "From this time on (RFC 3339).",
+    "to": "The period's end (RFC 3339), which does not belong to it; now if there is none.",
     "username": "The participant present with this username, if there is one.",
     "until": "Before this time (RFC 3339).",
 }
@@ -282,7 +284,7 @@ def success_answer(route: Route) -> Schema:
     data = schemas.answer(route.answer)
     properties: Schema = {"data": {"type": "array", "items": data} if route.many else data}
     body: Schema = {"data": example.data}
-    if route.many:
+    if route.has_pages:
         properties["next"] = {"type": "string", "format": "uri-reference", "description": "The path of the next page."}
         body["next"] = example.next
     given: Schema = {"example": {"value": body}}
@@ -299,7 +301,7 @@ def success_headers(route: Route) -> Schema:
         headers["Location"] = {"description": "The path of what was created.", "required": True, "schema": place}
     if route.entry:
         headers["Ledger-Entry"] = HEADERS["Ledger-Entry"]
-    if route.many:
+    if route.has_pages:
         following = {"type": "string", "pattern": '^<[^<>]+>; rel="next"$'}
         headers["Link"] = {
             "description": "The path of the next page (RFC 8288).",
@@ -401,6 +403,7 @@ CHAPTERS = {
     "total": "groups",
     "deposits": "participants",
     "address": "participants",
+    "statement": "participants",
     "reversal": "entries",
     "settlement": "entries",
     "leaves": "checkpoints",

@@ -35,6 +35,26 @@ REVERSAL = TRANSFER | {"id": 4, "from": 1, "to": 2, "from_amount": 100, "to_amou
 EXIT = entry(id=5, kind="exit") | {"from": 1, "to": None, "amount": 100, "from_amount": 0, "to_amount": None}
 SETTLED = EXIT | {"reference": "0x5f", "settled_at": TIME}
 
+STATEMENT: Json = {
+    "username": "alice",
+    "id": 1,
+    "group_id": 1,
+    "opening_balance": 100,
+    "lines": [
+        {
+            "id": 3,
+            "kind": "transfer",
+            "created_at": TIME,
+            "counterparty_id": 2,
+            "counterparty_username": "bob",
+            "change": 50,
+            "balance": 150,
+            "metadata": {"order": 17},
+        }
+    ],
+    "closing_balance": 150,
+}
+
 NOBODY = "0x" + "00" * 20
 CHECKPOINT: Json = {
     "group_id": 1,
@@ -98,6 +118,7 @@ EXAMPLES: dict[str, Example] = {
     ),
     "list_entries": Example([JOIN, ORDERED], next="/api/groups/1/entries?after=3&limit=2"),
     "list_participant_entries": Example([JOIN, ORDERED], next="/api/groups/1/participants/1/entries?after=3&limit=2"),
+    "get_statement": Example(STATEMENT, next="/api/groups/1/participants/1/statement?after=3&limit=1"),
     "get_entry": Example(ORDERED, id=3),
     "reverse_transfer": Example(REVERSAL, {"metadata": {"ticket": 4}}, id=3),
     "settle_exit": Example(SETTLED, {"reference": "0x5f"}, id=5),
@@ -114,6 +135,7 @@ PARAMETERS: Json = {
     "after": 0,
     "at": 3,
     "before": 5,
+    "from": "2026-01-01T00:00:00Z",
     "kind": "exit",
     "limit": 100,
     "metadata": {"order": 17},
@@ -121,6 +143,7 @@ PARAMETERS: Json = {
     "order": "desc",
     "settled": False,
     "since": "2026-01-01T00:00:00Z",
+    "to": "2026-02-01T00:00:00Z",
     "until": "2026-02-01T00:00:00Z",
     "username": "bob",
     "Prefer": "amounts=string",

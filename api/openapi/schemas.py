@@ -18,6 +18,8 @@ from api.routes import (
     NODE,
     PARTICIPANT,
     PROOF,
+    STATEMENT,
+    STATEMENT_LINE,
     TRANSFER,
     Argument,
     Route,
@@ -107,6 +109,10 @@ SHARED: dict[str, Schema] = {
     "GivenPositiveAmount": given_amount(1, "A whole number from 1 to below 2^256, its digits, or a hex quantity."),
     "Amount": answered_amount("A whole number below 2^256", maximum=MAX_AMOUNT),
     "Total": answered_amount("A whole number without a bound"),
+    "Change": {
+        "description": "A whole number between -2^256 and 2^256. A string with `Prefer: amounts=string`.",
+        "anyOf": [whole(-MAX_AMOUNT, MAX_AMOUNT), {"type": "string", "pattern": "^(?:0|-?[1-9][0-9]*)$"}],
+    },
     "Name": {
         "description": "1 to 255 characters once they are composed (NFC), as they are stored. Not blank, without"
         " control characters or invisible ones, which bidirectional controls are, too.",
@@ -151,6 +157,8 @@ NAMES: dict[Shape, str] = {
     TRANSFER: "Transfer",
     MOVED: "Movement",
     ENTRY: "Entry",
+    STATEMENT: "Statement",
+    STATEMENT_LINE: "StatementLine",
     CHECKPOINT: "Checkpoint",
     LEAF: "Leaf",
     NODE: "Node",
@@ -159,6 +167,7 @@ NAMES: dict[Shape, str] = {
 NULLABLE: dict[Shape, set[str]] = {
     ADDRESS: {"address"},
     LEAF: {"exit_entry"},
+    STATEMENT_LINE: {"counterparty_id", "counterparty_username", "metadata"},
     ENTRY: {member.name for member in ENTRY} - {"id", "group_id", "kind", "amount", "created_at"},
 }
 
@@ -174,6 +183,12 @@ ANSWERED: dict[str, Schema] = {
     "from_amount": {**ref("Amount"), "description": "The sender's balance after it."},
     "to_amount": {**ref("Amount"), "description": "The recipient's balance after it."},
     "created_at": TIME,
+    "counterparty_id": {**ref("Id"), "description": "The other side; null for a join, a deposit and an exit."},
+    "counterparty_username": {**ref("KeptName"), "description": "The other side's present username."},
+    "change": {**ref("Change"), "description": "What it added to the balance; negative for what was sent."},
+    "balance": {**ref("Amount"), "description": "The participant's balance after it."},
+    "opening_balance": {**ref("Amount"), "description": "The balance before the period; 0 before the join."},
+    "closing_balance": {**ref("Amount"), "description": "The balance at the period's end; 0 after the exit."},
     "metadata": ref("Metadata"),
     "reverses": {**ref("Id"), "description": "The entry that this one takes back."},
     "reversed_by": {**ref("Id"), "description": "The entry that took this one back."},

@@ -95,6 +95,11 @@ FUNCTIONS = {
         RECORD,
         True,
     ),
+    "get_statement": (
+        ["group_id", "participant_id", "since", "until", "after", "max_rows"],
+        ["username", "id", "group_id", "opening_balance", "lines", "closing_balance", "next_after"],
+        True,
+    ),
     "get_entry": (["group_id", "entry_id"], RECORD, True),
     "reverse_transfer": (["group_id", "entry_id", "idempotency_key", "metadata"], [*RECORD, "replayed"], False),
     "settle_exit": (["group_id", "entry_id", "reference", "idempotency_key"], [*RECORD, "replayed"], False),

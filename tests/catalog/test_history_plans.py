@@ -291,6 +291,26 @@ def test_looking_for_the_ends_of_a_participants_history_reads_no_transfer(histor
         assert sum(cost.through.values()) <= 8, cost
 
 
+@pytest.mark.parametrize(
+    "chosen", ["", ", after => {entry}", ", since => '{time}'", ", since => '{time}', until => 'infinity'"]
+)
+def test_a_page_of_a_statement_costs_the_same_everywhere(history, chosen):
+    """As a page of entries does, one more to see whether there is another page, the counterparties and two balances."""
+    costs = [
+        history.cost(f"get_statement({{group}}, {{alice}}, max_rows => {ROWS}{chosen})", place)
+        for place in history.places
+    ]
+    for cost in costs:
+        assert cost.rows == 1
+        ends = 4
+        read = cost.through["entries_by_sender"] + cost.through["entries_by_recipient"]
+        assert 0 < read <= 4 * (ROWS + 1) + 4 + ends, cost
+        assert sum(cost.through.values()) <= read + 4 * (ROWS + 1) + 4, cost
+    pages = [cost.pages for cost in costs]
+    assert max(pages) <= MOST_PAGES
+    assert max(pages) <= min(pages) + 3 * ROWS, pages
+
+
 MOMENTS = {
     "get_participant({group}, {alice}, at_time => '{time}')": {"entries_by_sender": 1, "entries_by_recipient": 1},
     "get_participant({group}, {alice}, at_entry => {entry})": {"entries_by_sender": 1, "entries_by_recipient": 1},

@@ -13,7 +13,7 @@ from api.proofs import verify_proof
 from tests.documents.pages import ROOT, block
 from tests.http.client import Service, serving
 from tests.running.commands import LEDGER, environment
-from tests.support import Database, create, join
+from tests.support import Database, create, join, transfer
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="the tours in curl need curl")
 
@@ -193,6 +193,21 @@ def test_a_call_in_sql_works_as_it_is_shown(database):
         group = create(ledger, "Shown")
         assert (group, join(ledger, group, "alice"), join(ledger, group, "bob")) == (1, 1, 2)
     assert in_psql(database, block("sql-api", "sql", "ledger.transfer(")).stdout == "(alice,1,1,150)|(bob,2,1,50)|3|f\n"
+
+
+def test_a_statement_is_read_as_it_is_shown(database):
+    with database.connect() as ledger:
+        group = create(ledger, "ETH")
+        for username in ("alice", "bob"):
+            join(ledger, group, username)
+        transfer(ledger, group, 2, 1, 30)
+    lines = [
+        line.split("|") for line in in_psql(database, block("sql-api", "sql", "get_statement")).stdout.splitlines()
+    ]
+    assert [line[:2] + line[3:] for line in lines] == [
+        ["2", "join", "", "", "100", "100", ""],
+        ["3", "transfer", "1", "alice", "-30", "70", ""],
+    ]
 
 
 def test_a_proof_is_verified_as_it_is_shown(database):

@@ -82,6 +82,7 @@ LEAST = {
     "checkpoint": "transact",
     **dict.fromkeys(["list_checkpoints", "get_checkpoint", "list_leaves", "get_proof"], "read"),
     **dict.fromkeys(["list_entries", "list_participant_entries", "get_entry", "read_feed", "get_address"], "read"),
+    "get_statement": "read",
 }
 
 

@@ -109,7 +109,7 @@ def differences_of(
         "X-Request-ID": True,
         "Location": route.location,
         "Ledger-Entry": route.entry,
-        "Link": route.many,
+        "Link": route.has_pages,
         "Vary": route.has_amounts,
         "Preference-Applied": route.has_amounts,
         "Idempotency-Replayed": route.takes_idempotency_key,
@@ -121,7 +121,7 @@ def differences_of(
         yield f"content {list(content)}"
     elif route.answer:
         schema = follow(document, content["application/json"]["schema"])
-        if list(schema["properties"]) != (["data", "next"] if route.many else ["data"]):
+        if list(schema["properties"]) != (["data", "next"] if route.has_pages else ["data"]):
             yield "members beside data"
         data = follow(document, schema["properties"]["data"])
         yield from differences_of_shape(document, data["items"] if route.many else data, route.answer)

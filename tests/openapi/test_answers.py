@@ -103,6 +103,8 @@ def tell_story(api) -> None:
         f"{path}/participants/2/entries",
         f"{path}/participants/2/entries?kind=deposit",
         f"{path}/participants/2/address",
+        f"{path}/participants/2/statement?limit=2",
+        f"{path}/participants/2/statement?from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z",
     ]
     reads += [
         f"{path}/entries/3",

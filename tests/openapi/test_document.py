@@ -57,6 +57,7 @@ CHANGES = {
     "another order of members": routes_with("get_group", answer=columns("id", "name")),
     "no answer": routes_with("get_group", answer=None),
     "no list": routes_with("list_groups", many=False),
+    "no pages": routes_with("get_statement", cursor=None),
     "a feed": routes_with("list_groups", feed=True),
     "no location": routes_with("create_group", location=None),
     "an entry": routes_with("create_group", entry="entry_id"),
