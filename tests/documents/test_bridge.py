@@ -17,7 +17,6 @@ from eth_account import Account
 from api.cli import interval, parser
 from bridge import bind, command
 from bridge.halts import EXIT_STATUS, REASONS
-from bridge.metrics import SHOWN
 from tests.bridge.conftest import node, world  # noqa: F401
 from tests.bridge.world import ETHER, PUBLISHER, World
 from tests.documents.pages import ROOT, block, page, table
@@ -66,12 +65,6 @@ def test_every_reason_to_halt_is_documented() -> None:
     assert {row[0].strip("`"): row[1] for row in table("bridge", "Reason")} == REASONS
     assert f"exits with {EXIT_STATUS}." in " ".join(page("bridge").read_text().split())
     assert Unit(UNIT.read_text())["Service"]["RestartPreventExitStatus"] == str(EXIT_STATUS)
-
-
-def test_the_alerts_are_about_metrics_that_exist() -> None:
-    named = set(re.findall(r"ledger_bridge_\w+", block("bridge", "yaml", "LedgerBridgeHalted")))
-    assert named <= {metric.name for metric in SHOWN}
-    assert len(named) == 7
 
 
 def test_the_log_lines_are_those_that_are_written() -> None:

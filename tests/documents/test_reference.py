@@ -6,8 +6,10 @@ import argparse
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
+import yaml
 
 from api.cli import COMMANDS, EPILOG, parser
 from api.http import bodies, protocol
@@ -18,7 +20,10 @@ from api.telemetry.checkpoints import SHOWN
 from api.telemetry.log import Log
 from api.telemetry.metrics import ASKED, KEPT
 from bridge import metrics
-from tests.documents.pages import block, page, table
+from tests.deploy.prometheus import needs_promtool, promtool
+from tests.documents.pages import ROOT, block, page, table
+
+ALERTS = ROOT / "deploy" / "alerts.yml"
 
 FUNCTIONS = """
 select
@@ -204,11 +209,21 @@ def test_every_metric_of_the_bridge_is_documented_as_it_is_reported():
     assert documented == reported
 
 
-def test_alerts_are_about_metrics_that_exist():
-    text = page("observability").read_text().partition("## Alerts")[2].partition("## ")[0]
-    named = set(re.findall(r"`(ledger_\w+)`", text))
-    assert named
-    assert named <= {metric.name for metric in (*KEPT, *ASKED)}
+def test_every_alert_is_documented_with_its_metric():
+    groups = {group["name"]: group["rules"] for group in yaml.safe_load(ALERTS.read_text())["groups"]}
+    documented = {name: names(row[1]) for row in table("observability", "Alert") for name in names(row[0])}
+    assert [*documented] == [rule["alert"] for rule in groups.pop("ledger")]
+    pages = {"ledger checkpoints": "operations", "ledger bridge": "bridge", "ledger guardian": "guardian"}
+    assert [*pages] == [*groups]
+    for name, where in pages.items():
+        assert f"group `{name}` of [deploy/alerts.yml]" in " ".join(page(where).read_text().split())
+
+
+@needs_promtool
+def test_prometheus_accepts_the_documented_configuration(tmp_path: Path):
+    text = block("observability", "yaml", "scrape_configs").replace("/etc/prometheus/alerts.yml", str(ALERTS))
+    (tmp_path / "prometheus.yml").write_text(text)
+    assert " rules found" in promtool("check", "config", tmp_path / "prometheus.yml")
 
 
 def test_the_documented_log_line_equals_a_written_one():

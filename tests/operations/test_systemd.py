@@ -141,9 +141,7 @@ def test_what_is_installed_makes_checkpoints(site: Site) -> None:
 
 
 def test_the_alerts_follow_from_the_unit() -> None:
-    rules = block("yaml", "LedgerCheckpointOld")
-    named = set(re.findall(r"ledger_checkpoint_\w+", rules))
-    assert named <= {metric.name for metric in SHOWN}
+    rules = (ROOT / "deploy" / "alerts.yml").read_text()
     every = Unit(CHECKPOINTS.read_text())["Service"]["ExecStart"].split("--every ")[1].split()[0]
     assert {int(interval(every)) * 3} == {3 * int(seconds) for seconds in re.findall(r"> 3 \* (\d+)", rules)}
 
