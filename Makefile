@@ -25,6 +25,8 @@ SLOW := \
   tests/chaos/test_chaos.py::test_an_idempotency_key_in_another_transaction_than_its_transfer_is_found \
   tests/client/test_retries.py::test_transfers_through_killed_services_move_money_once \
   tests/concurrency/test_checkpoint.py::test_each_leaf_is_right_beside_a_minute_of_sixteen_clients \
+  tests/explorer/test_access.py \
+  tests/explorer/test_actions.py \
   tests/http/test_faults.py::test_the_service_recovers_when_the_database_comes_back \
   tests/http/test_guesses.py::test_every_request_with_a_valid_api_key_is_answered_beside_many_guesses \
   tests/http/test_health.py::test_is_healthy_when_the_first_of_two_hosts_does_not_answer \

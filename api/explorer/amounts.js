@@ -32,11 +32,11 @@ export function chooseUnit(chosen) {
 
 const text = (wei, sign = "", withUnit) => `${sign}${format(wei)}${withUnit ? ` ${unit}` : ""}`;
 
-// The digits of an amount, in groups of three; all decimals that are not zero.
+// The digits of an amount, in groups of three between which a line may end; all decimals that are not zero.
 export function format(wei, chosen = unit) {
   const decimals = UNITS[chosen];
   const digits = wei.toString().padStart(decimals + 1, "0");
-  const whole = digits.slice(0, digits.length - decimals).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+  const whole = digits.slice(0, digits.length - decimals).replace(/\B(?=(\d{3})+$)/g, "\u2009");
   const rest = decimals ? digits.slice(-decimals).replace(/0+$/, "") : "";
   return rest ? `${whole}.${rest}` : whole;
 }

@@ -2,7 +2,7 @@
 
 import { reverse, settle } from "./actions.js";
 import { amount } from "./amounts.js";
-import { find, get, hasKey, nameOf } from "./client.js";
+import { find, get, hasKey, nameOf, newIdempotencyKey } from "./client.js";
 import { copyable, facts, h, link, moment, named, trail } from "./dom.js";
 
 export const ENTRY_COLUMNS = [["Entry", "number"], ["Kind"], ["From"], ["To"], ["Amount", "number"], ["Time", "wide"]];
@@ -68,7 +68,7 @@ export async function showEntry({ ids: [group, id], signal, again }) {
         entry.kind === "transfer" && entry.reversed_by === null && reverse(entry, again),
         entry.kind === "exit" && entry.reference === null && settle(entry, again)),
       h("h2", {}, "The same request in curl"),
-      h("p", { class: "note" }, "It makes such an entry again, with an idempotency key of its own."),
+      h("p", { class: "note" }, "It makes such an entry once more: its idempotency key is new."),
       h("pre", { class: "command" }, h("code", {}, command)),
     ],
   };
@@ -79,7 +79,7 @@ async function curl(entry, signal) {
   const { method, path, body } = await request(entry, signal);
   const lines = [`curl -X ${method} ${location.origin}/api/groups/${entry.group_id}${path}`];
   if (hasKey()) lines.push('-H "Authorization: Bearer $LEDGER_KEY"');
-  lines.push('-H "Idempotency-Key: $(uuidgen)"');
+  lines.push(`-H 'Idempotency-Key: ${newIdempotencyKey()}'`);
   if (body) lines.push("-H 'Content-Type: application/json'", `-d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`);
   return lines.join(" \\\n  ");
 }

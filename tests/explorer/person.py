@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import psycopg
+
 from tests.openapi.browser import Page
 from tests.support import until
 
@@ -59,9 +61,9 @@ class Person:
         self.presses("Search")
 
     def shown(self, selector: str = "body") -> str:
-        """The text that is shown, with the narrow spaces between digits as spaces."""
+        """The text that is shown, with the thin spaces between digits as spaces."""
         return str(self.page.evaluate(f"document.querySelector({json.dumps(selector)})?.innerText")).replace(
-            "\u202f", " "
+            "\u2009", " "
         )
 
     def sees(self, text: str, selector: str = "body") -> None:
@@ -75,3 +77,9 @@ class Person:
         """The browser's messages, but for those about answers that the page expects: refusals."""
         self.page.evaluate("0")
         return [each for each in self.page.complaints if "the server responded with a status of 4" not in each]
+
+
+def entries(admin: psycopg.Connection, group: int) -> list[tuple]:
+    """What the record has of a group."""
+    query = "select kind, from_id, to_id, amount from ledger.record where group_id = %s order by id"
+    return admin.execute(query, [group]).fetchall()

@@ -67,6 +67,12 @@ class Page:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    def resolve(self, script: str) -> object:
+        """The value of a promise."""
+        result = self("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
     def until(self, script: str) -> None:
         """Return once the expression is true."""
         until(lambda: self.evaluate(f"Boolean({script})"), script)
@@ -113,3 +119,4 @@ def another(page: Page) -> Iterator[Page]:
     target = page("Target.createTarget", url="about:blank", newWindow=True)["targetId"]
     with attached(page.port, target) as opened:
         yield opened
+    page("Target.closeTarget", targetId=target)
