@@ -24,6 +24,7 @@ SLOW := \
   tests/chaos/test_chaos.py::test_an_acknowledgement_before_the_commit_is_found \
   tests/chaos/test_chaos.py::test_an_idempotency_key_in_another_transaction_than_its_transfer_is_found \
   tests/client/test_retries.py::test_transfers_through_killed_services_move_money_once \
+  tests/client/test_typescript.py \
   tests/concurrency/test_checkpoint.py::test_each_leaf_is_right_beside_a_minute_of_sixteen_clients \
   tests/explorer/test_access.py \
   tests/explorer/test_actions.py \

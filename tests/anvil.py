@@ -5,12 +5,8 @@ The binary is in a package of npm. It is fetched once, into .venv/anvil; without
 
 from __future__ import annotations
 
-import fcntl
 import json
-import shutil
 import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,30 +16,16 @@ from typing import Any
 
 import pytest
 
+from tests import npm
 from tests.running.commands import free_port
 from tests.support import until
 
+MissingError = npm.MissingError
+
 VERSION = "1.7.1"
 PACKAGE = "@foundry-rs/anvil-linux-amd64"
-FOLDER = Path(sys.prefix) / "anvil"
-OPTIONS = (
-    "--ignore-scripts",
-    "--no-audit",
-    "--no-fund",
-    "--no-save",
-    "--prefix",
-    str(FOLDER / VERSION),
-    "--fetch-retries=1",
-    "--fetch-retry-mintimeout=1000",
-    "--fetch-timeout=60000",
-)
-RETRY = 600.0  # seconds after a failure until npm is asked again
 SLOTS = 2  # of an epoch
 FINAL = 2 * SLOTS  # blocks from the newest one down to the finalized one
-
-
-class MissingError(Exception):
-    """The program cannot be had; the message says how to get it."""
 
 
 def binary() -> Path:
@@ -56,25 +38,7 @@ def binary() -> Path:
 
 def fetched() -> Path:
     """Return the program, fetched if it is not there yet. Raises MissingError."""
-    program = FOLDER / VERSION / "node_modules" / PACKAGE / "bin" / "anvil"
-    if program.exists():
-        return program
-    npm = shutil.which("npm")
-    if npm is None:
-        raise MissingError("is anvil, which npm fetches: apt-get install npm")
-    FOLDER.mkdir(exist_ok=True)
-    # Of the processes of a run one fetches it; if it cannot, the others do not wait for that again.
-    with (FOLDER / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        failure = FOLDER / "failure"
-        if not program.exists():
-            if failure.exists() and time.time() - failure.stat().st_mtime < RETRY:
-                raise MissingError(failure.read_text())
-            done = subprocess.run([npm, "install", *OPTIONS, f"{PACKAGE}@{VERSION}"], capture_output=True, text=True)
-            if done.returncode != 0:
-                failure.write_text(f"is anvil, and npm does not fetch {PACKAGE}: {done.stderr.strip()[-200:]}")
-                raise MissingError(failure.read_text())
-    return program
+    return npm.fetched("anvil", VERSION, [f"{PACKAGE}@{VERSION}"], f"{PACKAGE}/bin/anvil")
 
 
 @dataclass(frozen=True)

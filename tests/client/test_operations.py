@@ -1,11 +1,14 @@
 """Every operation of the service, by the client."""
 
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 import ledger_client
 from ledger_client import Client, Group, NotFound, Participant, TransferLine
+from tests.running.commands import done
 
 GREATEST = 2**256 - 1
 ADDRESS = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
@@ -81,7 +84,9 @@ def test_the_history_is_filtered(client: Client, group: Group, alice: Participan
         client.settle_exit(group.id, exit_entry.id, "0x60")
 
 
-def test_a_checkpoint_has_leaves_and_proofs(client: Client, group: Group, alice: Participant, bob: Participant) -> None:
+def test_a_checkpoint_has_leaves_and_proofs(
+    client: Client, group: Group, alice: Participant, bob: Participant, tmp_path: Path
+) -> None:
     made = client.checkpoint(group.id)
     assert (made.number, made.leaf_count, made.total, made.state) == (1, 2, 200, None)
     assert list(client.list_checkpoints(group.id)) == [made] == [client.get_checkpoint(group.id, 1)]
@@ -89,6 +94,9 @@ def test_a_checkpoint_has_leaves_and_proofs(client: Client, group: Group, alice:
     assert [(leaf.participant_id, leaf.amount) for leaf in leaves] == [(alice.id, 100), (bob.id, 100)]
     proof = client.get_proof(group.id, 1, bob.id)
     assert (proof.checkpoint, proof.leaf, len(proof.siblings)) == (made, leaves[1], 1)
+    file = tmp_path / "proof.json"
+    file.write_text(json.dumps(proof.document))
+    assert f"participant {bob.id} of group {group.id} holds 100" in done("verify-proof", file, "--header", made.header)
 
 
 def test_the_greatest_amount_is_exact(client: Client, group: Group) -> None:

@@ -8,7 +8,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-PAGES = (*sorted(ROOT.glob("*.md")), ROOT / "db" / "README.md", *sorted(DOCS.glob("*.md")))
+PAGES = (
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "client" / "README.md",
+    ROOT / "db" / "README.md",
+    *sorted(DOCS.glob("*.md")),
+)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

@@ -45,7 +45,7 @@ def test_every_link_resolves(path):
 def test_the_code_names_documents_that_exist():
     """Also those in comments, docstrings and messages."""
     named = set()
-    for folder in ("api", "bench", "bridge", "chaos", "contracts", "db", "deploy", "seeds", "tests"):
+    for folder in ("api", "bench", "bridge", "chaos", "client", "contracts", "db", "deploy", "seeds", "tests"):
         for file in (ROOT / folder).rglob("*"):
             if file.suffix in (".py", ".sql", ".service", ".ini"):
                 named |= set(re.findall(r"\bdocs/([a-z-]+\.md)", file.read_text()))
@@ -79,7 +79,8 @@ def test_every_block_is_run_or_compared():
     """docs/operations.md has a test of its own: tests/operations/test_guide.py."""
     chosen = [
         tuple(ast.literal_eval(argument) for argument in call.args)
-        for file in Path(__file__).parent.glob("*.py")
+        for folder in ("documents", "client")
+        for file in (ROOT / "tests" / folder).glob("*.py")
         for call in ast.walk(ast.parse(file.read_text()))
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "block"
         if all(isinstance(argument, ast.Constant) for argument in call.args)
@@ -88,8 +89,9 @@ def test_every_block_is_run_or_compared():
         (path.stem, text)
         for path in PAGES
         if path.stem != "operations"
-        for language, text in blocks(name_of(path).removeprefix("docs/"))
-        if not any((path.stem, language) == where[:2] and where[2] in text for where in chosen)
+        for name in [name_of(path).removeprefix("docs/")]
+        for language, text in blocks(name)
+        if not any((name, language) == where[:2] and where[2] in text for where in chosen)
         if not text.startswith(NOT_RUN)
     ]
     assert left == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from api.telemetry.checkpoints import SHOWN
 from api.telemetry.log import Log
 from api.telemetry.metrics import ASKED, KEPT
 from bridge import metrics
+from ledger_client import Client, calls
 from tests.deploy.prometheus import needs_promtool, promtool
 from tests.documents.pages import ROOT, block, page, table
 
@@ -60,6 +62,25 @@ def test_every_member_of_a_body_is_documented():
     for row, route in zip(table("http-api", "Route"), ROUTES, strict=True):
         assert {argument.name for argument in route.body} <= set(re.findall("[a-z_]+", row[1]))
         assert route.wrapper is None or f'"{route.wrapper}"' in row[1]
+
+
+def test_every_method_of_the_client_is_documented():
+    documented = {row[0].strip("`"): row[1].strip("`") for row in table("client", "Method")}
+    methods = [calls.__dict__[function.__name__] for function in calls.__dict__.values() if is_operation(function)]
+    shown = {
+        f"{method.__name__}({', '.join(inspect.signature(method).parameters)})": answer_of(Client, method.__name__)
+        for method in methods
+    }
+    assert list(documented.items()) == list(shown.items())
+
+
+def is_operation(function: object) -> bool:
+    return inspect.isfunction(function) and function is not calls.page and hasattr(Client, function.__name__)
+
+
+def answer_of(client: type, name: str) -> str:
+    answer = inspect.signature(getattr(client, name)).return_annotation
+    return re.sub(r"Iterator\[(\w+)\]", r"an iterator of `\1", answer)
 
 
 def test_every_page_is_documented():

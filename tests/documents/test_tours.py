@@ -1,5 +1,7 @@
 """The documents' tours work when pasted, and their examples equal the service's answers."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -55,6 +57,32 @@ def test_the_readme_in_psql_works_when_pasted(database):
         "exit|1||150|0|",
     ]
     assert sqlstates(printed) == ["LG003"]
+
+
+def in_python(script: str, service: Service) -> list[str]:
+    """Run a script of the Python client, and return the lines of its output."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(script.replace("127.0.0.1:4000", f"127.0.0.1:{service.port}"), {"__name__": "__main__"})
+    return printed.getvalue().splitlines()
+
+
+def test_the_client_in_python_works_when_pasted(database, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the place in the feed is a file
+    with serving(database) as service:
+        moved, refused = in_python(block("client/README", "python", "Demo in Python"), service)
+        retried = in_python(block("client", "python", "Retries in Python"), service)
+        feed = in_python(block("client", "python", "FilePlace"), service)
+        rest = in_python(block("client", "python", "FilePlace"), service)
+        present = in_python(block("client", "python", "asyncio"), service)
+    assert re.fullmatch(r"150 [0-9a-f-]{36}", moved)
+    assert refused == ("insufficient_funds: participant 2 has 50, cannot send 500; amount exceeds the balance of 50")
+    assert retried == ["100 False", "100 True"]
+    # The last entries may have to wait for a transaction of another database.
+    everything = ["1 1 join 100", "1 2 join 100", "1 3 transfer 50", "2 4 join 100"]
+    assert (feed + rest) == everything[: len(feed + rest)]
+    assert feed
+    assert present == ["['alice', 'bob', 'carol']"]
 
 
 @needs_curl
