@@ -10,7 +10,7 @@ import functools
 import inspect
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any, Concatenate, ParamSpec, Self, TypedDict, TypeVar
 
 import httpx
@@ -147,7 +147,7 @@ class Client:
 
     def feed(
         self, place: Place | None = None, *, page_size: int | None = None, wait: int = WAIT, follow: bool = True
-    ) -> Iterator[Entry]:
+    ) -> Generator[Entry, None, None]:
         """Iterate over the entries of all groups from a place on, and wait for more unless `follow` is False.
 
         The place is stored when the next entry is asked for, so after an entry was processed: after a crash the last
@@ -255,7 +255,7 @@ class AsyncClient:
 
     async def feed(
         self, place: Place | None = None, *, page_size: int | None = None, wait: int = WAIT, follow: bool = True
-    ) -> AsyncIterator[Entry]:
+    ) -> AsyncGenerator[Entry, None]:
         """Iterate over the entries of all groups, as `Client.feed` does."""
         reader = Reader(place or MemoryPlace(), page_size, wait if follow else 0)
         while True:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -39,7 +40,7 @@ class Answer:
     response: httpx.Response
     idempotency_key: str | None
 
-    @property
+    @cached_property
     def json(self) -> Any:
         return self.response.json()
 

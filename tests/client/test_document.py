@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+import ledger_client
 from api.problems import PROBLEMS
 from api.resources import OPENAPI
 from ledger_client import AsyncClient, Client, answers, calls
@@ -148,6 +149,8 @@ def test_each_problem_has_an_exception():
         if "code" in schema.get("properties", {})
     }
     assert {code: kind.__name__ for code, kind in Problem.BY_CODE.items()} == named
+    assert all(getattr(ledger_client, name) is Problem.BY_CODE[code] for code, name in named.items())
+    assert set(named.values()) < set(ledger_client.__all__)
 
 
 def test_both_clients_have_the_same_methods():
