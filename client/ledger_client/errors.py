@@ -16,10 +16,12 @@ class LedgerError(Exception):
     """Any error of this client.
 
     `idempotency_key` is the key of the write that failed, None for a read. A write whose outcome is unknown can be
-    repeated with it, also by another process: it is done once.
+    repeated with it, also by another process: it is done once. `may_be_done` means that an attempt at the write may
+    have succeeded.
     """
 
     idempotency_key: str | None = None
+    may_be_done: bool = False
 
 
 class ConnectionFailed(LedgerError):

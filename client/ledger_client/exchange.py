@@ -26,6 +26,8 @@ T = TypeVar("T")
 LOST = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 # … or it may have been done (502, 504), or it was not (429, 503).
 REPEATED = frozenset({429, 502, 503, 504})
+NOT_DONE = frozenset({429, 503})
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 FIRST_DELAY = 0.1  # seconds; each further delay is twice as long, …
 LONGEST_DELAY = 5.0  # … up to this
 LONGEST_RETRY_AFTER = 60.0  # seconds; a service that asks for more is not asked again
@@ -109,6 +111,7 @@ def exchange(call: Call[T], settings: Settings, build: Callable[..., httpx.Reque
         content = json.dumps(call.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     timeout = httpx.Timeout(settings.timeout, read=settings.timeout + call.wait)
     delays = backoff(settings.retries)
+    may_be_done = False
     while True:
         log.debug("%s %s, idempotency key %s", call.method, call.path, call.idempotency_key)
         error: LedgerError
@@ -119,6 +122,7 @@ def exchange(call: Call[T], settings: Settings, build: Callable[..., httpx.Reque
         except LOST as lost:
             error = ConnectionFailed(f"{type(lost).__name__}: {lost}", call.idempotency_key)
             error.__cause__ = lost
+            may_be_done |= not isinstance(lost, NOT_SENT)
             asked = 0.0
         else:
             assert response is not None
@@ -129,19 +133,23 @@ def exchange(call: Call[T], settings: Settings, build: Callable[..., httpx.Reque
             asked = retry_after(response.headers.get("Retry-After"))
             if response.status_code not in REPEATED or asked > LONGEST_RETRY_AFTER:
                 raise error
+            may_be_done |= response.status_code not in NOT_DONE
         delay = next(delays, None)
         if delay is None:
+            error.may_be_done = may_be_done and call.idempotency_key is not None
             raise error
         log.info("%s %s is repeated: %s", call.method, call.path, error)
         yield asked + delay
 
 
 def read(call: Call[T], response: httpx.Response) -> T:
-    """Return the answer of a success. Raises UnexpectedAnswer."""
+    """Return a success as it is read. Raises UnexpectedAnswer where it is not the ledger's: a login page, say."""
     try:
         return call.read(Answer(response, call.idempotency_key))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UnexpectedAnswer(response.status_code, response.text, call.idempotency_key) from error
+        unexpected = UnexpectedAnswer(response.status_code, response.text, call.idempotency_key)
+        unexpected.may_be_done = call.idempotency_key is not None
+        raise unexpected from error
 
 
 def backoff(retries: int) -> Iterator[float]:
