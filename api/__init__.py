@@ -48,6 +48,8 @@ http/               the Sanic application of a worker
   statement.py        the SQL of one function call
   call.py             its answer
   batching.py         requests that share a function call
+  formats.py          the Accept header
+  export.py           whole lists as CSV and NDJSON, page by page
   coalescing.py       questions to the database that requests share
   feed.py             the feed of all groups, and clients that wait for its next entry
   responses.py        success answers, sent in slices where they are large

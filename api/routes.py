@@ -94,6 +94,10 @@ SCOPES: tuple[Scope, ...] = ("open", "read", "transact", "admin")
 
 MIB = 1 << 20  # bytes
 
+# The media types of answers that are whole lists.
+CSV = "text/csv"
+NDJSON = "application/x-ndjson"
+
 
 @dataclass(frozen=True)
 class Argument:
@@ -130,12 +134,13 @@ class Route:
     """One function call over HTTP.
 
     `scope` is the API key's. `many` means that the answer is a page of rows; `feed` that it always has its last row's
-    cursor. `location` is the path of the new row, `key` the column that it names and that the next page begins after,
-    `entry` the column with the entry that was written. `cursor` is the column that the next page begins after where the
-    answer is one row with a page of a list in it, null on the last page. `batch_function` makes several such calls,
-    with an array for each parameter that is not of the query. `wrapper` names a member that may hold the body's members
-    instead; `echoes` a path parameter that the body may repeat; `frozen` members that the body may not name, each with
-    the reason. `body_limit` is in bytes.
+    cursor; `formats` are the media types beside JSON that it may have, as a whole list. `location` is the path of the
+    new row, `key` the column that it names and that the next page begins after, `entry` the column with the entry that
+    was written. `cursor` is the column that the next page begins after where the answer is one row with a page of a
+    list in it, null on the last page. `batch_function` makes several such calls, with an array for each parameter that
+    is not of the query. `wrapper` names a member that may hold the body's members instead; `echoes` a path parameter
+    that the body may repeat; `frozen` members that the body may not name, each with the reason. `body_limit` is in
+    bytes.
     """
 
     scope: Scope
@@ -147,6 +152,7 @@ class Route:
     status: int = 200
     many: bool = False
     feed: bool = False
+    formats: tuple[str, ...] = ()
     location: str | None = None
     key: str = "id"
     cursor: str | None = None
@@ -171,6 +177,11 @@ class Route:
     def has_pages(self) -> bool:
         """Whether the answer is a page, which names the next one."""
         return self.many or self.cursor is not None
+
+    @cached_property
+    def rows(self) -> Shape:
+        """The members of a row of the list that the answer has pages of."""
+        return next((member.members for member in self.answer or () if member.is_list), self.answer or ())
 
     @cached_property
     def has_amounts(self) -> bool:
@@ -269,7 +280,8 @@ ROUTES: tuple[Route, ...] = (
     Route("admin", ("DELETE",), ONE_GROUP, "remove_group", (*IN_GROUP, IDEMPOTENCY_KEY), None, 204),
     Route("read", ("GET",), "/api/groups/<id>/total", "group_total", (*IN_GROUP, *AT), TOTAL),
 
-    Route("read", ("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE, USERNAME), PARTICIPANT, many=True),
+    Route("read", ("GET",), PARTICIPANTS, "list_participants", (*OF_GROUP, *PAGE, USERNAME), PARTICIPANT, many=True,
+          formats=(CSV, NDJSON)),
     Route("transact", ("POST",), PARTICIPANTS, "join_group",
           (*OF_GROUP, text("username"), amount("amount"), IDEMPOTENCY_KEY, METADATA, ITS_ADDRESS), PARTICIPANT, 201,
           location=ONE_PARTICIPANT, entry="entry_id", echoes="group_id"),
@@ -294,11 +306,11 @@ ROUTES: tuple[Route, ...] = (
           TRANSFERS, body_limit=16 * MIB),
 
     Route("read", ("GET",), "/api/groups/<id>/entries", "list_entries", (*IN_GROUP, KIND, SETTLED, *HISTORY), ENTRY,
-          many=True),
+          many=True, formats=(CSV, NDJSON)),
     Route("read", ("GET",), "/api/groups/<group_id>/participants/<id>/entries", "list_participant_entries",
-          (*OF_PARTICIPANT, KIND, *HISTORY), ENTRY, many=True),
+          (*OF_PARTICIPANT, KIND, *HISTORY), ENTRY, many=True, formats=(CSV, NDJSON)),
     Route("read", ("GET",), f"{ONE_PARTICIPANT}/statement", "get_statement", (*OF_PARTICIPANT, *PERIOD, *PAGE),
-          STATEMENT, cursor="next_after"),
+          STATEMENT, cursor="next_after", formats=(CSV,)),
     Route("read", ("GET",), ONE_ENTRY, "get_entry", OF_ENTRY, ENTRY),
     Route("transact", ("POST",), f"{ONE_ENTRY}/reversal", "reverse_transfer", (*OF_ENTRY, IDEMPOTENCY_KEY, METADATA),
           ENTRY, 201, location=ONE_ENTRY, entry="id"),

@@ -128,6 +128,28 @@ def create_large(connection: psycopg.Connection) -> int:
     return group
 
 
+def create_crowd(connection: psycopg.Connection, size: int, padding: str) -> int:
+    """The id of a new group of so many participants, p1 and so on with a padding, whose joins are of one time."""
+    group = create(connection, f"Crowd of {size}")
+    connection.execute(
+        """
+        with added as (
+          insert into ledger.participants (group_id, username, amount, joined_at, moved_at)
+          select %(group)s, 'p' || n || %(padding)s, 0, now(), now()
+          from generate_series(1, %(size)s) as n
+          order by n
+          returning group_id, id
+        )
+        insert into ledger.entries (group_id, kind, to_id, amount, to_amount, created_at)
+        select group_id, 'join', id, 0, 0, now()
+        from added
+        order by id
+        """,
+        {"group": group, "size": size, "padding": padding},
+    )
+    return group
+
+
 def transfer(connection: psycopg.Connection, group: int, sender: int, recipient: int, amount: int) -> int:
     """The id of the entry that a transfer wrote."""
     query = "select entry_id from ledger.transfer(%s, %s, %s, %s)"

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,18 +17,20 @@ from api.http.arguments import read_arguments
 from api.http.auth import Authenticator
 from api.http.batching import CallBatches
 from api.http.bodies import Turns, drop_body
-from api.http.call import prefers_strings, render
+from api.http.call import prefers_strings, render, render_export
 from api.http.docs import Page, pages
 from api.http.errors import from_database, from_framework
 from api.http.explorer import explorer_pages
+from api.http.export import Exports, is_whole
 from api.http.feed import Feed
+from api.http.formats import JSON, chosen
 from api.http.gauges import Gauges
 from api.http.origins import Origins
 from api.http.protocol import connection_limit
 from api.http.request import LoggedRequest, Telemetry, is_local
 from api.http.responses import Response
 from api.http.router import Router
-from api.http.statement import statement
+from api.http.statement import export_statement, statement
 from api.postgres.connection import Values
 from api.postgres.pools import Database
 from api.problems import Problem
@@ -86,6 +88,7 @@ def create_app(
     gauges = Gauges(telemetry, database, [*batches.values()])
     feed = Feed(database)
     turns = Turns()
+    exports = Exports()
 
     @app.before_server_start
     async def open_database(*_: object) -> None:
@@ -115,7 +118,9 @@ def create_app(
         if route.function == "health":
             handler = without_body(handle_health(route, database, telemetry))
         else:
-            handler = handle(route, database, authenticator, batches.get(route), turns, feed if route.feed else None)
+            handler = handle(
+                route, database, authenticator, batches.get(route), turns, feed if route.feed else None, exports
+            )
         add(route.path, methods, handler, f"{route.function}_{route.methods[0].lower()}")
     add(LIVE, ["GET", "HEAD"], without_body(show_live), "live")
     add(METRICS, ["GET", "HEAD"], without_body(handle_metrics(gauges, origins, metrics_for_all)), "metrics")
@@ -149,12 +154,21 @@ def handle(
     batches: CallBatches | None,
     turns: Turns,
     feed: Feed | None,
+    exports: Exports,
 ) -> Handler:
     """Return the handler of a route: authenticate, read the arguments, make one call, render the answer."""
     as_numbers, as_strings = statement(route, False), statement(route, True)
+    offered = (JSON, *route.formats)
+    exported = {
+        (media_type, strings): export_statement(route, media_type, strings)
+        for media_type in route.formats
+        for strings in (False, True)
+    }
 
-    async def call(request: LoggedRequest, parameters: Mapping[str, str | None], strings: bool) -> Values:
-        query = as_strings if strings else as_numbers
+    async def call(
+        request: LoggedRequest, parameters: Mapping[str, str | None], strings: bool, export: str | None = None
+    ) -> Values:
+        query = export or (as_strings if strings else as_numbers)
         try:
             if feed:
                 return await feed.read(query, parameters, request)
@@ -172,6 +186,29 @@ def handle(
         finally:
             turns.give_back(request)
 
+    async def export(
+        request: LoggedRequest,
+        parts: Mapping[str, str],
+        parameters: Mapping[str, str | None],
+        media_type: str,
+        strings: bool,
+        admitted_until: float,
+    ) -> Response:
+        query = exported[media_type, strings]
+        now = asyncio.get_running_loop().time
+
+        async def read(parameters: Mapping[str, str | None]) -> Values:
+            nonlocal admitted_until
+            if now() >= admitted_until:
+                admitted_until = await authenticator.admit(route, request, parts)
+            return await call(request, parameters, strings, query)
+
+        def pages(first: bytes, last: bytes) -> AsyncIterator[bytes]:
+            return exports.pages(read, parameters, first, last)
+
+        row = await call(request, parameters, strings, query)
+        return render_export(route, request, parameters, row, media_type, strings, pages if is_whole(request) else None)
+
     async def handler(request: LoggedRequest, **parts: str) -> Response:
         admitted_until = await authenticator.admit(route, request, parts)
         try:
@@ -180,6 +217,9 @@ def handle(
             turns.give_back(request)
             raise
         strings = route.has_amounts and prefers_strings(request)
+        media_type = chosen(request.headers.getall("accept", ()), offered) if route.formats else JSON
+        if media_type != JSON:
+            return await export(request, parts, parameters, media_type, strings, admitted_until)
         if request.turns:
             row = await database.shield(call_in_turn(request, parameters, strings))
         else:

@@ -1,15 +1,16 @@
 """Make the response to a route's function call from its row, in the same way for every route."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urlencode
 
 from sanic import Request
 
+from api.http.formats import CONTENT_TYPES
 from api.http.preferences import prefers
-from api.http.responses import Response
+from api.http.responses import Response, StreamedResponse
 from api.http.values import MAX_LIMIT
-from api.routes import Route
+from api.routes import CSV, Route
 
 
 def prefers_strings(request: Request) -> bool:
@@ -29,7 +30,7 @@ def render(
     body = answer if route.many and answer else b'{"data":' + (answer or b"null")
     tail = b"}"
     if route.has_amounts:
-        pairs.append(("Vary", "Prefer"))
+        pairs.append(("Vary", "Accept, Prefer" if route.formats else "Prefer"))
         if strings:
             pairs.append(("Preference-Applied", "amounts=string"))
     if route.feed or (route.has_pages and identifier is not None):
@@ -44,11 +45,44 @@ def render(
     return Response(body, route.status, pairs, "application/json", tail)
 
 
+def render_export(
+    route: Route,
+    request: Request,
+    parameters: Mapping[str, str | None],
+    row: list[bytes | None],
+    media_type: str,
+    strings: bool,
+    pages: Callable[[bytes, bytes], AsyncIterator[bytes]] | None,
+) -> Response:
+    """Return the response of CSV or NDJSON whose first page was read.
+
+    `pages` continues a page after its last row; without it the response is the page, and names the next one.
+    """
+    page, last = row[0] or b"", row[1]
+    pairs = [("Vary", "Accept, Prefer")]
+    if media_type == CSV:
+        page = f"{','.join([member.name for member in route.rows])}\r\n".encode() + page
+    elif strings:
+        pairs.append(("Preference-Applied", "amounts=string"))
+    content_type = CONTENT_TYPES[media_type]
+    if last is not None and pages is not None:
+        return StreamedResponse(pages(page, last), pairs, content_type)
+    if last is not None:
+        following = f"{request.path}?{urlencode(next_page(route, request, parameters, last))}"
+        pairs.append(("Link", f'<{following}>; rel="next"'))
+    return Response(page, route.status, pairs, content_type)
+
+
+def cursor_of(parameters: Mapping[str, str | None]) -> str:
+    """Return the parameter of a list that takes the last row of the page before."""
+    return "before" if parameters.get("newest_first") == "true" else "after"
+
+
 def next_page(
     route: Route, request: Request, parameters: Mapping[str, str | None], identifier: bytes | None
 ) -> dict[str, str]:
     """Return the query of the next page: the same one, from the last row on."""
     query = {name: values[0] for name, values in request.get_args(keep_blank_values=True).items()}
     if identifier is not None:
-        query["before" if parameters.get("newest_first") == "true" else "after"] = identifier.decode()
+        query[cursor_of(parameters)] = identifier.decode()
     return query | {"limit": parameters["max_rows"] or str(MAX_LIMIT)}

@@ -241,6 +241,26 @@ class StrictHttp(Http):
         self.stage = Stage.RESPONSE
         await self.http1_response_normal(data, end_stream)
 
+    async def begin_stream(self, answer: Response) -> None:
+        """Send the head of an answer of unknown length: in chunks, or to HTTP/1.0 until the connection ends."""
+        chunked = self.request.version == "1.1"
+        self.keep_alive = self.keep_alive and chunked
+        await self._send(answer.framed_head(self.keep_alive, "transfer-encoding: chunked\r\n" if chunked else ""))
+        if self.head_only:
+            self.response_func = None
+            self.stage = Stage.IDLE
+        else:
+            self.response_func = self.http1_response_chunked if chunked else self.http1_response_unframed
+            self.stage = Stage.RESPONSE
+
+    async def http1_response_unframed(self, data: bytes, end_stream: bool) -> None:
+        """Send a part of an answer whose end is the connection's."""
+        if data:
+            await self._send(data)
+        if end_stream:
+            self.response_func = None
+            self.stage = Stage.IDLE
+
     def refuse_body(self) -> NoReturn:
         """Read nothing more of a body: where it ends is not known."""
         self.keep_alive = False

@@ -6,6 +6,8 @@ incomplete requests and of unread answers are bounded for all connections of a w
 """
 
 import resource
+import socket
+import struct
 from asyncio import TimerHandle
 from time import monotonic
 from typing import Any
@@ -29,6 +31,7 @@ OTHER_FILES = 128  # that a worker may have open beside its clients' connections
 SMALL = 4 << 10
 MAX_UNFINISHED = 48 << 20  # bytes of requests that are not whole
 MAX_UNREAD = 48 << 20  # bytes of answers that are not read
+NO_LINGERING = struct.pack("ii", 1, 0)  # closing the socket resets its connection
 
 
 class Connection(HttpProtocol):
@@ -58,6 +61,17 @@ class Connection(HttpProtocol):
     def cut_off(self) -> None:
         if self.transport is not None:
             self.transport.abort()
+
+    def reset(self) -> None:
+        """Cut off the client so that it notices: HTTP/1.0 has no other sign that an answer is not whole."""
+        if self.transport is not None:
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGERING)
+            self.transport.abort()
+
+    async def until_read(self) -> None:
+        """Wait until the client has read almost all that was sent; it then has its time again."""
+        await self._can_write.wait()
+        self.answered()
 
     def data_received(self, data: bytes) -> None:
         began = self._time

@@ -1,6 +1,7 @@
 """Send responses: large ones in slices, without a copy of the body for each client."""
 
-from collections.abc import Coroutine, Iterable, Iterator
+import logging
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,10 +10,15 @@ from sanic.exceptions import RequestCancelled
 from sanic.headers import format_http1_response
 from sanic.response.types import BaseHTTPResponse
 
+from api.problems import Problem
+
 if TYPE_CHECKING:
     from sanic.http import Http
 
+    from api.http.framing import StrictHttp
     from api.http.protocol import Connection
+
+logger = logging.getLogger("ledger")
 
 # Bytes of a response that are handed over at a time, and again as its client reads them.
 SLICE = 64 << 10
@@ -59,10 +65,14 @@ class Response(HTTPResponse):
 
     def head(self, keep_alive: bool) -> bytes:
         """Return the head of an answer whose body is not empty."""
+        return self.framed_head(keep_alive, f"content-length: {self.length}\r\n")
+
+    def framed_head(self, keep_alive: bool, framing: str) -> bytes:
+        """Return the head of an answer; `framing` is the line that says where its body ends."""
         fields = "".join([f"{name}: {value}\r\n" for name, value in self.pairs])
         connection = "keep-alive" if keep_alive else "close"
         return (
-            f"{status_line(self.status)}{fields}content-length: {self.length}\r\nconnection: {connection}\r\n"
+            f"{status_line(self.status)}{fields}{framing}connection: {connection}\r\n"
             f"content-type: {self.content_type}\r\n\r\n"
         ).encode("ascii")
 
@@ -96,6 +106,54 @@ class Response(HTTPResponse):
             cast("Any", self.stream).response_func = None  # the client has disconnected: nothing more is sent
             raise
         connection.answered()
+
+
+class StreamedResponse(Response):
+    """A response of many pages, each of which is read once the client has read the one before it.
+
+    A response that cannot be completed ends with a reset of its connection, so that no client takes it for whole.
+    """
+
+    __slots__ = ("pages",)
+
+    def __init__(self, pages: AsyncIterator[bytes], pairs: Iterable[Pair], content_type: str) -> None:
+        super().__init__(b"", 200, pairs, content_type)
+        self.pages = pages
+
+    def send(self, data: Any = None, end_stream: bool | None = None) -> Coroutine[Any, Any, None]:
+        return self.send_pages() if data is None else super().send(data, end_stream)
+
+    async def send_pages(self) -> None:
+        stream = cast("StrictHttp", self.stream)
+        connection = cast("Connection", stream.protocol)
+        await stream.begin_stream(self)
+        if stream.head_only:
+            return
+        try:
+            async for page in self.pages:
+                self.body, self.handed_over = page, 0
+                rest = memoryview(page)
+                while rest:
+                    slice_ = rest[:SLICE]
+                    rest = rest[SLICE:]
+                    self.handed_over += len(slice_)
+                    await super().send(cast("Any", slice_), False)
+                # The time that a client has to read begins again with the next page.
+                await connection.until_read()
+                self.body = b""
+            await super().send(cast("Any", b""), True)
+        except RequestCancelled:
+            stream.response_func = None  # the client has disconnected: nothing more is sent
+            raise
+        except Exception as error:
+            # A refusal says all; any other exception is unexpected, and its frames are of use.
+            reason = f": {error.detail}" if isinstance(error, Problem) else ""
+            cause = None if reason else error
+            extra = {"request_id": str(stream.request.id)}
+            logger.log(logging.WARNING, "an answer was cut off%s", reason, exc_info=cause, extra=extra)
+            stream.response_func = None
+            connection.reset()
+            raise RequestCancelled from error
 
 
 @cache

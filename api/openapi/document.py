@@ -11,11 +11,12 @@ from functools import cache
 from importlib.metadata import version
 from itertools import groupby
 
+from api.http.formats import CONTENT_TYPES
 from api.openapi import examples, schemas
 from api.openapi.schemas import Schema
 from api.problems import PROBLEMS, RETRY_AFTER, SQLSTATES
 from api.resources import RESOURCES
-from api.routes import HEALTH, IDEMPOTENCY_KEY, LIVE, METRICS, MIB, ROUTES, Argument, Route
+from api.routes import CSV, HEALTH, IDEMPOTENCY_KEY, LIVE, METRICS, MIB, NDJSON, ROUTES, Argument, Route
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -29,6 +30,9 @@ string of digits, or as a hex quantity (`"0x1f"`); an answer is a JSON integer, 
 `Prefer: amounts=string` asks for strings, for clients whose parser makes floats of large integers.
 
 **Lists** come in pages: where there is more, `Link` and `next` say where it goes on.
+
+**Files.** Where `text/csv` (RFC 4180) or `application/x-ndjson` is listed, `Accept` asks for it. Without a `limit` the
+answer is the whole list: read it to its end, since an answer that is cut off lacks its last chunk.
 
 **Safe retries.** What changes something takes an `Idempotency-Key`. A request that is repeated with its key is done
 once, and answered as it was.
@@ -136,6 +140,11 @@ HEADERS: dict[str, Schema] = {
     },
 }
 
+VARY_WITH_FORMATS: Schema = {
+    "description": "The headers of the request that the answer depends on.",
+    "required": True,
+    "schema": {"type": "string", "const": "Accept, Prefer"},
+}
 
 # The paths that call no function, except this document's: the operation's id, its summary, and its answer.
 OWN: dict[str, tuple[str, str, str, Schema, object]] = {
@@ -291,7 +300,23 @@ def success_answer(route: Route) -> Schema:
     if route.has_amounts:
         given["amounts=string"] = {"value": examples.as_strings(body)}
     schema = schemas.members(properties, ["data", "next"] if route.feed else ["data"])
-    return answer | {"content": {JSON: {"schema": schema, "examples": given}}}
+    files = {media_type: file_of(media_type, route) for media_type in route.formats}
+    return answer | {"content": {JSON: {"schema": schema, "examples": given}, **files}}
+
+
+def file_of(media_type: str, route: Route) -> Schema:
+    """Return the content of an answer that is a whole list."""
+    names = ",".join(member.name for member in route.rows)
+    described = {
+        CSV: {
+            "type": "string",
+            "pattern": f"^{names}\r\n",
+            "description": f"As `{CONTENT_TYPES[CSV]}`. Text is quoted; where it begins as a formula does, or with an"
+            " apostrophe, it has an apostrophe in front.",
+        },
+        NDJSON: {"type": "string", "description": "A line of JSON for each row."},
+    }
+    return {"schema": described[media_type], "examples": {"example": {"value": examples.file(media_type, route)}}}
 
 
 def success_headers(route: Route) -> Schema:
@@ -310,6 +335,8 @@ def success_headers(route: Route) -> Schema:
         }
     if route.has_amounts:
         headers |= {name: HEADERS[name] for name in ("Vary", "Preference-Applied")}
+    if route.formats:
+        headers["Vary"] = VARY_WITH_FORMATS
     if route.takes_idempotency_key:
         headers["Idempotency-Replayed"] = HEADERS["Idempotency-Replayed"]
     return headers

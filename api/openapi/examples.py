@@ -1,9 +1,11 @@
 """An example of each call and of each refusal, for the OpenAPI description: the tutorial's story of alice and bob."""
 
+import json
 from dataclasses import dataclass
 
+from api.http.statement import PLAIN, TIMES
 from api.problems import SQLSTATES, Problem
-from api.routes import AMOUNTS, Route
+from api.routes import AMOUNTS, NDJSON, Route
 
 Json = dict[str, object]
 
@@ -35,23 +37,24 @@ REVERSAL = TRANSFER | {"id": 4, "from": 1, "to": 2, "from_amount": 100, "to_amou
 EXIT = entry(id=5, kind="exit") | {"from": 1, "to": None, "amount": 100, "from_amount": 0, "to_amount": None}
 SETTLED = EXIT | {"reference": "0x5f", "settled_at": TIME}
 
+LINES: list[Json] = [
+    {
+        "id": 3,
+        "kind": "transfer",
+        "created_at": TIME,
+        "counterparty_id": 2,
+        "counterparty_username": "bob",
+        "change": 50,
+        "balance": 150,
+        "metadata": {"order": 17},
+    }
+]
 STATEMENT: Json = {
     "username": "alice",
     "id": 1,
     "group_id": 1,
     "opening_balance": 100,
-    "lines": [
-        {
-            "id": 3,
-            "kind": "transfer",
-            "created_at": TIME,
-            "counterparty_id": 2,
-            "counterparty_username": "bob",
-            "change": 50,
-            "balance": 150,
-            "metadata": {"order": 17},
-        }
-    ],
+    "lines": LINES,
     "closing_balance": 150,
 }
 
@@ -223,6 +226,30 @@ def refusal(code: str, route: Route | None = None) -> Problem:
         detail, errors = "the ledger was restored into another server, so the feed has ended", {}
     request_id = UUID if code == "internal_error" else None
     return Problem(code, detail, errors, state, request_id=request_id)
+
+
+def file(media_type: str, route: Route) -> str:
+    """Return the example of a list's rows as a file."""
+    example = EXAMPLES[route.function].data
+    if media_type == NDJSON:
+        assert isinstance(example, list)
+        return "".join(f"{json.dumps(row, separators=(',', ':'))}\n" for row in example)
+    if isinstance(example, list):
+        rows = example
+    else:
+        ends = {"opening": STATEMENT["opening_balance"], "closing": STATEMENT["closing_balance"]}
+        first, last = ({"kind": kind, "balance": balance} for kind, balance in ends.items())
+        rows = [first, *LINES, last]
+    names = [member.name for member in route.rows]
+    lines = [names, *([as_cell(name, row.get(name)) for name in names] for row in rows)]
+    return "".join(f"{','.join(line)}\r\n" for line in lines)
+
+
+def as_cell(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    text = json.dumps(value) if isinstance(value, dict) else str(value)
+    return text if name in PLAIN | TIMES else '"{}"'.format(text.replace('"', '""'))
 
 
 def as_strings(value: object, name: str = "") -> object:

@@ -117,13 +117,16 @@ def differences_of(
     if headers != {name for name, present in expected.items() if present}:
         yield f"headers {headers}"
     content = answer.get("content", {})
-    if (list(content) or None) != (["application/json"] if route.answer else None):
+    if (list(content) or None) != (["application/json", *route.formats] if route.answer else None):
         yield f"content {list(content)}"
     elif route.answer:
         schema = follow(document, content["application/json"]["schema"])
         if list(schema["properties"]) != (["data", "next"] if route.has_pages else ["data"]):
             yield "members beside data"
         data = follow(document, schema["properties"]["data"])
+        for media_type in route.formats:
+            if content[media_type]["schema"]["type"] != "string":
+                yield f"{media_type} is no text"
         yield from differences_of_shape(document, data["items"] if route.many else data, route.answer)
 
     refused = {status for status in operation["responses"] if status != str(route.status)}

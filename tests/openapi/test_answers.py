@@ -123,6 +123,8 @@ def tell_story(api) -> None:
     ]
     for read in reads:
         for method in ("GET", "HEAD"):
+            for media_type in ("text/csv", "application/x-ndjson"):
+                api(method, read, None, {"Accept": media_type})
             api(method, read)
             api(method, read, None, STRINGS)
         api("OPTIONS", read)

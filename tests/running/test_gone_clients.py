@@ -20,13 +20,14 @@ from sanic.compat import Header
 from api.http import app as application
 from api.http.app import App
 from api.http.bodies import WEIGHTY, WEIGHTY_CALLS, Turns
+from api.http.export import Exports
 from api.http.gauges import Gauges
 from api.http.protocol import UNFINISHED, Connection
 from api.http.request import LoggedRequest
 from api.postgres import pools
 from api.routes import ROUTES, Route
 from tests.running.commands import Service, serving
-from tests.support import Database, create_large, one, until
+from tests.support import Database, create_large, join, one, until
 
 HOST = b"Host: localhost\r\n"
 
@@ -40,7 +41,9 @@ def service(database: Database) -> Iterator[Service]:
 @pytest.fixture
 def group(database: Database) -> int:
     with database.connect() as ledger:
-        return create_large(ledger)
+        group = create_large(ledger)
+        join(ledger, group, "the first one of the second page")
+        return group
 
 
 def post(path: str, body: object, *fields: bytes) -> bytes:
@@ -70,6 +73,7 @@ def sent(group: int) -> dict[str, bytes]:
         "a page": get % b"/api/docs/5.31.0/swagger-ui-bundle.js",
         "a list": get % (b"/api/groups/%d/participants" % group),
         "many lists": get % (b"/api/groups/%d/participants" % group) * 20,
+        "a whole list": get.replace(HOST, HOST + b"Accept: text/csv\r\n") % (b"/api/groups/%d/participants" % group),
         "a request that is none": b"nonsense\r\n\r\n",
         "an unknown path": get % b"/nothing",
         "a refused body": post("/api/nothing", {"a": "x" * 100})[:-5],
@@ -245,7 +249,7 @@ def test_a_call_keeps_its_turn_when_its_client_disconnects(monkeypatch: pytest.M
         monkeypatch.setattr(application, "read_arguments", take_a_turn)
         (route,) = (route for route in ROUTES if route.function == "transfer_all")
         handler = application.handle(
-            route, Waiting("postgresql://", "test"), SimpleNamespace(admit=admit), None, turns, None
+            route, Waiting("postgresql://", "test"), SimpleNamespace(admit=admit), None, turns, None, Exports()
         )
         requests = [SimpleNamespace(turns=(), only_group=None, headers=Header(), match_info={}) for _ in range(9)]
         clients = [asyncio.create_task(handler(request)) for request in requests[:6]]
