@@ -26,6 +26,8 @@ SLOW := \
   tests/client/test_retries.py::test_transfers_through_killed_services_move_money_once \
   tests/client/test_typescript.py \
   tests/concurrency/test_checkpoint.py::test_each_leaf_is_right_beside_a_minute_of_sixteen_clients \
+  tests/deploy/test_image.py \
+  tests/documents/test_container.py::test_the_steps_of_compose_lead_to_a_service \
   tests/explorer/test_access.py \
   tests/explorer/test_actions.py \
   tests/http/test_faults.py::test_the_service_recovers_when_the_database_comes_back \
