@@ -21,6 +21,8 @@ from ledger_client.answers import (
     Participant,
     Proof,
     Receipt,
+    Statement,
+    StatementLine,
     Transfer,
     Transfers,
 )
@@ -108,6 +110,8 @@ __all__ = [
     "Proof",
     "Receipt",
     "RequestTimeout",
+    "Statement",
+    "StatementLine",
     "Transfer",
     "TransferLine",
     "Transfers",

@@ -266,6 +266,61 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class StatementLine:
+    """An entry as one participant sees it. Only a transfer has a counterparty."""
+
+    id: int
+    kind: Kind
+    created_at: datetime
+    counterparty_id: int | None
+    counterparty_username: str | None
+    change: int  # negative for what was sent, and for an exit
+    balance: int  # after it
+    metadata: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, members: Members) -> StatementLine:
+        return cls(
+            id=members["id"],
+            kind=members["kind"],
+            created_at=datetime.fromisoformat(members["created_at"]),
+            counterparty_id=members["counterparty_id"],
+            counterparty_username=members["counterparty_username"],
+            change=int(members["change"]),
+            balance=int(members["balance"]),
+            metadata=members["metadata"],
+        )
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A page of a participant's entries of a period, with the balances at both ends of the whole period.
+
+    `next_after` is the id that the next page begins after; None on the last page.
+    """
+
+    username: str
+    id: int
+    group_id: int
+    opening_balance: int
+    lines: list[StatementLine]
+    closing_balance: int
+    next_after: int | None
+
+    @classmethod
+    def read(cls, members: Members, next_after: int | None) -> Statement:
+        return cls(
+            username=members["username"],
+            id=members["id"],
+            group_id=members["group_id"],
+            opening_balance=int(members["opening_balance"]),
+            lines=[StatementLine.read(line) for line in members["lines"]],
+            closing_balance=int(members["closing_balance"]),
+            next_after=next_after,
+        )
+
+
+@dataclass(frozen=True)
 class Page(Generic[T]):
     """One page of a list, and the query of the next page; None after the last one."""
 

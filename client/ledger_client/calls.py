@@ -26,6 +26,7 @@ from ledger_client.answers import (
     Participant,
     Proof,
     Receipt,
+    Statement,
     Transfer,
     Transfers,
 )
@@ -249,6 +250,25 @@ def list_participant_entries(
     """Iterate over a participant's entries by time, also of one who has exited."""
     query = history(kind, metadata, since, until, before, order) | paging(after, page_size)
     return page(f"{one_participant(group_id, participant_id)}/entries", Entry.read, query)
+
+
+def get_statement(
+    group_id: int,
+    participant_id: int,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after: int | None = None,
+    page_size: int | None = None,
+) -> Call[Statement]:
+    """Return a page of a participant's statement, also of one who has exited. `until` does not belong to the period."""
+
+    def read(answer: Answer) -> Statement:
+        last = following(answer).get("after")
+        return Statement.read(answer.data, None if last is None else int(last))
+
+    query = {"from": time_text(since), "to": time_text(until), **paging(after, page_size)}
+    return Call("GET", f"{one_participant(group_id, participant_id)}/statement", read, parameters(query))
 
 
 def get_entry(group_id: int, entry_id: int) -> Call[Entry]:

@@ -184,6 +184,7 @@ class Client:
     # Entries
     list_entries = sync_many(calls.list_entries)
     list_participant_entries = sync_many(calls.list_participant_entries)
+    get_statement = sync_one(calls.get_statement)
     get_entry = sync_one(calls.get_entry)
     read_feed = sync_one(calls.read_feed)
     # Checkpoints
@@ -289,6 +290,7 @@ class AsyncClient:
     # Entries
     list_entries = async_many(calls.list_entries)
     list_participant_entries = async_many(calls.list_participant_entries)
+    get_statement = async_one(calls.get_statement)
     get_entry = async_one(calls.get_entry)
     read_feed = async_one(calls.read_feed)
     # Checkpoints

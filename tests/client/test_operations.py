@@ -84,6 +84,21 @@ def test_the_history_is_filtered(client: Client, group: Group, alice: Participan
         client.settle_exit(group.id, exit_entry.id, "0x60")
 
 
+def test_a_statement_has_pages(client: Client, group: Group, alice: Participant, bob: Participant) -> None:
+    moved = client.transfer(group.id, alice.id, bob.id, 30, metadata={"order": 17})
+    first = client.get_statement(group.id, alice.id, page_size=1)
+    assert (first.username, first.opening_balance, first.closing_balance) == ("alice", 0, 70)
+    assert [line.change for line in first.lines] == [100]
+    second = client.get_statement(group.id, alice.id, page_size=1, after=first.next_after)
+    (line,) = second.lines
+    assert (line.id, line.kind, line.change, line.balance) == (moved.receipt.entry_id, "transfer", -30, 70)
+    assert (line.counterparty_id, line.counterparty_username, line.metadata) == (bob.id, "bob", {"order": 17})
+    assert second.next_after is None
+    later = client.get_statement(group.id, alice.id, since=line.created_at, until=datetime.now(UTC) + timedelta(days=1))
+    assert (later.opening_balance, [each.id for each in later.lines]) == (100, [line.id])
+    assert client.get_statement(group.id, alice.id, until=line.created_at).closing_balance == 100
+
+
 def test_a_checkpoint_has_leaves_and_proofs(
     client: Client, group: Group, alice: Participant, bob: Participant, tmp_path: Path
 ) -> None:
