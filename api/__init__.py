@@ -26,6 +26,16 @@ admin/              what an administrator does with the command
   schema.py           compares the schema of a database with this release's
   schedule.py         makes the checkpoints of all groups, again and again
 
+commands/           what a user does with the command: requests to a service, by ledger_client
+  arguments.py        the options of the commands
+  command.py          runs one
+  statement.py        a participant's statement, as a table, JSON or CSV
+  watch.py            the feed, printed as it grows
+  statuses.py         the exit status of a refusal, and its line
+  members.py          answers as JSON has them
+  printing.py         tables, JSON, and text that is harmless on a terminal
+  completion.py       scripts that complete words in a shell
+
 proofs/             checks what the ledger proves, without the ledger
   verify_proof.py     a proof
   verify_snapshot.py  all leaves of a checkpoint

@@ -24,6 +24,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.admin import api_keys, checkpoints, kept, schedule, seed
 from api.admin.verify import NEW_GROUPS, Discrepancy, Step, VerifyError, verify
+from api.commands.arguments import SERVICE_COMMANDS, SHELLS, add_commands
 from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
 from api.postgres.preflight import StartError, check_at_start
@@ -50,13 +51,17 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
   CORS_ORIGINS      the origins whose web pages may use it, with commas between them (none)
   DRAIN             seconds of a failing health check before a stop (0)
   DATABASE_WAIT     seconds to wait at start for a database that cannot be reached (30)
+  LEDGER_URL        the service that group, participant, transfer and so on use (http://127.0.0.1:4000)
+  LEDGER_KEY        the API key that they send (none)
   RPC, CHECK_RPC    the nodes of the chain that bridge, guardian and vault ask, http://… or https://…
 """
 
 COMMANDS = (
     *("serve", "migrate", "seed", "reset", "verify"),
     *("checkpoint", "proof", "verify-proof", "snapshot", "verify-snapshot"),
-    *("bridge", "guardian", "vault", "key", "url", "psql"),
+    *("bridge", "guardian", "vault", "key"),
+    *SERVICE_COMMANDS,
+    *("completion", "url", "psql"),
 )
 
 LOGS = ("requests", "faults")
@@ -122,6 +127,15 @@ def run(given: list[str]) -> int:
     if given[0] == "psql":  # everything after it is psql's
         return run_psql(given[1:])
     options = parser().parse_args(given)
+    if options.command in SERVICE_COMMANDS:
+        from api.commands import command as service_command  # its client takes time that others need not wait for
+
+        return service_command.run(options)
+    if options.command == "completion":
+        from api.commands import completion
+
+        print(completion.script(parser(), options.shell), end="")
+        return 0
     if options.command == "verify":
         return run_verify(options)
     if options.command == "checkpoint":
@@ -258,6 +272,9 @@ def parser() -> argparse.ArgumentParser:
     actions.add_parser("list", help="list the API keys, those revoked as well")
     revoke = actions.add_parser("revoke", help="make an API key useless")
     revoke.add_argument("key", metavar="ID", type=identifier, help="its number, as list and its secret say it")
+    add_commands(commands, identifier)
+    complete = commands.add_parser("completion", help="print a script that completes commands and options")
+    complete.add_argument("shell", metavar="SHELL", choices=SHELLS, help=" or ".join(SHELLS))
     commands.add_parser("url", help="print the administrator's connection string")
     commands.add_parser("psql", help="open psql as the administrator; takes psql's arguments", add_help=False)
     return top

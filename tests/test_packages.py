@@ -22,10 +22,11 @@ BELOW: dict[str, set[str]] = {
     "http": {"telemetry", "postgres"},
     "server": {"http", "telemetry", "postgres"},
     "admin": {"postgres", "http", "proofs", "telemetry"},
+    "commands": set(),
     "proofs": set(),
     "openapi": {"http"},
     "settings": {"http"},
-    "cli": {"server", "postgres", "admin", "proofs", "settings"},
+    "cli": {"server", "postgres", "admin", "commands", "proofs", "settings"},
 }
 # The packages of api/ that bridge/ may import.
 BRIDGE_BELOW = {"admin", "postgres", "proofs", "telemetry", *BOTTOM}

@@ -41,6 +41,8 @@ SETTINGS = (
     "DATABASE_WAIT",
     "RPC",
     "CHECK_RPC",
+    "LEDGER_URL",
+    "LEDGER_KEY",
 )
 
 

@@ -141,6 +141,8 @@ def serve(requests: socket.socket) -> None:
             return
         if json.loads(request)[0][1:2] == ["bridge"]:
             import bridge.run  # noqa: F401 - its libraries take a second, which the other commands do without
+        if json.loads(request)[0][1:2] and json.loads(request)[0][1] in api.cli.SERVICE_COMMANDS:
+            from api.commands import command  # noqa: F401 - the same
         if os.fork() == 0:
             requests.close()
             watch(*json.loads(request), *descriptors)
@@ -206,7 +208,7 @@ if __name__ == "__main__":
     import sqlparse
     import yoyo.scripts.main  # noqa: F401 - for the forks
 
-    import api.cli  # noqa: F401 - for the forks
+    import api.cli  # for the forks
     from api.postgres import migrate
 
     # What a fork would do again: to split the migrations takes as long as to apply them.
