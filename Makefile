@@ -25,9 +25,12 @@ SLOW := \
   tests/chaos/test_chaos.py::test_an_idempotency_key_in_another_transaction_than_its_transfer_is_found \
   tests/client/test_retries.py::test_transfers_through_killed_services_move_money_once \
   tests/client/test_typescript.py \
+  tests/commands/test_refusals.py::test_watch_goes_on_after_a_restart_and_ends_with_its_cursor \
   tests/concurrency/test_checkpoint.py::test_each_leaf_is_right_beside_a_minute_of_sixteen_clients \
   tests/deploy/test_image.py \
+  tests/documents/test_commands.py::test_the_examples_work_when_pasted \
   tests/documents/test_container.py::test_the_steps_of_compose_lead_to_a_service \
+  tests/documents/test_tours.py::test_the_tutorial_in_commands_works_when_pasted \
   tests/explorer/test_access.py \
   tests/explorer/test_actions.py \
   tests/http/test_faults.py::test_the_service_recovers_when_the_database_comes_back \

@@ -29,6 +29,7 @@ admin/              what an administrator does with the command
 commands/           what a user does with the command: requests to a service, by ledger_client
   arguments.py        the options of the commands
   command.py          runs one
+  lines.py            the file of many transfers
   statement.py        a participant's statement, as a table, JSON or CSV
   watch.py            the feed, printed as it grows
   statuses.py         the exit status of a refusal, and its line

@@ -10,7 +10,7 @@ from typing import Any
 
 # In the order of the documents.
 SERVICE_COMMANDS = (
-    *("group", "participant", "entry", "join", "deposit", "transfer", "exit", "reverse", "settle"),
+    *("group", "participant", "entry", "join", "deposit", "transfer", "transfers", "exit", "reverse", "settle"),
     *("statement", "watch"),
 )
 SHELLS = ("bash", "zsh")
@@ -46,6 +46,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             f"--{option}", metavar="PARTICIPANT", dest=f"{option}_id", type=reference, required=True, help=meaning
         )
     writes(transfer, metadata=True)
+
+    many = commands.add_parser("transfers", help="make many transfers of one group, all or none")
+    of_group(many)
+    many.add_argument("file", metavar="FILE", help="a JSON list of {from, to, amount, metadata}; - is standard input")
+    writes(many)
 
     leave = commands.add_parser("exit", help="let a participant leave with the final amount")
     of_participant(leave)
@@ -217,19 +222,21 @@ def moment(value: str) -> datetime | int:
     return int(value) if re.fullmatch("[1-9][0-9]{0,17}", value) else time(value)
 
 
-def read_metadata(value: str) -> dict[str, Any]:
-    """Read a JSON object. A name that is repeated is refused: one of its values would be lost."""
+def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Read the members of an object. A name that is repeated is refused: one of its values would be lost."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a repeated name")
+    return dict(pairs)
 
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({name for name, _ in pairs}) < len(pairs):
-            raise ValueError("a repeated name")
-        return dict(pairs)
+
+def read_metadata(value: str) -> dict[str, Any]:
+    """Read a JSON object."""
 
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
     try:
-        read = json.loads(value, object_pairs_hook=members, parse_constant=refuse)
+        read = json.loads(value, object_pairs_hook=read_object, parse_constant=refuse)
         json.dumps(read, allow_nan=False)  # 1e999 is read as infinity
     except (ValueError, RecursionError):
         raise argparse.ArgumentTypeError(f"{value!r} is not a JSON object") from None

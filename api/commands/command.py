@@ -11,7 +11,8 @@ from typing import TypeVar
 import httpx
 
 from api.commands.arguments import Name, service_of
-from api.commands.members import Members, entry_members, group_members, participant_members
+from api.commands.lines import read_lines
+from api.commands.members import Members, entry_members, group_members, movement_members, participant_members
 from api.commands.printing import note, print_json, print_object, print_rows, print_table
 from api.commands.statement import print_statement
 from api.commands.statuses import NOT_FOUND, UNKNOWN, UNUSABLE, Unusable, reason, status_of
@@ -73,10 +74,14 @@ def resolve(client: Client, options: Options) -> None:
         options.group = group.id
     for option in ("participant", "from_id", "to_id"):
         if isinstance(name := getattr(options, option, None), Name):
-            participant = next(client.list_participants(options.group, username=name), None)
-            if participant is None:
-                raise UnknownName(f"no participant of group {options.group} has the username {name}")
-            setattr(options, option, participant.id)
+            setattr(options, option, participant_id(client, options.group, name))
+
+
+def participant_id(client: Client, group_id: int, username: str) -> int:
+    participant = next(client.list_participants(group_id, username=username), None)
+    if participant is None:
+        raise UnknownName(f"no participant of group {group_id} has the username {username}")
+    return participant.id
 
 
 def idempotency_key(options: Options) -> str:
@@ -92,7 +97,7 @@ def again(options: Options) -> str:
     action = getattr(options, "action", None)
     named = {"--from": "from_id", "--to": "to_id", "--metadata": "metadata", "--url": "url"}
     named["--idempotency-key"] = "idempotency_key"
-    plain = ["group", "participant", "entry", "username", "name", "reference", "amount"]
+    plain = ["group", "participant", "entry", "username", "name", "reference", "amount", "file"]
     if action == "bind":
         plain.append("address")
     else:
@@ -237,6 +242,19 @@ def transfer(client: Client, options: Options) -> None:
     print_object(receipt, False)
 
 
+def transfers(client: Client, options: Options) -> None:
+    lines = read_lines(options.file, lambda username: participant_id(client, options.group, username))
+    made = client.transfer_all(options.group, lines, idempotency_key=idempotency_key(options))
+    participants = [participant_members(participant) for participant in made.participants]
+    receipt = receipt_members(made.receipt, options.json)
+    if options.json:
+        entries = [movement_members(movement) for movement in made.entries]
+        print_json({"entries": entries, "participants": participants, **receipt})
+        return
+    print_rows(PARTICIPANT_COLUMNS, participants, False)
+    print_object({"entries": len(made.entries), **receipt}, False)
+
+
 def exit_group(client: Client, options: Options) -> None:
     left = client.exit_group(
         options.group,
@@ -277,6 +295,7 @@ COMMANDS: dict[tuple[str, str], Callable[[Client, Options], None]] = {
     ("join", ""): join,
     ("deposit", ""): deposit,
     ("transfer", ""): transfer,
+    ("transfers", ""): transfers,
     ("exit", ""): exit_group,
     ("reverse", ""): reverse,
     ("settle", ""): settle,

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from ledger_client import Entry, Group, Participant
+from ledger_client import Entry, Group, Movement, Participant
 
 Members = dict[str, object]
 
@@ -33,6 +33,18 @@ def entry_members(entry: Entry) -> Members:
         "reversed_by": entry.reversed_by,
         "reference": entry.reference,
         "settled_at": time_text(entry.settled_at),
+    }
+
+
+def movement_members(movement: Movement) -> Members:
+    """Return the members of one of many transfers."""
+    return {
+        "id": movement.id,
+        "from": movement.from_id,
+        "to": movement.to_id,
+        "amount": movement.amount,
+        "from_amount": movement.from_amount,
+        "to_amount": movement.to_amount,
     }
 
 

@@ -267,3 +267,40 @@ def test_a_long_statement_is_whole(ledger: Run, service: Service, group: Group) 
     assert [line["balance"] for line in whole["lines"]] == list(range(100, 1102))
     assert whole["closing_balance"] == 1101
     assert printed(ledger, "statement", group.id, "alice").splitlines()[-1].split() == ["closing", "1101"]
+
+
+# many transfers
+
+
+def test_many_transfers_are_made_all_or_none(ledger: Run, service: Service, group: Group) -> None:
+    given = [
+        {"from": group.bob, "to": group.alice, "amount": "0x46"},
+        {"from": group.alice, "to": group.bob, "amount": 5},
+    ]
+    result = ledger("transfers", group.name, "-", said=json.dumps(given))
+    assert (result.returncode, balances(service, group)) == (0, {"alice": 165, "bob": 35})
+    assert [line.split() for line in result.stdout.splitlines()][-1] == ["entries", "2"]
+    refused = ledger("transfers", group.name, "-", said=json.dumps(given))
+    assert (refused.returncode, refused.stdout) == (6, "")
+    assert "transfers[0].amount exceeds the balance of 35" in refused.stderr
+    assert balances(service, group) == {"alice": 165, "bob": 35}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            "",
+            "{}",
+            "[1]",
+            '[{"from": 1, "to": 2}]',
+            '[{"from": 1, "to": 2, "amount": 1.5}]',
+            '[{"from": 1, "from": 2}]',
+        ),
+        *('[{"from": 1.5, "to": 2, "amount": 1}]', '[{"from": 1, "to": 2, "amount": 1, "metadata": []}]'),
+    ],
+)
+def test_a_list_that_is_not_one_of_transfers_sends_nothing(said: str, ledger: Run) -> None:
+    result = ledger("transfers", 1, "-", said=said)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1

@@ -33,6 +33,7 @@ CALLED = {
     "entry list": "list_entries",
     "entry show": "get_entry",
     "join": "join_group",
+    "transfers": "transfer_all",
     "exit": "exit_group",
     "reverse": "reverse_transfer",
     "settle": "settle_exit",

@@ -294,3 +294,32 @@ def test_a_migration_is_rolled_back_as_it_is_shown(database):
     pasted(rolled_back)
     assert re.search(rf"^U\s+{re.escape(newest)}", pasted(listed), re.MULTILINE)
     assert migrate.migrate(database.url(database.admin)) == [newest]
+
+
+def test_the_tutorial_in_commands_works_when_pasted(database):
+    with serving(database) as service:
+        printed = in_shell(
+            "".join(
+                (
+                    block("tutorial", "sh", "ledger group create DAI"),
+                    block("tutorial", "sh", "'Retries in commands'"),
+                    block("tutorial", "sh", "ledger group create Diary"),
+                    block("tutorial", "sh", "ledger transfers"),
+                    block("tutorial", "sh", "ledger reverse"),
+                    block("tutorial", "sh", "ledger deposit"),
+                    block("tutorial", "sh", "ledger watch"),
+                )
+            ),
+            service,
+            LEDGER_URL=f"http://127.0.0.1:{service.port}",
+        )
+    lines = [line.split() for line in printed.splitlines()]
+    statuses = [line[-1] for line in lines if line[:2] == ["exit", "status"]]
+    assert statuses == ["6", "5", "5", "6", "5"]
+    assert [line[1] for line in lines if line[0] in ("group_total", "final_amount")] == ["200", "150", "50"]
+    assert ["replayed", "True"] in lines
+    assert ["closing", "70"] in lines
+    assert [line[-1] for line in lines if line[0] == "amount"][-2:] == ["25", "25"]
+    assert ["address", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"] in lines
+    assert ["reference", "0x5f"] in lines
+    assert lines[-1][5:7] == ["deposit", "25"]
