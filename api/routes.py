@@ -51,6 +51,11 @@ MOVED = (
     Member("to", "to_id"),
     *columns("amount", "from_amount", "to_amount"),
 )
+JOINED = (*columns("id"), Member("to", "to_id"), *columns("amount"))
+JOINS = (
+    Member("entries", "entries", JOINED, is_list=True),
+    Member("participants", "participants", PARTICIPANT, is_list=True),
+)
 TRANSFERS = (
     Member("entries", "entries", MOVED, is_list=True),
     Member("participants", "participants", PARTICIPANT, is_list=True),
@@ -85,7 +90,19 @@ PROOF = (
 
 # The kinds of values: see api/http/values.py.
 Kind = Literal[
-    "id", "text", "amount", "after", "limit", "idempotency_key", "time", "boolean", "order", "object", "json", "lines"
+    "id",
+    "text",
+    "amount",
+    "after",
+    "limit",
+    "idempotency_key",
+    "time",
+    "boolean",
+    "order",
+    "object",
+    "json",
+    "lines",
+    "joins",
 ]
 
 # What an API key must be for, from the least to the most; an open route needs none.
@@ -199,7 +216,7 @@ class Route:
     @cached_property
     def lines(self) -> str | None:
         """The member of the body that holds a list of lines."""
-        return next((argument.name for argument in self.body if argument.kind == "lines"), None)
+        return next((argument.name for argument in self.body if argument.kind in ("lines", "joins")), None)
 
     @cached_property
     def needs_body(self) -> bool:
@@ -285,6 +302,9 @@ ROUTES: tuple[Route, ...] = (
     Route("transact", ("POST",), PARTICIPANTS, "join_group",
           (*OF_GROUP, text("username"), amount("amount"), IDEMPOTENCY_KEY, METADATA, ITS_ADDRESS), PARTICIPANT, 201,
           location=ONE_PARTICIPANT, entry="entry_id", echoes="group_id"),
+    Route("transact", ("POST",), "/api/groups/<id>/joins", "join_all",
+          (*IN_GROUP, Argument("participants", "body", "joins", "participants"), IDEMPOTENCY_KEY),
+          JOINS, 201, body_limit=16 * MIB),
     Route("read", ("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT,
           batch_function="get_participants"),
     Route("transact", ("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant",

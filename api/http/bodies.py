@@ -19,7 +19,7 @@ from sanic.http import Http
 
 from api.http.protocol import Connection
 from api.http.request import LoggedRequest
-from api.http.values import DECODER, MAX_LINES, Members, TransferLines
+from api.http.values import DECODER, MAX_LINES, Lines, Members
 from api.problems import Problem
 from api.routes import MIB, Route
 
@@ -131,7 +131,7 @@ def limit_values(marks: int, most: int) -> None:
 
 
 async def decode(route: Route, request: LoggedRequest, turns: Turns, body: bytes | bytearray) -> object:
-    """The JSON value of a body; the lines of a list are spelled by then, as TransferLines.
+    """The JSON value of a body; the lines of a list are spelled by then, as Lines.
 
     Raises Problem `invalid_json`, `body_too_large`, `busy`.
     """
@@ -181,12 +181,12 @@ def beginning(name: str) -> re.Pattern[str]:
     return re.compile(rf'{WHITE_SPACE}{{{WHITE_SPACE}"{name}"{WHITE_SPACE}:{WHITE_SPACE}\[{WHITE_SPACE}')
 
 
-async def decode_lines(text: str, at: int) -> tuple[TransferLines, int | None]:
+async def decode_lines(text: str, at: int) -> tuple[Lines, int | None]:
     """The lines of a list whose first line, or end, is at a place of a text; and where the list ends.
 
     Of a list that is too long the rest is not decoded: its end is None. Raises JSONDecodeError, RecursionError.
     """
-    lines = TransferLines()
+    lines = Lines()
     if text.startswith("]", at):
         return lines, at + 1
     until = perf_counter() + SLICE
@@ -200,7 +200,7 @@ async def decode_lines(text: str, at: int) -> tuple[TransferLines, int | None]:
     return lines, None
 
 
-def decode_some(text: str, at: int, lines: TransferLines) -> tuple[int, bool]:
+def decode_some(text: str, at: int, lines: Lines) -> tuple[int, bool]:
     """Decode some lines more; where the next one begins or the list ends, and whether it does.
 
     Raises JSONDecodeError, RecursionError, Problem `body_too_large`.

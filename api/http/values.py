@@ -18,7 +18,9 @@ MAX_LIMIT = 1000  # rows of a page
 MAX_WAIT = 30  # seconds that a reader of the feed may wait
 MAX_ID = str(2**63 - 1)
 MAX_AMOUNT_DIGITS = 78  # of 2^256 - 1; the exact bound is a rule and lies in SQL
-MAX_LINES = 10_000  # of a multi-party transfer; the same rule lies in SQL, and keeps the rest from being decoded here
+MAX_LINES = (
+    10_000  # of a list of transfers or joins; the same rule lies in SQL, and keeps the rest from being decoded here
+)
 MAX_NUMBER = 4096  # digits, and exponent, of a number in metadata, which may have as many bytes
 # Characters of metadata, its numbers written out. SQL allows 4096 bytes of its own text of them, which is never more
 # than a quarter of this unless a number has thousands of zeros that mean nothing.
@@ -265,8 +267,8 @@ def read_json(value: object) -> Reading:
 
 
 @dataclass
-class TransferLines:
-    """The lines of a multi-party transfer as JSON texts, and the errors of those that have none, by line."""
+class Lines:
+    """The lines of a list of transfers or joins as JSON texts, and the errors of those that have none, by line."""
 
     texts: list[str] = field(default_factory=list)
     errors: dict[str, str] = field(default_factory=dict)
@@ -282,15 +284,15 @@ class TransferLines:
 
 
 def read_lines(value: object) -> Reading:
-    """Read the lines of a multi-party transfer. SQL checks their content."""
+    """Read the lines of a list of transfers or joins. SQL checks their content."""
     if value is MISSING or value is None:
         return wrong("must be given")
     if isinstance(value, list):
         lines = value[: MAX_LINES + 1]
-        value = TransferLines()
+        value = Lines()
         for line in lines:
             value.add(line)
-    if not isinstance(value, TransferLines):
+    if not isinstance(value, Lines):
         return wrong("must be a list")
     if len(value) > MAX_LINES:
         return wrong(f"must have 1 to {MAX_LINES} lines")
@@ -298,6 +300,7 @@ def read_lines(value: object) -> Reading:
 
 
 MOVEMENT = frozenset({"from", "to", "amount"})
+TEXTS = frozenset({"username", "address"})
 
 
 def line_to_json(line: object) -> str:
@@ -315,6 +318,8 @@ def member_to_json(name: str, value: object) -> str:
         if value.__class__ is Number and len(value) < MAX_NUMBER:
             return f'"{name}":"{value}"'
         return f'"{name}":{scalar_to_json(name, value)}'
+    if name in TEXTS:
+        return f'"{name}":{text_to_json(name, value)}'
     if name != "metadata":
         return f"{to_json(name)}:null"  # its value does not matter
     try:
@@ -334,6 +339,18 @@ def scalar_to_json(name: str, value: object) -> str:
     return f'"{digits_of(value) or ""}"'
 
 
+def text_to_json(name: str, value: object) -> str:
+    """Return a text as a JSON string, and false for any other value. Raises UnstorableValue."""
+    if value is None:
+        return "null"
+    if not isinstance(value, str) or isinstance(value, Number):
+        return "false"
+    reason = text_error(value)
+    if reason:
+        raise UnstorableValue(reason, f".{name}")
+    return json.dumps(value, ensure_ascii=False)
+
+
 # How a value of each kind is read, and its type in PostgreSQL.
 KINDS: dict[Kind, tuple[Callable[[object], Reading], str]] = {
     "id": (read_id, "bigint"),
@@ -348,6 +365,7 @@ KINDS: dict[Kind, tuple[Callable[[object], Reading], str]] = {
     "object": (read_object, "jsonb"),
     "json": (read_json, "jsonb"),
     "lines": (read_lines, "jsonb"),
+    "joins": (read_lines, "jsonb"),
 }
 
 

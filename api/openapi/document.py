@@ -427,6 +427,7 @@ def tag(path: str) -> str:
 
 CHAPTERS = {
     "transfer": "transfers",
+    "joins": "participants",
     "total": "groups",
     "deposits": "participants",
     "address": "participants",

@@ -99,6 +99,13 @@ EXAMPLES: dict[str, Example] = {
     "group_total": Example({"group_total": 200}),
     "list_participants": Example([alice(150), bob(50)], next="/api/groups/1/participants?after=2&limit=2"),
     "join_group": Example(alice(100), {"username": "alice", "amount": 100, "metadata": {"transaction": "0x1a"}}),
+    "join_all": Example(
+        {
+            "entries": [{"id": 1, "to": 1, "amount": 100}, {"id": 2, "to": 2, "amount": 100}],
+            "participants": [alice(100), bob(100)],
+        },
+        {"participants": [{"username": "alice", "amount": 100}, {"username": "bob", "amount": "100"}]},
+    ),
     "get_participant": Example(alice(150)),
     "rename_participant": Example(alice(150), {"username": "alice"}),
     "exit_group": Example({"final_amount": 150}, {"metadata": {"address": "0x2b"}}),
@@ -219,7 +226,8 @@ def refusal(code: str, route: Route | None = None) -> Problem:
             name = route.body[0].name
             detail, errors = f"{name} must be given", {name: ["must be given"]}
     if code == "already_taken" and route:
-        name = next(argument.name for argument in route.body if argument.kind == "text")
+        text = next((argument.name for argument in route.body if argument.kind == "text"), "username")
+        name = f"{route.lines}[1].{text}" if route.lines else text
         owner = "group 1" if name == "name" else "participant 2"
         detail, errors = f'{name} "ETH" is taken by {owner}', {name: ["has already been taken"]}
     if code == "cursor_expired" and route and route.function == "checkpoint":

@@ -13,6 +13,7 @@ from api.routes import (
     ENTRY,
     GROUP,
     HEALTH,
+    JOINED,
     LEAF,
     MOVED,
     NODE,
@@ -29,7 +30,7 @@ from api.routes import (
 Schema = dict[str, object]
 
 MAX_AMOUNT = 2**256 - 1
-MAX_LINES = 10_000  # of a multi-party transfer
+MAX_LINES = 10_000  # of a list of transfers or joins
 
 # Characters that a name may not have, and those that may not be all of it. Rarer rules are only in SQL.
 CONTROLS = r"\u0000-\u001f\u007f-\u009f"
@@ -147,6 +148,15 @@ SHARED: dict[str, Schema] = {
         },
         ["from", "to", "amount"],
     ),
+    "JoinLine": members(
+        {
+            "username": ref("Name"),
+            "amount": ref("GivenAmount"),
+            "address": {"anyOf": [ref("Address"), {"type": "null"}]},
+            "metadata": {"anyOf": [ref("Metadata"), {"type": "null"}]},
+        },
+        ["username", "amount"],
+    ),
 }
 
 # The shapes of answers that have a name, and their members that may be null.
@@ -156,6 +166,7 @@ NAMES: dict[Shape, str] = {
     PARTICIPANT: "Participant",
     TRANSFER: "Transfer",
     MOVED: "Movement",
+    JOINED: "Joined",
     ENTRY: "Entry",
     STATEMENT: "Statement",
     STATEMENT_LINE: "StatementLine",
@@ -280,6 +291,7 @@ GIVEN: dict[str, Schema] = {
     "text": ref("Name"),
     "object": {"anyOf": [ref("Metadata"), {"type": "null"}]},
     "lines": {"type": "array", "items": ref("TransferLine"), "minItems": 1, "maxItems": MAX_LINES},
+    "joins": {"type": "array", "items": ref("JoinLine"), "minItems": 1, "maxItems": MAX_LINES},
 }
 
 

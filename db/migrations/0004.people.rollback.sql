@@ -9,6 +9,18 @@ set local check_function_bodies = off;
 drop function if exists ledger.get_statement;
 -- <<< db/functions/api/get_statement.sql
 
+-- >>> db/functions/api/join_all.sql
+drop function if exists ledger.join_all;
+-- <<< db/functions/api/join_all.sql
+
+-- >>> db/functions/internal/errors/refuse_join_line.sql
+drop function if exists ledger_internal.refuse_join_line;
+-- <<< db/functions/internal/errors/refuse_join_line.sql
+
+-- >>> db/functions/internal/errors/refuse_linked_joins.sql
+drop function if exists ledger_internal.refuse_linked_joins;
+-- <<< db/functions/internal/errors/refuse_linked_joins.sql
+
 -- >>> db/functions/internal/history/balance_at.sql
 drop function if exists ledger_internal.balance_at;
 -- <<< db/functions/internal/history/balance_at.sql
@@ -17,4 +29,173 @@ drop function if exists ledger_internal.balance_at;
 drop function if exists ledger_internal.statement_lines;
 -- <<< db/functions/internal/history/statement_lines.sql
 
-drop type if exists ledger.statement, ledger.statement_line;
+-- >>> db/functions/internal/idempotency/join_all_request.sql
+drop function if exists ledger_internal.join_all_request;
+-- <<< db/functions/internal/idempotency/join_all_request.sql
+
+-- >>> db/functions/internal/movements/insert_participants.sql
+drop function if exists ledger_internal.insert_participants;
+-- <<< db/functions/internal/movements/insert_participants.sql
+
+-- >>> db/functions/internal/movements/post_joins.sql
+drop function if exists ledger_internal.post_joins;
+-- <<< db/functions/internal/movements/post_joins.sql
+
+-- >>> db/functions/internal/movements/repeated_line.sql
+drop function if exists ledger_internal.repeated_line;
+-- <<< db/functions/internal/movements/repeated_line.sql
+
+-- >>> db/functions/internal/validation/invalid_join_lines.sql
+drop function if exists ledger_internal.invalid_join_lines;
+-- <<< db/functions/internal/validation/invalid_join_lines.sql
+
+-- >>> db/functions/internal/validation/parse_join_lines.sql
+drop function if exists ledger_internal.parse_join_lines;
+-- <<< db/functions/internal/validation/parse_join_lines.sql
+
+-- >>> db/functions/internal/validation/read_join_lines.sql
+drop function if exists ledger_internal.read_join_lines;
+-- <<< db/functions/internal/validation/read_join_lines.sql
+
+-- >>> db/functions/internal/verify/join_all_discrepancies.sql
+drop function if exists ledger_internal.join_all_discrepancies;
+-- <<< db/functions/internal/verify/join_all_discrepancies.sql
+
+-- >>> db/functions/internal/errors/refuse_bound_address.sql
+drop function if exists ledger_internal.refuse_bound_address;
+-- Raise LG010 for an address that cannot be bound.
+create or replace function ledger_internal.refuse_bound_address(
+  message text,
+  reason  text
+) returns void
+language plpgsql immutable
+as $$
+begin
+  raise exception using
+    errcode = 'LG010',
+    column  = 'address',
+    message = refuse_bound_address.message,
+    detail  = 'address: ' || reason,
+    hint    = 'Look at the participant''s address with ledger.get_address(); it is bound for good, and to one participant of a group.';
+end
+$$;
+
+alter function ledger_internal.refuse_bound_address owner to ledger_owner;
+comment on function ledger_internal.refuse_bound_address is
+  'Raises LG010: another address is bound to the participant, or the address to another participant.';
+revoke execute on function ledger_internal.refuse_bound_address from public;
+-- <<< db/functions/internal/errors/refuse_bound_address.sql
+
+-- >>> db/functions/internal/errors/refuse_taken_address.sql
+drop function if exists ledger_internal.refuse_taken_address;
+-- Raise LG010 if another participant present in a group has an address.
+create or replace function ledger_internal.refuse_taken_address(
+  group_id       bigint,
+  participant_id bigint,
+  address        bytea
+) returns void
+language plpgsql stable
+as $$
+begin
+  if exists (
+    select from ledger.participants as p
+    where p.group_id = refuse_taken_address.group_id
+      and p.address = refuse_taken_address.address
+      and p.exited_at is null
+      and p.address_proved is not false
+      and p.id is distinct from refuse_taken_address.participant_id
+  ) then
+    perform ledger_internal.refuse_bound_address(
+      format('another participant has address %s', ledger_internal.format_address(address)),
+      'is bound to another participant'
+    );
+  end if;
+end
+$$;
+
+alter function ledger_internal.refuse_taken_address owner to ledger_owner;
+comment on function ledger_internal.refuse_taken_address is
+  'Raises LG010 if another participant than this one, who may be null, is present in the group and has the address, proved where the group has a vault; nothing for a null address.';
+revoke execute on function ledger_internal.refuse_taken_address from public;
+-- <<< db/functions/internal/errors/refuse_taken_address.sql
+
+-- >>> db/functions/internal/verify/answer_discrepancies.sql
+-- Compare a stored answer and its fingerprint with the record.
+create or replace function ledger_internal.answer_discrepancies(
+  kept ledger.idempotency_keys
+) returns setof ledger.discrepancy
+language plpgsql stable
+as $$
+declare
+  answer      jsonb := ledger_internal.parse_answer(kept.answer);
+  of_entry    boolean := kept.operation in (
+    'transfer', 'join_group', 'deposit', 'exit_group', 'reverse_transfer', 'settle_exit'
+  );
+  named       bigint := ledger_internal.parse_id(coalesce(answer ->> 'entry_id', answer ->> 'id'));
+  entry       ledger.entries;
+  request     text[];
+  -- Of the participant who joined or left; the request may have had it.
+  address     text;
+  discrepancy ledger.discrepancy := (kept.group_id, null, null, 'idempotency key', null);
+begin
+  if octet_length(kept.fingerprint) is distinct from 32 then
+    discrepancy.detail := 'has no fingerprint';
+    return next discrepancy;
+    return;
+  elsif answer is null then
+    discrepancy.detail := 'has an answer that cannot be read';
+    return next discrepancy;
+    return;
+  elsif kept.operation = 'transfer_all' then
+    return query select l.* from ledger_internal.transfer_all_discrepancies(kept.group_id, answer, kept.fingerprint) as l;
+    return;
+  end if;
+
+  if of_entry then
+    discrepancy.entry_id := named;
+    select e.*
+    into entry
+    from ledger.entries as e
+    where e.group_id = kept.group_id
+      and e.id = named
+    limit 1;
+    if not found then
+      discrepancy.detail := 'names an entry that is not there';
+      return next discrepancy;
+      return;
+    end if;
+  end if;
+
+  if ledger_internal.answer_agrees(kept, answer, named, entry) is not true then
+    discrepancy.detail := format('has an answer to %s that contradicts the record', kept.operation);
+    return next discrepancy;
+    return;
+  end if;
+
+  request := ledger_internal.recorded_request(kept.operation, answer, named, entry);
+  if kept.operation in ('join_group', 'exit_group') then
+    select ledger_internal.format_address(p.address)
+    into address
+    from ledger.participants as p
+    where p.group_id = kept.group_id
+      and p.id = coalesce(entry.to_id, entry.from_id);
+  end if;
+
+  -- A name is kept in NFC, and another spelling may have been asked for, unless it has none: of ASCII these three have one.
+  if kept.fingerprint not in (ledger_internal.fingerprint(request), ledger_internal.fingerprint(request || address))
+    and coalesce(answer ->> 'name', answer ->> 'username', '') !~ '[K;`\u0080-\uffff\U00010000-\U0010ffff]'
+  then
+    discrepancy.detail := 'has the fingerprint of another request than the record says';
+    return next discrepancy;
+  end if;
+end
+$$;
+
+alter function ledger_internal.answer_discrepancies owner to ledger_owner;
+comment on function ledger_internal.answer_discrepancies is
+  'The discrepancies of the answer stored under an idempotency key, and of the fingerprint of its request; names in the answer are not compared. For verify_keys.';
+revoke execute on function ledger_internal.answer_discrepancies from public;
+-- <<< db/functions/internal/verify/answer_discrepancies.sql
+
+drop type if exists
+  ledger.statement, ledger.statement_line, ledger.join_all_result, ledger.join_entry, ledger_internal.join_lines;

@@ -37,6 +37,7 @@ FUNCTIONS = {
         ["username", "id", "group_id", "amount", "entry_id", "replayed"],
         False,
     ),
+    "join_all": (["group_id", "participants", "idempotency_key"], ["entries", "participants", "replayed"], False),
     "deposit": (
         ["group_id", "participant_id", "amount", "idempotency_key", "metadata"],
         ["username", "id", "group_id", "amount", "entry_id", "replayed"],

@@ -77,7 +77,7 @@ def test_health_requires_no_api_key(locked: Service) -> None:
 LEAST = {
     **dict.fromkeys(["create_group", "rename_group", "remove_group"], "admin"),
     **dict.fromkeys(["join_group", "rename_participant", "exit_group", "transfer", "transfer_all"], "transact"),
-    **dict.fromkeys(["reverse_transfer", "settle_exit", "deposit", "bind_address"], "transact"),
+    **dict.fromkeys(["reverse_transfer", "settle_exit", "deposit", "bind_address", "join_all"], "transact"),
     **dict.fromkeys(["list_groups", "get_group", "group_total", "list_participants", "get_participant"], "read"),
     "checkpoint": "transact",
     **dict.fromkeys(["list_checkpoints", "get_checkpoint", "list_leaves", "get_proof"], "read"),

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from api.http import bodies as bodies_module
 from api.http.bodies import decode_value
-from api.http.values import DECODER, Members, TransferLines, line_to_json, read_lines
+from api.http.values import DECODER, Lines, Members, line_to_json, read_lines
 from api.problems import Problem
 from api.routes import ROUTES
 from tests.http.client import problem
 
-(MANY,) = (route for route in ROUTES if route.lines)
+(MANY,) = (route for route in ROUTES if route.lines == "transfers")
 MIB = 1 << 20
 
 
@@ -31,7 +31,7 @@ def at_once(text: str) -> object:
     """The body decoded in one go, its lines spelled afterwards."""
     value = DECODER.decode(text)
     if isinstance(value, Members) and isinstance(value.get("transfers"), list):
-        lines = TransferLines()
+        lines = Lines()
         for line in value["transfers"]:
             lines.add(line)
         value["transfers"] = lines

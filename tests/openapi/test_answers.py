@@ -132,6 +132,9 @@ def tell_story(api) -> None:
         api("OPTIONS", f"{path}/{each}")
     api("DELETE", f"{path}/participants/2", {"metadata": {}})
     api("DELETE", path)
+    listed = f"/api/groups/{api('POST', '/api/groups', {'name': 'Lists'}).data['id']}/joins"
+    api("POST", listed, {"participants": [{"username": "carol", "amount": 1}]}, STRINGS)
+    api("OPTIONS", listed)
 
 
 def test_every_operation_answers_as_it_is_described(api, described):

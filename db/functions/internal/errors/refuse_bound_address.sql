@@ -1,16 +1,17 @@
 -- Raise LG010 for an address that cannot be bound.
 create or replace function ledger_internal.refuse_bound_address(
   message text,
-  reason  text
+  reason  text,
+  field   text default 'address'
 ) returns void
 language plpgsql immutable
 as $$
 begin
   raise exception using
     errcode = 'LG010',
-    column  = 'address',
+    column  = refuse_bound_address.field,
     message = refuse_bound_address.message,
-    detail  = 'address: ' || reason,
+    detail  = field || ': ' || reason,
     hint    = 'Look at the participant''s address with ledger.get_address(); it is bound for good, and to one participant of a group.';
 end
 $$;

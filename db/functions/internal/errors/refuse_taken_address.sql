@@ -2,7 +2,8 @@
 create or replace function ledger_internal.refuse_taken_address(
   group_id       bigint,
   participant_id bigint,
-  address        bytea
+  address        bytea,
+  field          text default 'address'
 ) returns void
 language plpgsql stable
 as $$
@@ -17,7 +18,8 @@ begin
   ) then
     perform ledger_internal.refuse_bound_address(
       format('another participant has address %s', ledger_internal.format_address(address)),
-      'is bound to another participant'
+      'is bound to another participant',
+      field
     );
   end if;
 end

@@ -27,6 +27,9 @@ begin
   elsif kept.operation = 'transfer_all' then
     return query select l.* from ledger_internal.transfer_all_discrepancies(kept.group_id, answer, kept.fingerprint) as l;
     return;
+  elsif kept.operation = 'join_all' then
+    return query select l.* from ledger_internal.join_all_discrepancies(kept.group_id, answer, kept.fingerprint) as l;
+    return;
   end if;
 
   if of_entry then
