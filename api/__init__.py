@@ -20,6 +20,8 @@ openapi/            `make openapi`: writes the OpenAPI document, openapi.json; n
 admin/              what an administrator does with the command
   api_keys.py         creates, lists and revokes API keys
   seed.py             loads seeds
+  files.py            reads participants and transfers from files
+  importing.py        sends them to a service
   checkpoints.py      makes and exports checkpoints, and gets proofs
   kept.py             checkpoints that were kept elsewhere
   verify.py           verifies the books

@@ -22,7 +22,7 @@ from types import FrameType
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api.admin import api_keys, checkpoints, kept, schedule, seed
+from api.admin import api_keys, checkpoints, importing, kept, schedule, seed
 from api.admin.verify import NEW_GROUPS, Discrepancy, Step, VerifyError, verify
 from api.commands.arguments import SERVICE_COMMANDS, SHELLS, add_commands
 from api.postgres import embedded, migrate, sessions
@@ -51,13 +51,13 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
   CORS_ORIGINS      the origins whose web pages may use it, with commas between them (none)
   DRAIN             seconds of a failing health check before a stop (0)
   DATABASE_WAIT     seconds to wait at start for a database that cannot be reached (30)
-  LEDGER_URL        the service that group, participant, transfer and so on use (http://127.0.0.1:4000)
+  LEDGER_URL        the service that import, group, participant, transfer and so on use (http://127.0.0.1:4000)
   LEDGER_KEY        the API key that they send (none)
   RPC, CHECK_RPC    the nodes of the chain that bridge, guardian and vault ask, http://… or https://…
 """
 
 COMMANDS = (
-    *("serve", "migrate", "seed", "reset", "verify"),
+    *("serve", "migrate", "seed", "reset", "import", "verify"),
     *("checkpoint", "proof", "verify-proof", "snapshot", "verify-snapshot"),
     *("bridge", "guardian", "vault", "key"),
     *SERVICE_COMMANDS,
@@ -138,6 +138,10 @@ def run(given: list[str]) -> int:
         return 0
     if options.command == "verify":
         return run_verify(options)
+    if options.command == "import":
+        url = os.environ.get("LEDGER_URL") or "http://127.0.0.1:4000"
+        key = os.environ.get("LEDGER_KEY") or None
+        return importing.run(options.file, options.group, options.format, options.decimals, url, key)
     if options.command == "checkpoint":
         return run_checkpoint(options)
     if options.command == "bridge":
@@ -216,6 +220,18 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--participants", type=positive, help="… of this many participants each")
     reset = commands.add_parser("reset", help="drop the schema with all its data and API keys, migrate, seed")
     reset.add_argument("--yes", action="store_true", help="do not ask")
+    take = commands.add_parser("import", help="import participants and transfers from a file into a group")
+    take.add_argument("file", metavar="FILE", type=Path, help="CSV, NDJSON, or a genesis with an alloc")
+    take.add_argument("--group", metavar="GROUP", type=identifier, required=True, help="the id of the group")
+    take.add_argument(
+        "--format",
+        type=one_of(("csv", "ndjson", "genesis")),
+        metavar="FORMAT",
+        help="csv, ndjson or genesis; without it by the file's name: .csv, .ndjson, .jsonl, .json",
+    )
+    take.add_argument(
+        "--decimals", metavar="N", type=int, choices=range(78), default=0, help="decimal places of the unit of amounts"
+    )
     check = commands.add_parser("verify", help="prove that the books are right, or say where they are not")
     check.add_argument("group", metavar="GROUP", nargs="?", type=identifier, help="its id; all of them without it")
     check.add_argument(
