@@ -15,6 +15,8 @@ from ledger_client.answers import (
     Exit,
     FeedPage,
     Group,
+    Joined,
+    Joins,
     Leaf,
     Movement,
     Node,
@@ -26,7 +28,7 @@ from ledger_client.answers import (
     Transfer,
     Transfers,
 )
-from ledger_client.calls import TransferLine, new_idempotency_key
+from ledger_client.calls import JoinLine, TransferLine, new_idempotency_key
 from ledger_client.client import AsyncClient, Client
 from ledger_client.errors import (
     AddressBound,
@@ -96,6 +98,9 @@ __all__ = [
     "InternalError",
     "InvalidJson",
     "InvalidValue",
+    "JoinLine",
+    "Joined",
+    "Joins",
     "Leaf",
     "LedgerError",
     "MemoryPlace",

@@ -151,6 +151,33 @@ class Transfers:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """One join of a list: its entry, and the participant who joined with an amount."""
+
+    id: int
+    participant_id: int
+    amount: int
+
+    @classmethod
+    def read(cls, members: Members) -> Joined:
+        return cls(members["id"], members["to"], int(members["amount"]))
+
+
+@dataclass(frozen=True)
+class Joins:
+    """A list of joins that was made, and the participants who joined."""
+
+    entries: list[Joined]
+    participants: list[Participant]
+    receipt: Receipt = field(default=NO_RECEIPT, compare=False, repr=False)
+
+    @classmethod
+    def read(cls, members: Members, receipt: Receipt = NO_RECEIPT) -> Joins:
+        entries = [Joined.read(entry) for entry in members["entries"]]
+        return cls(entries, [Participant.read(participant) for participant in members["participants"]], receipt)
+
+
+@dataclass(frozen=True)
 class Exit:
     """An exit: the amount that the participant left with."""
 

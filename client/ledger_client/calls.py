@@ -20,6 +20,7 @@ from ledger_client.answers import (
     Exit,
     FeedPage,
     Group,
+    Joins,
     Kind,
     Leaf,
     Page,
@@ -47,6 +48,16 @@ class TransferLine:
     from_id: int
     to_id: int
     amount: int
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True)
+class JoinLine:
+    """One join of a list."""
+
+    username: str
+    amount: int
+    address: str | None = None
     metadata: Metadata | None = None
 
 
@@ -117,6 +128,12 @@ def join_group(
     """Join a group with a deposit, which may be 0. Raises AlreadyTaken, AddressBound, VaultLinked."""
     body = {"username": username, "amount": amount_text(amount), **given(address=address, metadata=metadata)}
     return write("POST", f"{one_group(group_id)}/participants", Participant.read, body, idempotency_key)
+
+
+def join_all(group_id: int, participants: Iterable[JoinLine], *, idempotency_key: str | None = None) -> Call[Joins]:
+    """Make a list of 1 to 10,000 joins, all or none."""
+    body = {"participants": [join_line(each) for each in participants]}
+    return write("POST", f"{one_group(group_id)}/joins", Joins.read, body, idempotency_key)
 
 
 def get_participant(group_id: int, participant_id: int, *, at: Moment | None = None) -> Call[Participant]:
@@ -394,6 +411,11 @@ def one_checkpoint(group_id: int, number: int) -> str:
 def line(each: TransferLine) -> dict[str, object]:
     ids = {"from": id_text(each.from_id), "to": id_text(each.to_id)}
     return {**ids, "amount": amount_text(each.amount), **given(metadata=each.metadata)}
+
+
+def join_line(each: JoinLine) -> dict[str, object]:
+    amount = amount_text(each.amount)
+    return {"username": each.username, "amount": amount, **given(address=each.address, metadata=each.metadata)}
 
 
 def given(**members: object) -> dict[str, object]:

@@ -170,6 +170,7 @@ class Client:
     # Participants
     list_participants = sync_many(calls.list_participants)
     join_group = sync_one(calls.join_group)
+    join_all = sync_one(calls.join_all)
     get_participant = sync_one(calls.get_participant)
     rename_participant = sync_one(calls.rename_participant)
     exit_group = sync_one(calls.exit_group)
@@ -276,6 +277,7 @@ class AsyncClient:
     # Participants
     list_participants = async_many(calls.list_participants)
     join_group = async_one(calls.join_group)
+    join_all = async_one(calls.join_all)
     get_participant = async_one(calls.get_participant)
     rename_participant = async_one(calls.rename_participant)
     exit_group = async_one(calls.exit_group)

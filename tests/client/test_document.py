@@ -45,6 +45,7 @@ VALUES: dict[str, Any] = {
     "order": "desc",
     "page_size": 10,
     "participant_id": 2,
+    "participants": [calls.JoinLine("alice", 2**256 - 1, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", {"order": 17})],
     "reference": "0x5f",
     "settled": False,
     "since": NOW,

@@ -139,7 +139,7 @@ def test_history_and_what_follows_in_curl_work_when_pasted(database):
         printed = pasted_in_curl(
             service,
             block("tutorial", "sh", '"History"'),
-            block("tutorial", "sh", "lines="),
+            block("tutorial", "sh", 'lines="['),
             block("tutorial", "sh", "reversal"),
             block("tutorial", "sh", "deposits"),
             block("tutorial", "sh", "next="),
