@@ -12,7 +12,7 @@ declare
   shape text[];
 begin
   foreach shape slice 1 in array array[
-    ['ledger.statement_line', 'id bigint, kind text, created_at timestamptz, counterparty_id bigint, counterparty_username text, change numeric, balance numeric, metadata jsonb', 'An entry as a statement shows it: who the other side is, with the username of now, null for a join, a deposit and an exit; what it changed, negative for what was sent; and the balance after it.'],
+    ['ledger.statement_line', 'id bigint, kind text, created_at timestamptz, counterparty_id bigint, counterparty_username text, change numeric, balance numeric, metadata jsonb', 'An entry as a statement shows it: the counterparty and its present username, null for a join, a deposit and an exit; the change, negative for a transfer that was sent and for an exit; and the balance after it.'],
     ['ledger.statement', 'username text, id bigint, group_id bigint, opening_balance numeric, lines ledger.statement_line[], closing_balance numeric, next_after bigint', 'A page of a participant''s statement: the balances at both ends of the period, the lines of the page, and the last of these where more follow.'],
     ['ledger.join_entry', 'id bigint, to_id bigint, amount numeric(78, 0)', 'The entry of one line of a list of joins: the participant who joined, and the deposit.'],
     ['ledger.join_all_result', 'entries ledger.join_entry[], participants ledger.current_participants[], replayed boolean', 'The entries and the participants who joined, by line, and whether an earlier request with the same idempotency key did it.'],

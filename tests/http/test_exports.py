@@ -7,6 +7,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from urllib.parse import quote
 
 import pytest
@@ -352,27 +353,25 @@ def test_a_client_that_disconnects_ends_its_stream(api, crowd, observer):
 
 def test_no_session_is_held_while_a_client_does_not_read(api, crowd, observer):
     """More streams than the service has connections wait for their clients, and others are answered."""
-    clients = []
-    for _ in range(6):
-        client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(60)
-        client.connect(("127.0.0.1", api.port))
-        client.sendall(request(f"{crowd}/participants"))
-        clients.append((client, read_head(client)[1]))
     busy = "select count(*) from pg_stat_activity where usename = %s and (state <> 'idle' or backend_xmin is not null)"
-    until(lambda: one(observer, busy, [api.database.service]) == (0,), "every session to be idle")
-    assert api("GET", f"{crowd}/participants?limit=1").status == 200
-    (first, body), *others = clients
-    for client, _ in others:
-        client.close()
-    first.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-    while not body.endswith(LAST_CHUNK):
-        more = first.recv(1 << 20)
-        assert more, "it was cut off"
-        body += more
-    first.close()
-    assert body.count(b'"p100500x') == 1
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(6):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.settimeout(60)
+            client.connect(("127.0.0.1", api.port))
+            client.sendall(request(f"{crowd}/participants"))
+            clients.append((client, read_head(client)[1]))
+        until(lambda: one(observer, busy, [api.database.service]) == (0,), "every session to be idle")
+        assert api("GET", f"{crowd}/participants?limit=1").status == 200
+        client, body = clients[0]
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        while not body.endswith(LAST_CHUNK):
+            more = client.recv(1 << 20)
+            assert more, "it was cut off"
+            body += more
+        assert body.count(b'"p100500x') == 1
 
 
 @pytest.mark.parametrize("version", ["1.1", "1.0"])

@@ -27,6 +27,7 @@ RULES = {
     "must equal the one in the path",
     "must have at most 255 characters",  # which count once they are composed
     "must have at most 4096 bytes",
+    "must not be before the beginning",
     "must not be in the future",
     "must not be the zero address",
     "must have the checksum of EIP-55 in mixed case",
