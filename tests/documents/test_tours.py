@@ -139,7 +139,7 @@ def test_history_and_what_follows_in_curl_work_when_pasted(database):
         printed = pasted_in_curl(
             service,
             block("tutorial", "sh", '"History"'),
-            block("tutorial", "sh", 'lines="['),
+            block("tutorial", "sh", "lines="),
             block("tutorial", "sh", "reversal"),
             block("tutorial", "sh", "deposits"),
             block("tutorial", "sh", "next="),
@@ -323,3 +323,15 @@ def test_the_tutorial_in_commands_works_when_pasted(database):
     assert ["address", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"] in lines
     assert ["reference", "0x5f"] in lines
     assert lines[-1][5:7] == ["deposit", "25"]
+
+
+def test_an_import_works_when_pasted(database, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "people.csv").write_text("username,amount\nalice,1.5\nbob,0\n")
+    with database.connect() as ledger:
+        group = create(ledger, "ETH")
+        with serving(database) as service:
+            script = block("files", "sh", "people.csv").replace("--group 7", f"--group {group}").replace("=…", "=")
+            in_shell(script, service)
+        query = "select username, amount from ledger.list_participants(%s)"
+        assert ledger.execute(query, [group]).fetchall() == [("alice", 15 * 10**17), ("bob", 0)]
