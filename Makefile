@@ -33,6 +33,8 @@ SLOW := \
   tests/documents/test_tours.py::test_the_tutorial_in_commands_works_when_pasted \
   tests/explorer/test_access.py \
   tests/explorer/test_actions.py \
+  tests/http/test_exports.py::test_a_hundred_thousand_entries_of_one_time_come_once \
+  tests/http/test_exports.py::test_a_hundred_thousand_participants_come_once_and_in_order \
   tests/http/test_faults.py::test_the_service_recovers_when_the_database_comes_back \
   tests/http/test_guesses.py::test_every_request_with_a_valid_api_key_is_answered_beside_many_guesses \
   tests/http/test_health.py::test_is_healthy_when_the_first_of_two_hosts_does_not_answer \
@@ -42,6 +44,7 @@ SLOW := \
   tests/openapi/test_generated_requests.py \
   tests/operations/test_deploy.py \
   tests/properties \
+  tests/running/test_exports.py \
   tests/running/test_gone_clients.py::test_a_client_that_disconnects_at_any_stage_leaves_no_error_in_the_log \
   tests/running/test_gone_clients.py::test_a_stop_during_an_incomplete_request_leaves_no_error_in_the_log \
   tests/running/test_hostile_clients.py \
@@ -73,6 +76,7 @@ UNHURRIED := \
   tests/http/test_access.py::test_an_api_key_is_required_as_soon_as_one_exists \
   tests/http/test_bodies.py::test_decoding_lines_is_the_same_in_pieces_of_every_size \
   tests/http/test_bodies.py::test_decoding_lines_one_by_one_equals_decoding_the_whole_body \
+  tests/http/test_exports.py \
   tests/http/test_faults.py \
   tests/http/test_health.py \
   tests/http/test_origins.py::test_any_origin_may_send_requests_once_api_keys_are_required \
