@@ -9,7 +9,7 @@ import { entryRows, ENTRY_COLUMNS } from "./entries.js";
 
 const PAGE = 50;
 const NEWEST = 15; // entries
-const STEPS = 300; // movements of each kind in the chart
+const STEPS = 100; // movements of each kind in the chart
 const BRINGING = ["join", "deposit", "exit"]; // the kinds that change a total
 
 // The demo groups, as `ledger seed` makes them.

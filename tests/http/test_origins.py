@@ -103,7 +103,7 @@ def test_its_own_pages_and_requests_without_an_origin_are_admitted(api, headers)
 
 
 def test_public_pages_are_open_to_every_origin(api):
-    for path in ("/api/health", LIVE, DOCS, DESCRIPTION):
+    for path in ("/api/health", LIVE, DOCS, DESCRIPTION, "/", "/explorer/main.js"):
         headers = {"Host": "evil.example", "Origin": "null", "Sec-Fetch-Site": "cross-site"}
         assert api("GET", path, None, headers).status == 200
 
