@@ -33,11 +33,11 @@ SLOW := \
   tests/documents/test_tours.py::test_the_tutorial_in_commands_works_when_pasted \
   tests/explorer/test_access.py \
   tests/explorer/test_actions.py \
-  tests/http/test_exports.py::test_a_hundred_thousand_entries_of_one_time_come_once \
-  tests/http/test_exports.py::test_a_hundred_thousand_participants_come_once_and_in_order \
+  tests/explorer/test_explorer.py \
   tests/http/test_faults.py::test_the_service_recovers_when_the_database_comes_back \
   tests/http/test_guesses.py::test_every_request_with_a_valid_api_key_is_answered_beside_many_guesses \
   tests/http/test_health.py::test_is_healthy_when_the_first_of_two_hosts_does_not_answer \
+  tests/http/test_large_exports.py \
   tests/http/test_health.py::test_requests_outlast_a_host_that_does_not_answer \
   tests/http/test_health.py::test_a_server_that_hangs_is_unhealthy_in_time_and_healthy_again_afterwards \
   tests/http/test_waiting_readers.py::test_thousands_of_waiting_readers_cost_as_much_as_one \
@@ -76,7 +76,6 @@ UNHURRIED := \
   tests/http/test_access.py::test_an_api_key_is_required_as_soon_as_one_exists \
   tests/http/test_bodies.py::test_decoding_lines_is_the_same_in_pieces_of_every_size \
   tests/http/test_bodies.py::test_decoding_lines_one_by_one_equals_decoding_the_whole_body \
-  tests/http/test_exports.py \
   tests/http/test_faults.py \
   tests/http/test_health.py \
   tests/http/test_origins.py::test_any_origin_may_send_requests_once_api_keys_are_required \
