@@ -22,6 +22,7 @@ admin/              what an administrator does with the command
   seed.py             loads seeds
   files.py            reads participants and transfers from files
   importing.py        sends them to a service
+  exporting.py        exports a group
   checkpoints.py      makes and exports checkpoints, and gets proofs
   kept.py             checkpoints that were kept elsewhere
   verify.py           verifies the books

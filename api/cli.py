@@ -22,7 +22,7 @@ from types import FrameType
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api.admin import api_keys, checkpoints, importing, kept, schedule, seed
+from api.admin import api_keys, checkpoints, exporting, importing, kept, schedule, seed
 from api.admin.verify import NEW_GROUPS, Discrepancy, Step, VerifyError, verify
 from api.commands.arguments import SERVICE_COMMANDS, SHELLS, add_commands
 from api.postgres import embedded, migrate, sessions
@@ -57,7 +57,7 @@ settings, each of which may have LEDGER_ before its name (LEDGER_PORT, say), and
 """
 
 COMMANDS = (
-    *("serve", "migrate", "seed", "reset", "import", "verify"),
+    *("serve", "migrate", "seed", "reset", "import", "export", "verify"),
     *("checkpoint", "proof", "verify-proof", "snapshot", "verify-snapshot"),
     *("bridge", "guardian", "vault", "key"),
     *SERVICE_COMMANDS,
@@ -159,6 +159,7 @@ def run(given: list[str]) -> int:
         "reset": run_reset,
         "proof": run_proof,
         "snapshot": run_snapshot,
+        "export": run_export,
         "key": run_key,
         "url": run_url,
     }
@@ -232,6 +233,8 @@ def parser() -> argparse.ArgumentParser:
     take.add_argument(
         "--decimals", metavar="N", type=int, choices=range(78), default=0, help="decimal places of the unit of amounts"
     )
+    give = commands.add_parser("export", help="print all participants, entries and checkpoints of a group")
+    give.add_argument("group", metavar="GROUP", type=identifier, help="the id of the group")
     check = commands.add_parser("verify", help="prove that the books are right, or say where they are not")
     check.add_argument("group", metavar="GROUP", nargs="?", type=identifier, help="its id; all of them without it")
     check.add_argument(
@@ -660,6 +663,17 @@ def run_snapshot(options: argparse.Namespace) -> None:
         with sessions.connect(login.admin, "ledger snapshot") as connection:
             for piece in checkpoints.snapshot(connection, options.group, options.number):
                 print(piece, end="")
+
+
+def run_export(options: argparse.Namespace) -> None:
+    with database() as login:
+        if login.embedded:
+            apply_migrations(login)
+        with sessions.connect(login.admin, "ledger export") as connection:
+            try:
+                sys.stdout.writelines(exporting.export(connection, options.group))
+            except exporting.UnknownGroupError as error:
+                raise Refusal(str(error)) from None
 
 
 def run_key(options: argparse.Namespace) -> None:

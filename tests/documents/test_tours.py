@@ -325,13 +325,14 @@ def test_the_tutorial_in_commands_works_when_pasted(database):
     assert lines[-1][5:7] == ["deposit", "25"]
 
 
-def test_an_import_works_when_pasted(database, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "people.csv").write_text("username,amount\nalice,1.5\nbob,0\n")
-    with database.connect() as ledger:
-        group = create(ledger, "ETH")
-        with serving(database) as service:
-            script = block("files", "sh", "people.csv").replace("--group 7", f"--group {group}").replace("=…", "=")
-            in_shell(script, service)
-        query = "select username, amount from ledger.list_participants(%s)"
-        assert ledger.execute(query, [group]).fetchall() == [("alice", 15 * 10**17), ("bob", 0)]
+def test_import_and_export_work_when_pasted(database, tmp_path):
+    (tmp_path / "people.csv").write_text("username,amount\nalice,1.5\nbob,2\n")
+    with serving(database) as service:
+        with database.connect() as ledger:
+            assert create(ledger, "ETH") == 1
+        script = f"cd {tmp_path}\n{block('files', 'sh', 'ledger import')}{block('files', 'sh', 'ledger export')}"
+        printed = in_shell(script, service, LEDGER_ADMIN_URL=database.url(database.admin))
+    assert printed == "2 participants and 0 transfers are in group 1: 2 new, 0 from before\n"
+    head, *lines = map(json.loads, (tmp_path / "group.ndjson").read_text().splitlines())
+    assert (head["name"], head["total"]) == ("ETH", "3500000000000000000")
+    assert [line["type"] for line in lines] == ["participant"] * 2 + ["entry"] * 2 + ["end"]
