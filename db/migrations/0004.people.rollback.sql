@@ -1,7 +1,27 @@
--- Undo: people.
+-- Undo: people. Refused while a list of joins is stored under an idempotency key: verify would not know its answer.
 
 set local lock_timeout = '5s';
 set local role ledger_owner;
+
+do $$
+begin
+  -- A snapshot from before the lock would not show what was committed during the wait.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'the ledger is rolled back at READ COMMITTED only',
+      hint    = 'Set default_transaction_isolation of the database or the login to read committed.';
+  end if;
+  lock table ledger.idempotency_keys in access exclusive mode;
+  if exists (select from ledger.idempotency_keys as k where k.operation = 'join_all') then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'lists of joins are stored under idempotency keys: rolling the migration back would make their answers unknown',
+      hint    = 'Keep the migration, and correct what is wrong by a later one.';
+  end if;
+end
+$$;
+
 -- Functions may call each other in any order.
 set local check_function_bodies = off;
 

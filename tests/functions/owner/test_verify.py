@@ -1284,6 +1284,7 @@ def test_what_an_earlier_release_wrote_is_sound(superuser, books):
 
 
 def test_an_answer_of_every_operation_is_sound(superuser, books):
+    superuser.execute("select ledger.join_all(%s, %s, 'joins')", [books["group"], '[{"username": "hal", "amount": 4}]'])
     operations = superuser.execute("select distinct operation from ledger.idempotency_keys").fetchall()
     keyed = superuser.execute(
         """
