@@ -131,9 +131,15 @@ def exchange(call: Call[T], settings: Settings, build: Callable[..., httpx.Reque
                 return
             error = refusal(response, call.idempotency_key)
             asked = retry_after(response.headers.get("Retry-After"))
-            if response.status_code not in REPEATED or asked > LONGEST_RETRY_AFTER:
+            if response.status_code not in REPEATED:
+                # Only the database knows the key, and so whether an attempt before this one was done.
+                decided = isinstance(error, Problem) and error.sqlstate is not None
+                possible = may_be_done or response.is_server_error
+                error.may_be_done = possible and not decided and call.idempotency_key is not None
                 raise error
             may_be_done |= response.status_code not in NOT_DONE
+            if asked > LONGEST_RETRY_AFTER:
+                delays = iter(())
         delay = next(delays, None)
         if delay is None:
             error.may_be_done = may_be_done and call.idempotency_key is not None

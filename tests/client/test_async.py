@@ -61,7 +61,7 @@ def test_the_feed_is_followed_from_a_stored_place(url: str, now: FilePlace) -> N
             joined = [await client.join_group(group.id, f"p{number}", 1) for number in range(3)]
             seen: list[int] = []
             for number in (1, 2):
-                async with aclosing(client.feed(now, page_size=2)) as feed:
+                async with asyncio.timeout(60), aclosing(client.feed(now, page_size=2)) as feed:
                     async for entry in feed:
                         seen += [entry.id] if entry.group_id == group.id else []
                         if len(seen) >= 2 * number:

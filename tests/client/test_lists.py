@@ -10,13 +10,22 @@ import ledger_client
 from ledger_client import Client, FilePlace, Group, MemoryPlace, Participant
 from ledger_client.feed import parse_place
 from tests.http.client import Service
-from tests.support import one
+from tests.support import one, until
 
 
 def test_a_page_is_asked_for_when_it_is_needed(client: Client) -> None:
     with pytest.raises(ledger_client.NotFound):
         next(client.list_participants(2**63 - 1))
     client.list_participants(2**63 - 1)
+
+
+def wait_for(client: Client, place: FilePlace, entry: tuple[int, int | None]) -> None:
+    """Wait until the feed has an entry, which an older transaction may hold back."""
+
+    def is_there() -> bool:
+        return entry in ((each.group_id, each.id) for each in client.feed(MemoryPlace(place.load()), follow=False))
+
+    until(is_there, "the feed to have the entry")
 
 
 class Crash(Exception):
@@ -35,11 +44,12 @@ def test_a_reader_that_crashed_reads_its_last_entry_again_and_leaves_none_out(
 ) -> None:
     moved = [client.transfer(group.id, alice.id, bob.id, 1).receipt.entry_id for _ in range(5)]
     written = [alice.receipt.entry_id, bob.receipt.entry_id, *moved]
+    wait_for(client, now, (group.id, moved[-1]))
 
     def process(crash_at: int | None, end: int | None, size: int) -> list[int]:
         """Process entries up to one, or crash in the middle of one."""
         processed = []
-        for entry in client.feed(now, page_size=size):
+        for entry in client.feed(now, page_size=size, follow=False):
             if entry.group_id == group.id:
                 processed.append(entry.id)
             if (entry.group_id, entry.id) == (group.id, crash_at):
@@ -60,7 +70,8 @@ def test_the_feed_ends_where_it_is_not_followed(
     client: Client, now: FilePlace, group: Group, alice: Participant
 ) -> None:
     own = (group.id, alice.receipt.entry_id)
-    assert own in ((each.group_id, each.id) for each in client.feed(now))
+    wait_for(client, now, own)
+    assert next(each for each in client.feed(now) if (each.group_id, each.id) == own).kind == "join"
     assert [(each.group_id, each.id) for each in client.feed(now, follow=False)] == [own]
     assert list(client.feed(now, follow=False)) == []
 

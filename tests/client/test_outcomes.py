@@ -11,9 +11,10 @@ URL = "http://127.0.0.1:1"
 Step = Callable[[httpx.Request], httpx.Response]
 
 
-def problem(status: int, code: str) -> Step:
-    body = {"code": code, "status": status, "title": code, "detail": code, "errors": {}}
-    return lambda request: httpx.Response(status, json=body)
+def problem(status: int, code: str, **more: str) -> Step:
+    body = {"code": code, "status": status, "title": code, "detail": code, "errors": {}, **more}
+    headers = {"Retry-After": "3600"} if code == "unavailable" else {}
+    return lambda request: httpx.Response(status, json=body, headers=headers)
 
 
 def lost(error: type[httpx.TransportError]) -> Step:
@@ -23,7 +24,14 @@ def lost(error: type[httpx.TransportError]) -> Step:
     return fail
 
 
-BUSY, UNKNOWN, REFUSED = problem(503, "busy"), problem(504, "outcome_unknown"), problem(403, "insufficient_funds")
+BUSY, UNKNOWN = problem(503, "busy"), problem(504, "outcome_unknown")
+REFUSED = problem(403, "insufficient_funds", sqlstate="LG003")
+REVOKED = problem(401, "unauthorized")
+AWAY = problem(503, "unavailable")  # for an hour
+
+
+def proxy(status: int) -> Step:
+    return lambda request: httpx.Response(status, text="<html>")
 
 
 def failure(*steps: Step, read: bool = False) -> LedgerError:
@@ -47,6 +55,13 @@ def failure(*steps: Step, read: bool = False) -> LedgerError:
         ((lost(httpx.RemoteProtocolError), BUSY), True),
         ((UNKNOWN, lost(httpx.ConnectError)), True),
         ((BUSY, UNKNOWN), True),
+        ((REVOKED,), False),
+        ((lost(httpx.ReadError), REVOKED), True),
+        ((AWAY,), False),
+        ((lost(httpx.ReadError), AWAY), True),
+        ((proxy(404),), False),
+        ((lost(httpx.ReadError), proxy(404)), True),
+        ((proxy(500),), True),
     ],
 )
 def test_an_error_shows_whether_an_attempt_may_have_succeeded(steps: tuple[Step, ...], may_be_done: bool) -> None:
