@@ -25,7 +25,7 @@ SLOW := \
   tests/chaos/test_chaos.py::test_an_idempotency_key_in_another_transaction_than_its_transfer_is_found \
   tests/client/test_retries.py::test_transfers_through_killed_services_move_money_once \
   tests/client/test_typescript.py \
-  tests/commands/test_refusals.py::test_watch_goes_on_after_a_restart_and_ends_with_its_cursor \
+  tests/commands \
   tests/concurrency/test_checkpoint.py::test_each_leaf_is_right_beside_a_minute_of_sixteen_clients \
   tests/deploy/test_image.py \
   tests/documents/test_commands.py::test_the_examples_work_when_pasted \
