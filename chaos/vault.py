@@ -211,12 +211,16 @@ class Vault:
             self.node("evm_increaseTime", TICK)
             self.node.mine()
         payouts = self.payouts()
-        halted = self.once()
-        if halted.returncode != EXIT_STATUS or self.payouts() != payouts:
-            self.wrong.append(f"after a restore the bridge ended with {halted.returncode}: {halted.stderr[-300:]}")
         latest = contract.returned(
             "latest", self.node("eth_call", {"to": self.address, "data": self.latest_data}, "finalized")
         )
+        # The backup may have been taken between the making of a root and its publication.
+        query = "select exists (select from ledger.checkpoints where header = decode(substr(%s, 3), 'hex'))"
+        with self.connect() as connection:
+            ((known,),) = connection.execute(query, [latest[1]])
+        ended = self.once()
+        if ended.returncode != (0 if known else EXIT_STATUS) or (not known and self.payouts() != payouts):
+            self.wrong.append(f"after a restore the bridge ended with {ended.returncode}: {ended.stderr[-300:]}")
         file = self.mirrored.get(latest[1])
         if file is None:
             raise BenchError(f"nobody has kept the snapshot of root {latest[0]}")

@@ -1,6 +1,7 @@
 """`ledger watch`: print the entries of all groups as they are written."""
 
 import argparse
+import signal
 import time
 
 from api.commands.arguments import service_of
@@ -45,6 +46,8 @@ def watch(client: Client, options: argparse.Namespace) -> None:
     except ValueError:
         raise Unusable(f"{options.after} is not a cursor") from None
     place = Printed(options.after, options.group, options.json)
+    # Also where a shell runs it in the background, and so has it ignore the signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         while not follow(client, place, options):
             time.sleep(PAUSE)

@@ -15,6 +15,7 @@ from typing import Any
 
 # The image's root is read-only, and so is all below it but the volume and what every container has of its own.
 ENTER = """
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount --make-rprivate /
 mount --bind "$1" "$1"
 mount -o remount,bind,ro "$1"

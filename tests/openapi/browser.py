@@ -106,7 +106,7 @@ def page(profile: Path) -> Iterator[Page]:
 @contextmanager
 def attached(port: int, target: str) -> Iterator[Page]:
     address = f"ws://127.0.0.1:{port}/devtools/page/{target}"
-    with connect(address, max_size=None, proxy=None) as connection:
+    with connect(address, max_size=None, proxy=None, ping_interval=None) as connection:
         opened = Page(connection, port)
         for domain in ("Network", "Log", "Runtime", "Page"):
             opened(f"{domain}.enable")
