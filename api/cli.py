@@ -24,7 +24,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.admin import api_keys, checkpoints, exporting, importing, kept, schedule, seed
 from api.admin.verify import NEW_GROUPS, Discrepancy, Step, VerifyError, verify
-from api.commands.arguments import SERVICE_COMMANDS, SHELLS, add_commands
+from api.commands.arguments import DEFAULT_URL, SERVICE_COMMANDS, SHELLS, add_commands
 from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
 from api.postgres.preflight import StartError, check_at_start
@@ -139,7 +139,7 @@ def run(given: list[str]) -> int:
     if options.command == "verify":
         return run_verify(options)
     if options.command == "import":
-        url = os.environ.get("LEDGER_URL") or "http://127.0.0.1:4000"
+        url = os.environ.get("LEDGER_URL") or DEFAULT_URL
         key = os.environ.get("LEDGER_KEY") or None
         return importing.run(options.file, options.group, options.format, options.decimals, url, key)
     if options.command == "checkpoint":

@@ -13,31 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from tqdm import tqdm
 
 from api.admin.files import MAX_ERRORS, Line, UnreadableFileError, read, written
+from ledger_client import Client, JoinLine, Joins, LedgerError, Problem, TransferLine, Transfers
 
 MAX_LINES = 10_000  # of a list
 MAX_BYTES = 4 << 20  # of a list
 MAX_MARKS = 400_000  # of a list: what begins or separates its values
 TIMEOUT = 120.0  # seconds for a list
-PATIENCE = 60.0  # seconds in which a request is repeated while the service cannot answer
+RETRIES = 20  # of a request while the service cannot answer: about a minute
 PROGRESS_SECONDS = 2.0  # between two lines that say how far an import is
 
 REFUSED, UNAVAILABLE = 1, 3  # exit statuses
-
-
-class ImportRefusedError(Exception):
-    """Why the service did not take something: a reason for each field."""
-
-    def __init__(self, reason: str, errors: dict[str, list[str]] | None = None) -> None:
-        super().__init__(reason)
-        self.errors = errors or {}
-
-
-class UnavailableError(Exception):
-    """Why the service did not answer; the same import again goes on where this one ended."""
 
 
 def run(path: Path, group: int, file_format: str | None, decimals: int, url: str, key: str | None) -> int:
@@ -50,11 +38,10 @@ def run(path: Path, group: int, file_format: str | None, decimals: int, url: str
         report(contents.errors)
         more = contents.error_count - len(contents.errors)
         return fail(f"{path}: {contents.error_count} errors{f', {more} not shown' if more else ''}; nothing was sent")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False) as client:
+        with Client(url, key, timeout=TIMEOUT, retries=RETRIES) as client:
             names = {line.values[side] for line in contents.transfers for side in ("from", "to")}
-            known = participants(client, group) if names else {}
+            known = {one.username: one.id for one in client.list_participants(group)} if names else {}
             joining = {line.values["username"] for line in contents.participants}
             unknown = [
                 (line.number, f"{side}: no participant has this username")
@@ -66,32 +53,38 @@ def run(path: Path, group: int, file_format: str | None, decimals: int, url: str
                 report(unknown[:MAX_ERRORS])
                 return fail(f"{path}: {len(unknown)} errors; nothing was sent")
             return send(client, group, contents.participants, contents.transfers, known)
-    except ImportRefusedError as error:
-        return fail(f"the service refused: {error}")
-    except UnavailableError as error:
+    except ValueError as error:
+        return fail(str(error))
+    except LedgerError as error:
+        if is_refusal(error):
+            return fail(f"the service refused: {error}")
         return fail(f"{error}. The same command again goes on from here", UNAVAILABLE)
 
 
-def send(client: httpx.Client, group: int, joins: list[Line], transfers: list[Line], known: dict[str, int]) -> int:
+def is_refusal(error: LedgerError) -> bool:
+    """Whether the service decided, and would decide the same again."""
+    return getattr(error, "status", 500) < 500
+
+
+def send(client: Client, group: int, joins: list[Line], transfers: list[Line], known: dict[str, int]) -> int:
     replayed = 0
     with progress(len(joins) + len(transfers)) as advance:
         for kind, lines in (("joins", joins), ("transfers", transfers)):
-            member = "participants" if kind == "joins" else "transfers"
             for chunk in chunks(lines):
-                values = [line.values for line in chunk]
-                if kind == "transfers":
-                    values = [{**line, "from": known[line["from"]], "to": known[line["to"]]} for line in values]
-                body = f'{{"{member}":[{",".join(map(written, values))}]}}'
                 try:
-                    answer = post(client, f"/api/groups/{group}/{kind}", body, idempotency_key(group, kind, chunk))
-                except ImportRefusedError as error:
-                    report(refused_lines(error, member, chunk))
+                    made = post(client, group, kind, chunk, known)
+                except LedgerError as error:
+                    if not is_refusal(error):
+                        raise
+                    if isinstance(error, Problem):
+                        report(refused_lines(error, chunk))
                     numbers = f"lines {chunk[0].number} to {chunk[-1].number}"
                     return fail(f"the service refused {numbers}: {error}; all lines before them are in the ledger")
-                replayed += len(chunk) if answer.headers.get("idempotency-replayed") == "true" else 0
-                if kind == "joins" and transfers:
-                    joined = answer.json()["data"]["participants"]
-                    known |= {line.values["username"]: one["id"] for line, one in zip(chunk, joined, strict=True)}
+                replayed += len(chunk) * made.receipt.replayed
+                if isinstance(made, Joins):
+                    known |= {
+                        line.values["username"]: one.id for line, one in zip(chunk, made.participants, strict=True)
+                    }
                 advance(len(chunk))
     total = len(joins) + len(transfers)
     print(
@@ -99,6 +92,20 @@ def send(client: httpx.Client, group: int, joins: list[Line], transfers: list[Li
         f"{total - replayed} new, {replayed} from before"
     )
     return 0
+
+
+def post(client: Client, group: int, kind: str, chunk: list[Line], known: dict[str, int]) -> Joins | Transfers:
+    """Send a list. Raises LedgerError."""
+    key = idempotency_key(group, kind, chunk)
+    # As they are written: decimals of the file are floats then.
+    rows = [json.loads(written(line.values)) for line in chunk]
+    if kind == "joins":
+        joins = [JoinLine(row["username"], int(row["amount"]), row.get("address"), row.get("metadata")) for row in rows]
+        return client.join_all(group, joins, idempotency_key=key)
+    transfers = [
+        TransferLine(known[row["from"]], known[row["to"]], int(row["amount"]), row.get("metadata")) for row in rows
+    ]
+    return client.transfer_all(group, transfers, idempotency_key=key)
 
 
 def chunks(lines: list[Line]) -> Iterator[list[Line]]:
@@ -127,63 +134,15 @@ def idempotency_key(group: int, kind: str, chunk: list[Line]) -> str:
     return f"import-{hashed.hexdigest()}"
 
 
-def refused_lines(error: ImportRefusedError, member: str, chunk: list[Line]) -> list[tuple[int, str]]:
-    """The lines of the file that a refusal blames."""
+def refused_lines(error: Problem, chunk: list[Line]) -> list[tuple[int, str]]:
+    """The lines of the file that a refusal blames, by fields such as transfers[0].amount."""
     found = []
-    for name, reasons in error.errors.items():
-        place, bracket, rest = name.removeprefix(f"{member}[").partition("]")
+    for name, reasons in error.fields.items():
+        place, bracket, rest = name.partition("[")[2].partition("]")
         if bracket and place.isdigit() and int(place) < len(chunk):
             field = f"{rest.removeprefix('.')}: " if rest else ""
             found += [(chunk[int(place)].number, f"{field}{reason}") for reason in reasons]
     return found
-
-
-def participants(client: httpx.Client, group: int) -> dict[str, int]:
-    """The ids of the participants of a group, by username."""
-    ids: dict[str, int] = {}
-    after = 0
-    while True:
-        page = json.loads(request(client, "GET", f"/api/groups/{group}/participants?after={after}").text)
-        ids |= {one["username"]: one["id"] for one in page["data"]}
-        if "next" not in page:
-            return ids
-        after = page["data"][-1]["id"]
-
-
-def post(client: httpx.Client, path: str, body: str, key: str) -> httpx.Response:
-    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-    return request(client, "POST", path, body.encode(), headers)
-
-
-def request(
-    client: httpx.Client, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-) -> httpx.Response:
-    """The answer to a request, which is repeated while none arrives. Raises ImportRefusedError, UnavailableError."""
-    until, pause = time.monotonic() + PATIENCE, 0.2
-    while True:
-        try:
-            answer = client.request(method, path, content=body, headers=headers)
-            reason = f"the service answers {answer.status_code}"
-        except httpx.UnsupportedProtocol as error:
-            raise ImportRefusedError(str(error)) from None
-        except httpx.TransportError as error:
-            answer, reason = None, f"no answer from {client.base_url}: {error}"
-        if answer is not None and answer.is_success:
-            return answer
-        if answer is not None and answer.status_code < 500:
-            raise refusal(answer)
-        if time.monotonic() + pause > until:
-            raise UnavailableError(reason)
-        time.sleep(pause)
-        pause = min(2 * pause, 5.0)
-
-
-def refusal(answer: httpx.Response) -> ImportRefusedError:
-    try:
-        problem: dict[str, Any] = answer.json()
-        return ImportRefusedError(str(problem.get("detail") or problem["title"]), problem.get("errors"))
-    except (ValueError, KeyError, AttributeError):
-        return ImportRefusedError(f"{answer.status_code} {answer.reason_phrase}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from api.admin import files, importing
+from ledger_client import ConnectionFailed
 from tests.running.commands import Service, serving
 from tests.support import Database, call, create, join
 
@@ -137,7 +138,7 @@ def test_goes_on_where_it_was_interrupted(ledger, imports, monkeypatch):
         if len(sent) == 2:
             # As if the answer had been lost.
             post(*given)
-            raise importing.UnavailableError("gone")
+            raise ConnectionFailed("gone", None)
         sent.append(given)
         return post(*given)
 
@@ -149,7 +150,7 @@ def test_goes_on_where_it_was_interrupted(ledger, imports, monkeypatch):
 
 
 def test_a_service_that_is_away_has_a_status_of_its_own(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(importing, "PATIENCE", 0)
+    monkeypatch.setattr(importing, "RETRIES", 0)
     path = tmp_path / "people.csv"
     path.write_text("username,amount\na,1\n")
     assert importing.run(path, 1, None, 0, "http://127.0.0.1:1", None) == importing.UNAVAILABLE
