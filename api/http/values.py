@@ -18,9 +18,7 @@ MAX_LIMIT = 1000  # rows of a page
 MAX_WAIT = 30  # seconds that a reader of the feed may wait
 MAX_ID = str(2**63 - 1)
 MAX_AMOUNT_DIGITS = 78  # of 2^256 - 1; the exact bound is a rule and lies in SQL
-MAX_LINES = (
-    10_000  # of a list of transfers or joins; the same rule lies in SQL, and keeps the rest from being decoded here
-)
+MAX_LINES = 10_000  # of a list of transfers or joins; SQL has the same rule, and here the rest is not decoded
 MAX_NUMBER = 4096  # digits, and exponent, of a number in metadata, which may have as many bytes
 # Characters of metadata, its numbers written out. SQL allows 4096 bytes of its own text of them, which is never more
 # than a quarter of this unless a number has thousands of zeros that mean nothing.
