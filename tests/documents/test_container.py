@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,9 @@ def test_what_the_build_copies_is_there() -> None:
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}
     assert {name for name in kept - {"wheels"} if not (ROOT / name).exists()} == set()
     assert "wheels/" in (ROOT / ".gitignore").read_text().splitlines()
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    packed = [*wheel["packages"], *wheel["force-include"]]
+    assert {path.partition("/")[0] for path in packed} <= kept  # the build would leave out what is not there
 
 
 @pytest.mark.parametrize("line", block("container", "sh", "docker run").replace("\\\n", "").splitlines())
