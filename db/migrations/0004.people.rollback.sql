@@ -33,6 +33,10 @@ drop function if exists ledger.get_statement;
 drop function if exists ledger.join_all;
 -- <<< db/functions/api/join_all.sql
 
+-- >>> db/functions/internal/checkpoints/pause_after.sql
+drop function if exists ledger_internal.pause_after;
+-- <<< db/functions/internal/checkpoints/pause_after.sql
+
 -- >>> db/functions/internal/errors/refuse_join_line.sql
 drop function if exists ledger_internal.refuse_join_line;
 -- <<< db/functions/internal/errors/refuse_join_line.sql
@@ -80,6 +84,173 @@ drop function if exists ledger_internal.read_join_lines;
 -- >>> db/functions/internal/verify/join_all_discrepancies.sql
 drop function if exists ledger_internal.join_all_discrepancies;
 -- <<< db/functions/internal/verify/join_all_discrepancies.sql
+
+-- >>> db/functions/internal/checkpoints/seal_entries.sql
+drop function if exists ledger_internal.seal_entries;
+-- Hash a group's entries from one checkpoint to the next.
+create or replace function ledger_internal.seal_entries(
+  checkpoint ledger.checkpoints,
+  previous   ledger.checkpoints
+) returns bytea
+language plpgsql stable
+as $$
+declare
+  seal  bytea := coalesce(previous.seal, decode(repeat('00', 32), 'hex'));
+  feed  record;
+  entry bytea;
+begin
+  -- The entries of each feed, in its order: a snapshot means something among the transactions of its own only.
+  for feed in
+    select
+      f.generation,
+      f.last_restored as after,
+      lead(f.last_restored, 1, 9223372036854775807) over (order by f.generation) as upto
+    from ledger.feeds as f
+    order by f.generation
+  loop
+    continue when feed.generation < previous.generation;
+    exit when feed.generation > checkpoint.generation;
+
+    -- Planned at each call: from the previous checkpoint on is little of the record, or all of it.
+    for entry in execute
+      $query$
+        select convert_to(
+          concat_ws(
+            '|',
+            e.group_id,
+            e.id,
+            e.kind,
+            coalesce(e.from_id::text, ''),
+            coalesce(e.to_id::text, ''),
+            e.amount,
+            coalesce(e.from_amount::text, ''),
+            coalesce(e.to_amount::text, ''),
+            trunc(extract(epoch from e.created_at) * 1000000),
+            coalesce(e.reverses::text, ''),
+            coalesce(e.metadata::text, '')
+          ),
+          'UTF8'
+        )
+        from ledger.entries as e
+        where e.group_id = $1
+          and e.id > $2
+          and e.id <= $3
+          and e.xid >= $4
+          and ($5 is null or not pg_visible_in_snapshot(e.xid, $5))
+          and ($6 is null or pg_visible_in_snapshot(e.xid, $6))
+        order by e.xid, e.id
+      $query$
+    using
+      checkpoint.group_id,
+      feed.after,
+      feed.upto,
+      case when feed.generation = previous.generation then pg_snapshot_xmin(previous.snapshot) else '0' end,
+      case when feed.generation = previous.generation then previous.snapshot end,
+      case when feed.generation = checkpoint.generation then checkpoint.snapshot end
+    loop
+      seal := sha256('\x05'::bytea || seal || entry);
+    end loop;
+  end loop;
+  return seal;
+end
+$$;
+
+alter function ledger_internal.seal_entries owner to ledger_owner;
+comment on function ledger_internal.seal_entries is
+  'The seal of a checkpoint. It begins as the seal of the previous one, 32 zero bytes for the first, and for each entry that the checkpoint includes and the previous one does not, in the feed''s order, it becomes SHA-256 of 0x05 | seal 32 | entry. An entry is the text, in UTF-8, of group_id|id|kind|from_id|to_id|amount|from_amount|to_amount|created_at|reverses|metadata: created_at in microseconds since 1970, empty what is null. So the seal of a checkpoint that is kept elsewhere shows whether any entry before it was changed, removed or added.';
+revoke execute on function ledger_internal.seal_entries from public;
+-- <<< db/functions/internal/checkpoints/seal_entries.sql
+
+-- >>> db/functions/internal/checkpoints/write_chunks.sql
+-- Write the leaves of a new checkpoint, and return what it finds.
+create or replace function ledger_internal.write_chunks(
+  checkpoint ledger.checkpoints,
+  previous   ledger.checkpoints,
+  domain     bytea
+) returns ledger_internal.figures
+language plpgsql volatile
+as $$
+declare
+  figures ledger_internal.figures;
+  piece   record;
+  chunk   ledger.checkpoint_chunks;
+  chunks  ledger.checkpoint_chunks[] := array[]::ledger.checkpoint_chunks[];
+  sums    numeric[] := array[]::numeric[];
+  nodes   bytea[] := array[]::bytea[];
+  tree    ledger_internal.tree;
+  resumed timestamptz := clock_timestamp();
+  -- A statement with a time-out has no time for pauses.
+  pauses  boolean := current_setting('statement_timeout') = '0';
+begin
+  -- One statement and so one snapshot for all figures and leaves; a volatile function in it would see newer rows.
+  for piece in
+    -- The first row has the figures, each of the others the leaves of a chunk.
+    select
+      -1 as chunk,
+      null::numeric[] as amounts,
+      null::bytea[] as leaves,
+      b as books
+    from ledger_internal.checkpoint_books(checkpoint.group_id) as b
+    union all
+    select
+      (l.place / 1024)::integer,
+      array_agg(l.amount order by l.place),
+      array_agg(ledger_internal.pack_leaf(l.participant_id, l.exit_entry, l.owner, l.amount) order by l.place),
+      null
+    from (
+      select
+        u.*,
+        row_number() over (order by u.participant_id) - 1 as place
+      from ledger_internal.current_leaves(checkpoint.group_id) as u
+    ) as l
+    group by l.place / 1024
+    order by chunk
+  loop
+    if piece.chunk = -1 then
+      figures := piece.books;
+      figures.leaf_count := 0;
+      perform ledger_internal.refuse_large_group(checkpoint.group_id, figures.credited);
+      checkpoint.snapshot := figures.snapshot;
+      checkpoint.generation := figures.generation;
+      figures.seal := ledger_internal.seal_entries(checkpoint, previous);
+      continue;
+    end if;
+
+    chunk := ledger_internal.pack_chunk(
+      checkpoint.group_id, checkpoint.number, piece.chunk, domain, piece.amounts, piece.leaves
+    );
+    chunks := chunks || chunk;
+    sums := sums || chunk.sum::numeric;
+    nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
+    figures.leaf_count := figures.leaf_count + cardinality(piece.leaves);
+    -- Four fifths of the time the core is free for transfers.
+    if pauses and cardinality(piece.leaves) = 1024 then
+      perform pg_sleep(least(4 * extract(epoch from clock_timestamp() - resumed), 1));
+      resumed := clock_timestamp();
+    end if;
+  end loop;
+  tree := ledger_internal.fold_tree(sums, nodes);
+  figures.total := tree.sum;
+  figures.root := tree.hash;
+
+  -- The first change of the transaction, and so what the feed of all groups waits for: only when all is computed. One
+  -- at a time: a list of them would be copied.
+  for place in 1 .. cardinality(chunks) loop
+    chunk := chunks[place];
+    insert into ledger.checkpoint_chunks
+    select chunk.*
+    -- Above READ COMMITTED another checkpoint since the snapshot ends in 40001 here.
+    on conflict do nothing;
+  end loop;
+  return figures;
+end
+$$;
+
+alter function ledger_internal.write_chunks owner to ledger_owner;
+comment on function ledger_internal.write_chunks is
+  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. In a session without a statement time-out it pauses four times as long as it works. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
+revoke execute on function ledger_internal.write_chunks from public;
+-- <<< db/functions/internal/checkpoints/write_chunks.sql
 
 -- >>> db/functions/internal/errors/refuse_bound_address.sql
 drop function if exists ledger_internal.refuse_bound_address;

@@ -1,14 +1,17 @@
 -- Hash a group's entries from one checkpoint to the next.
 create or replace function ledger_internal.seal_entries(
   checkpoint ledger.checkpoints,
-  previous   ledger.checkpoints
+  previous   ledger.checkpoints,
+  pauses     boolean default false
 ) returns bytea
 language plpgsql stable
 as $$
 declare
-  seal  bytea := coalesce(previous.seal, decode(repeat('00', 32), 'hex'));
-  feed  record;
-  entry bytea;
+  seal    bytea := coalesce(previous.seal, decode(repeat('00', 32), 'hex'));
+  feed    record;
+  entry   bytea;
+  hashed  bigint := 0;
+  resumed timestamptz := clock_timestamp();
 begin
   -- The entries of each feed, in its order: a snapshot means something among the transactions of its own only.
   for feed in
@@ -60,6 +63,10 @@ begin
       case when feed.generation = checkpoint.generation then checkpoint.snapshot end
     loop
       seal := sha256('\x05'::bytea || seal || entry);
+      hashed := hashed + 1;
+      if pauses and hashed % 1024 = 0 then
+        resumed := ledger_internal.pause_after(resumed);
+      end if;
     end loop;
   end loop;
   return seal;
@@ -68,5 +75,5 @@ $$;
 
 alter function ledger_internal.seal_entries owner to ledger_owner;
 comment on function ledger_internal.seal_entries is
-  'The seal of a checkpoint. It begins as the seal of the previous one, 32 zero bytes for the first, and for each entry that the checkpoint includes and the previous one does not, in the feed''s order, it becomes SHA-256 of 0x05 | seal 32 | entry. An entry is the text, in UTF-8, of group_id|id|kind|from_id|to_id|amount|from_amount|to_amount|created_at|reverses|metadata: created_at in microseconds since 1970, empty what is null. So the seal of a checkpoint that is kept elsewhere shows whether any entry before it was changed, removed or added.';
+  'The seal of a checkpoint. It begins as the seal of the previous one, 32 zero bytes for the first, and for each entry that the checkpoint includes and the previous one does not, in the feed''s order, it becomes SHA-256 of 0x05 | seal 32 | entry. An entry is the text, in UTF-8, of group_id|id|kind|from_id|to_id|amount|from_amount|to_amount|created_at|reverses|metadata: created_at in microseconds since 1970, empty what is null. With pauses it leaves the processor to others between 1,024 entries. So the seal of a checkpoint that is kept elsewhere shows whether any entry before it was changed, removed or added.';
 revoke execute on function ledger_internal.seal_entries from public;

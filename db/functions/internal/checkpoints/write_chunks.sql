@@ -48,7 +48,8 @@ begin
       perform ledger_internal.refuse_large_group(checkpoint.group_id, figures.credited);
       checkpoint.snapshot := figures.snapshot;
       checkpoint.generation := figures.generation;
-      figures.seal := ledger_internal.seal_entries(checkpoint, previous);
+      figures.seal := ledger_internal.seal_entries(checkpoint, previous, pauses);
+      resumed := clock_timestamp();
       continue;
     end if;
 
@@ -59,10 +60,8 @@ begin
     sums := sums || chunk.sum::numeric;
     nodes := nodes || (ledger_internal.word(chunk.sum) || chunk.hash);
     figures.leaf_count := figures.leaf_count + cardinality(piece.leaves);
-    -- Four fifths of the time the core is free for transfers.
     if pauses and cardinality(piece.leaves) = 1024 then
-      perform pg_sleep(least(4 * extract(epoch from clock_timestamp() - resumed), 1));
-      resumed := clock_timestamp();
+      resumed := ledger_internal.pause_after(resumed);
     end if;
   end loop;
   tree := ledger_internal.fold_tree(sums, nodes);
@@ -84,5 +83,5 @@ $$;
 
 alter function ledger_internal.write_chunks owner to ledger_owner;
 comment on function ledger_internal.write_chunks is
-  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. In a session without a statement time-out it pauses four times as long as it works. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
+  'Write the chunks of a checkpoint of this group and number in one snapshot, and return the snapshot, the figures, the seal and the root of it. In a session without a statement time-out it pauses five times as long as it works. Call it where no other transaction makes a checkpoint of the group. Raises LG011.';
 revoke execute on function ledger_internal.write_chunks from public;
