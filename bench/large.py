@@ -81,12 +81,10 @@ def fill_with_keys(ledger: Ledger, group: Group, keys: int) -> None:
         for _ in range(keys // KEYS):
             connection.execute(
                 """
-                insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, answer)
-                select %(group)s, gen_random_uuid()::text, 'transfer', sha256(n::text::bytea), a.answer
+                insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, entry_id)
+                select %(group)s, gen_random_uuid()::text, 'transfer', sha256(n::text::bytea), t.entry_id
                 from generate_series(1, %(keys)s) as n
-                cross join (
-                  select to_json(t) as answer from ledger.transfer(%(group)s, %(first)s, %(last)s, 1) as t
-                ) as a
+                cross join ledger.transfer(%(group)s, %(first)s, %(last)s, 1) as t
                 """,
                 {"group": group.id, "keys": KEYS, "first": group.first, "last": group.last},
             )

@@ -1,7 +1,8 @@
--- For people: statements, and lists of joins.
+-- For people: statements, and lists of joins. And keys of transfers that cost little.
 -- depends: 0003.vaults
 
--- squawk-ignore-file ban-drop-function
+-- idempotency_keys: no row is written again, and the rules of its columns become those of their domains.
+-- squawk-ignore-file ban-drop-function, ban-drop-not-null, ban-drop-constraint, changing-column-type
 
 set local lock_timeout = '5s';
 set local role ledger_owner;
@@ -26,8 +27,67 @@ begin
 end
 $$;
 
+-- The key of a transfer has the transfer's entry, and no answer: the record has all that this is made of. Its rules are
+-- those of domains: each statement that inserts reads the text of a table's check constraints, which took three quarters
+-- of the time of a key.
+do $$
+begin
+  if to_regtype('ledger.idempotency_key') is null then
+    create domain ledger.idempotency_key as text collate "C";
+  end if;
+  if to_regtype('ledger.sha_256') is null then
+    create domain ledger.sha_256 as bytea;
+  end if;
+end
+$$;
+comment on domain ledger.idempotency_key is 'A client''s name for a request, of 1 to 255 bytes.';
+comment on domain ledger.sha_256 is 'A SHA-256 hash: 32 bytes.';
+-- No row is written again: the domains have no rules yet.
+alter table ledger.idempotency_keys
+  add column if not exists entry_id bigint,
+  alter column key type ledger.idempotency_key,
+  alter column fingerprint type ledger.sha_256,
+  alter column fingerprint drop not null,
+  alter column answer drop not null,
+  drop constraint if exists idempotency_keys_length,
+  drop constraint if exists idempotency_keys_sha_256;
+comment on table ledger.idempotency_keys is 'The requests with an idempotency key and what answered them, kept for ever.';
+comment on column ledger.idempotency_keys.fingerprint is
+  'SHA-256 of the function and its arguments; null where there is an entry.';
+comment on column ledger.idempotency_keys.answer is
+  'The function''s result, with the names and balances of that time; null where there is an entry.';
+comment on column ledger.idempotency_keys.entry_id is
+  'The entry of a transfer, which has the arguments and the balances of that time; null for other functions, and for transfers from before this column was added.';
+-- The rows are read once.
+do $$
+begin
+  if not exists (
+    select from pg_catalog.pg_constraint as c
+    where c.contypid = 'ledger.idempotency_key'::regtype and c.conname = 'idempotency_key_length'
+  ) then
+    alter domain ledger.idempotency_key
+      add constraint idempotency_key_length check (octet_length(value) between 1 and 255);
+    alter domain ledger.sha_256
+      add constraint sha_256_length check (octet_length(value) = 32);
+  end if;
+end
+$$;
+
+alter table ledger.name_changes
+  add column if not exists before_entry bigint;
+comment on column ledger.name_changes.before_entry is
+  'A number of the sequence of entries: all entries of the participant with smaller numbers were written before the change, and all others after it. Null for a change from before this column was added.';
+-- squawk-ignore require-concurrent-index-creation
+create index if not exists name_changes_of_participants
+  on ledger.name_changes (group_id, participant_id, before_entry)
+  where before_entry is not null;
+
 -- Functions may call each other in any order.
 set local check_function_bodies = off;
+
+-- >>> db/functions/internal/idempotency/store_transfer_answers.sql
+drop function if exists ledger_internal.store_transfer_answers;
+-- <<< db/functions/internal/idempotency/store_transfer_answers.sql
 
 -- >>> db/functions/api/get_statement.sql
 -- Show a page of a participant's statement, with the balances at both ends of its period.
@@ -158,12 +218,159 @@ revoke execute on function ledger.join_all from public;
 grant execute on function ledger.join_all to ledger_api;
 -- <<< db/functions/api/join_all.sql
 
+-- >>> db/functions/api/transfer.sql
+-- Move money between two participants of one group.
+create or replace function ledger.transfer(
+  group_id        bigint,
+  from_id         bigint,
+  to_id           bigint,
+  amount          numeric,
+  idempotency_key text  default null,
+  metadata        jsonb default null
+) returns ledger.transfer_result
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+as $$
+declare
+  request text[];
+  result  transfer_result;
+begin
+  if not transfer_is_valid(group_id, from_id, to_id, amount, idempotency_key, metadata) then
+    perform refuse_invalid(
+      array['group_id', 'from_id', 'to_id', 'amount', 'idempotency_key', 'metadata'],
+      array[
+        invalid_id(group_id),
+        invalid_id(from_id),
+        case when to_id = from_id then 'must be another participant' else invalid_id(to_id) end,
+        invalid_amount(amount, 1),
+        invalid_idempotency_key(idempotency_key),
+        invalid_metadata(metadata)
+      ]
+    );
+  end if;
+
+  if idempotency_key is null then
+    return execute_transfer(group_id, from_id, to_id, amount, metadata, null);
+  end if;
+
+  request := transfer_request(from_id, to_id, amount, metadata);
+  result := claim_idempotency_key(group_id, idempotency_key, request, result);
+  if result.replayed then
+    return result;
+  end if;
+  result := execute_transfer(group_id, from_id, to_id, amount, metadata, null);
+  perform store_entry(group_id, idempotency_key, request, result.entry_id);
+  return result;
+end
+$$;
+
+alter function ledger.transfer owner to ledger_owner;
+comment on function ledger.transfer is
+  'Move amount from one participant to another of the same group. entry_id is the entry written. Raises LG001, LG002, LG003, LG006, LG014.';
+revoke execute on function ledger.transfer from public;
+grant execute on function ledger.transfer to ledger_api;
+-- <<< db/functions/api/transfer.sql
+
+-- >>> db/functions/api/transfer_batch.sql
+-- Make independent transfers in one call: those that need not wait.
+create or replace function ledger.transfer_batch(
+  group_ids        bigint[],
+  from_ids         bigint[],
+  to_ids           bigint[],
+  amounts          numeric[],
+  idempotency_keys text[]  default null,
+  metadatas        jsonb[] default null
+) returns setof ledger.transfer_outcome
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+-- One plan serves every list: planning takes longer than executing a short list.
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  lines     transfer_lines;
+  last      integer;
+  legs      transfer_legs;
+  decisions transfer_decisions;
+  usernames text[];
+begin
+  lines.group_ids := group_ids;
+  lines.from_ids := from_ids;
+  lines.to_ids := to_ids;
+  lines.amounts := amounts;
+  lines.idempotency_keys := idempotency_keys;
+  lines.metadatas := metadatas;
+  lines := align_transfer_lines(lines);
+  last := coalesce(cardinality(lines.amounts), 0);
+  if last = 0 then
+    return;
+  elsif last = 1 then
+    return next transfer_batch_of_one(
+      lines.group_ids[1], lines.from_ids[1], lines.to_ids[1], lines.amounts[1], lines.idempotency_keys[1],
+      lines.metadatas[1]
+    );
+    return;
+  end if;
+
+  select array_agg(transfer_is_valid(l.group_id, l.from_id, l.to_id, l.amount, l.key, l.metadata) order by l.line)
+  into lines.possible
+  from unnest(
+    lines.group_ids, lines.from_ids, lines.to_ids, lines.amounts, lines.idempotency_keys, lines.metadatas
+  ) with ordinality as l (group_id, from_id, to_id, amount, key, metadata, line);
+  if lines.idempotency_keys is not null then
+    lines.possible := claim_idempotency_keys(lines.group_ids, lines.idempotency_keys, lines.possible);
+  end if;
+
+  -- A refused line is deferred to transfer(), which raises the error.
+  legs := lock_legs(lines, wait => false);
+  decisions := decide_transfers(lines, legs, all_or_nothing => false);
+  perform post_transfers(lines, legs, decisions);
+  if lines.idempotency_keys is not null then
+    perform store_entries(lines, decisions);
+  end if;
+
+  usernames := legs.usernames;
+  return query
+  select
+    l.line::integer,
+    case
+      when l.entry_id is not null
+      then 'done'
+      when l.possible and (l.sender is null or l.recipient is null)
+      then unmade_outcome(l.group_id, l.from_id, l.to_id)
+      else 'deferred'
+    end,
+    case
+      when l.entry_id is not null
+      then (usernames[l.recipient], l.to_id, l.group_id, l.to_amount)::current_participants
+    end,
+    case
+      when l.entry_id is not null
+      then (usernames[l.sender], l.from_id, l.group_id, l.from_amount)::current_participants
+    end,
+    l.entry_id
+  from unnest(
+    lines.group_ids, lines.from_ids, lines.to_ids, lines.possible, legs.numbers[: last], legs.numbers[last + 1 :],
+    decisions.entries
+  ) with ordinality as l (
+    group_id, from_id, to_id, possible, sender, recipient,
+    entry_id, entry_from_id, entry_to_id, amount, from_amount, to_amount, line
+  );
+end
+$$;
+
+alter function ledger.transfer_batch owner to ledger_owner;
+comment on function ledger.transfer_batch is
+  'Make those of several transfers, also of several groups, that can be made at once: one row a line, in order. The outcome is done, with what transfer returns; locked, where another session holds a leg; or deferred, for all that transfer has to decide. A line that is not done changed nothing, and touches no other; one of shorter lists has nulls there. Raises 40001 where a balance or an idempotency key could not be written, and did nothing. For services that collect requests: call transfer for what is not done.';
+revoke execute on function ledger.transfer_batch from public;
+grant execute on function ledger.transfer_batch to ledger_api;
+-- <<< db/functions/api/transfer_batch.sql
+
 -- >>> db/functions/internal/checkpoints/pause_after.sql
 -- Leave the processor to others, after some work.
 create or replace function ledger_internal.pause_after(
   began timestamptz
 ) returns timestamptz
-language plpgsql volatile
+language plpgsql stable
 as $$
 begin
   -- Five sixths of the time the core is free for transfers.
@@ -479,6 +686,27 @@ comment on function ledger_internal.refuse_taken_address is
 revoke execute on function ledger_internal.refuse_taken_address from public;
 -- <<< db/functions/internal/errors/refuse_taken_address.sql
 
+-- >>> db/functions/internal/errors/refuse_used_key.sql
+-- Refuse a request whose idempotency key another transaction has used.
+create or replace function ledger_internal.refuse_used_key(
+  group_id bigint,
+  key      text
+) returns void
+language plpgsql immutable
+as $$
+begin
+  raise exception using
+    errcode = 'serialization_failure',
+    message = format('idempotency key "%s" of group %s has been used', key, group_id);
+end
+$$;
+
+alter function ledger_internal.refuse_used_key owner to ledger_owner;
+comment on function ledger_internal.refuse_used_key is
+  'Raise 40001: a request that the snapshot does not show has used this idempotency key.';
+revoke execute on function ledger_internal.refuse_used_key from public;
+-- <<< db/functions/internal/errors/refuse_used_key.sql
+
 -- >>> db/functions/internal/history/balance_at.sql
 -- Find the balance of a participant at a moment.
 create or replace function ledger_internal.balance_at(
@@ -499,6 +727,33 @@ comment on function ledger_internal.balance_at is
   'The balance of a participant at a moment; 0 before the join and after the exit.';
 revoke execute on function ledger_internal.balance_at from public;
 -- <<< db/functions/internal/history/balance_at.sql
+
+-- >>> db/functions/internal/history/record_name_change.sql
+-- Record the change of a name.
+create or replace function ledger_internal.record_name_change(
+  group_id       bigint,
+  participant_id bigint,
+  old_name       text,
+  new_name       text
+) returns void
+language sql volatile
+as $$
+  -- The participant is locked: entries written before have smaller numbers, those written after have greater ones.
+  insert into ledger.name_changes (group_id, participant_id, old_name, new_name, before_entry)
+  select
+    record_name_change.group_id,
+    record_name_change.participant_id,
+    record_name_change.old_name,
+    record_name_change.new_name,
+    nextval('ledger.entries_id_seq')
+  where record_name_change.old_name <> record_name_change.new_name
+$$;
+
+alter function ledger_internal.record_name_change owner to ledger_owner;
+comment on function ledger_internal.record_name_change is
+  'Record that a participant was renamed, or the group where the participant is null; nothing where the name stayed the same.';
+revoke execute on function ledger_internal.record_name_change from public;
+-- <<< db/functions/internal/history/record_name_change.sql
 
 -- >>> db/functions/internal/history/statement_lines.sql
 -- Read the lines of a page of a participant's statement.
@@ -552,6 +807,133 @@ comment on function ledger_internal.statement_lines is
 revoke execute on function ledger_internal.statement_lines from public;
 -- <<< db/functions/internal/history/statement_lines.sql
 
+-- >>> db/functions/internal/idempotency/claim_idempotency_key.sql
+-- Claim an idempotency key, and find the answer to an earlier request with it.
+create or replace function ledger_internal.claim_idempotency_key(
+  group_id bigint,
+  key      text,
+  request  text[],
+  result   anyelement
+) returns anyelement
+language plpgsql volatile
+as $$
+declare
+  first ledger.idempotency_keys;
+begin
+  -- Until this transaction ends, no other session acts under the key: a repeated request waits for the first outcome.
+  -- The lock comes before every row lock.
+  if key is null or ledger_internal.claim_unused_key(group_id, key) then
+    return result;
+  end if;
+  perform pg_advisory_xact_lock(hashtextextended(claim_idempotency_key.key collate "C", claim_idempotency_key.group_id));
+  -- A statement of its own, to see what committed during the wait.
+  select k.*
+  into first
+  from ledger.idempotency_keys as k
+  where k.group_id = claim_idempotency_key.group_id
+    and k.key = claim_idempotency_key.key collate "C";
+  if not found then
+    return result;
+  end if;
+
+  if first.fingerprint <> ledger_internal.fingerprint(request) then
+    raise exception using
+      errcode = 'LG006',
+      column  = 'idempotency_key',
+      message = 'idempotency key belongs to another request',
+      detail  = 'idempotency_key: was used for another request',
+      hint    = 'Repeat a request with exactly its values, and give each new request a key of its own.';
+  end if;
+  return jsonb_populate_record(result, ledger_internal.stored_answer(first) || '{"replayed": true}');
+end
+$$;
+
+alter function ledger_internal.claim_idempotency_key owner to ledger_owner;
+comment on function ledger_internal.claim_idempotency_key is
+  'The answer that was given to this request, an operation and its values, under this idempotency key of the group, with replayed true; the empty result where there was none. Claims the key, if one is given, until the transaction ends. Raises LG006 when the key was used for another request.';
+revoke execute on function ledger_internal.claim_idempotency_key from public;
+-- <<< db/functions/internal/idempotency/claim_idempotency_key.sql
+
+-- >>> db/functions/internal/idempotency/claim_idempotency_keys.sql
+-- Claim those idempotency keys of several transfers that are unused, without waiting.
+create or replace function ledger_internal.claim_idempotency_keys(
+  group_ids bigint[],
+  keys      text[],
+  possible  boolean[]
+) returns boolean[]
+language plpgsql volatile
+as $$
+declare
+  free  boolean[] := possible;
+  held  integer[];
+  place integer;
+begin
+  -- No lock is waited for: a request under way elsewhere, or twice in this call, is deferred to transfer(), which waits.
+  for place in 1 .. cardinality(keys) loop
+    if possible[place] and keys[place] is not null
+      and not pg_try_advisory_xact_lock(hashtextextended(keys[place] collate "C", group_ids[place]))
+    then
+      free[place] := false;
+    end if;
+  end loop;
+
+  -- A statement of its own, to see what committed before the locks were taken. A scalar subquery: any other is planned as
+  -- a join, and may read the whole table.
+  select array_agg(l.place) filter (where l.times > 1 or (
+    select true from ledger.idempotency_keys as k
+    where k.group_id = l.group_id
+      and k.key = l.key collate "C"
+    limit 1
+  ))
+  into held
+  from (
+    select
+      k.*,
+      case
+        when k.key is not null
+        then row_number() over (partition by k.group_id, k.key order by k.possible desc, k.place)
+      end as times
+    from unnest(group_ids, keys, possible) with ordinality as k (group_id, key, possible, place)
+  ) as l;
+  foreach place in array coalesce(held, '{}') loop
+    free[place] := false;
+  end loop;
+  return free;
+end
+$$;
+
+alter function ledger_internal.claim_idempotency_keys owner to ledger_owner;
+comment on function ledger_internal.claim_idempotency_keys is
+  'Which of these transfers can go on: those that were possible and have no idempotency key, or an unused one that no other session holds. Claims these keys until the transaction ends. Does not wait.';
+revoke execute on function ledger_internal.claim_idempotency_keys from public;
+-- <<< db/functions/internal/idempotency/claim_idempotency_keys.sql
+
+-- >>> db/functions/internal/idempotency/claim_unused_key.sql
+-- Claim an idempotency key if it is unused, without waiting.
+create or replace function ledger_internal.claim_unused_key(
+  group_id bigint,
+  key      text
+) returns boolean
+language plpgsql volatile
+as $$
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended(claim_unused_key.key collate "C", claim_unused_key.group_id)) then
+    return false;
+  end if;
+  -- A statement of its own, to see what committed before the lock was taken.
+  perform from ledger.idempotency_keys as k
+  where k.group_id = claim_unused_key.group_id
+    and k.key = claim_unused_key.key collate "C";
+  return not found;
+end
+$$;
+
+alter function ledger_internal.claim_unused_key owner to ledger_owner;
+comment on function ledger_internal.claim_unused_key is
+  'Whether an idempotency key of the group is unused and no other session holds it; claims it then until the transaction ends. What claim_idempotency_keys does for a single key.';
+revoke execute on function ledger_internal.claim_unused_key from public;
+-- <<< db/functions/internal/idempotency/claim_unused_key.sql
+
 -- >>> db/functions/internal/idempotency/join_all_request.sql
 -- List the values that identify a list of joins among requests with the same idempotency key.
 create or replace function ledger_internal.join_all_request(
@@ -586,6 +968,188 @@ comment on function ledger_internal.join_all_request is
   'The operation and the values of a list of joins, by columns, for its fingerprint; addresses and metadatas are null where no line has any.';
 revoke execute on function ledger_internal.join_all_request from public;
 -- <<< db/functions/internal/idempotency/join_all_request.sql
+
+-- >>> db/functions/internal/idempotency/store_answer.sql
+-- Store the answer to a request under its idempotency key, permanently.
+create or replace function ledger_internal.store_answer(
+  group_id bigint,
+  key      text,
+  request  text[],
+  result   record
+) returns void
+language plpgsql volatile
+as $$
+begin
+  if key is null then
+    return;
+  end if;
+
+  -- claim_idempotency_key() has locked the key; a snapshot from before another's commit ends in 40001 here. No money moves
+  -- without a stored answer.
+  insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, answer)
+  values (store_answer.group_id, store_answer.key, request[1], ledger_internal.fingerprint(request), to_json(result))
+  on conflict do nothing;
+  if not found then
+    perform ledger_internal.refuse_used_key(group_id, key);
+  end if;
+end
+$$;
+
+alter function ledger_internal.store_answer owner to ledger_owner;
+comment on function ledger_internal.store_answer is
+  'Store the result of a request, an operation and its values, under its idempotency key, if one is given; a transfer''s by store_entry(). Call claim_idempotency_key first. Raises 40001 when the key has been used, also by a request that the snapshot does not show.';
+revoke execute on function ledger_internal.store_answer from public;
+-- <<< db/functions/internal/idempotency/store_answer.sql
+
+-- >>> db/functions/internal/idempotency/store_entries.sql
+-- Store the entries of the transfers of a list under their idempotency keys, permanently.
+create or replace function ledger_internal.store_entries(
+  lines     ledger_internal.transfer_lines,
+  decisions ledger_internal.transfer_decisions,
+  late      boolean default current_setting('transaction_isolation') <> 'read committed'
+) returns void
+language plpgsql volatile
+as $$
+begin
+  -- claim_idempotency_keys() has locked the keys and seen that they are unused, unless its snapshot is from before
+  -- another's commit. An `on conflict` would search the index for each key once more.
+  if late then
+    begin
+      perform ledger_internal.store_entries(lines, decisions, late => false);
+    exception when unique_violation then
+      raise exception using
+        errcode = 'serialization_failure',
+        message = 'an idempotency key of the list has been used';
+    end;
+    return;
+  end if;
+
+  insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, entry_id)
+  select
+    l.group_id,
+    l.key,
+    'transfer',
+    ledger_internal.fingerprint(ledger_internal.transfer_request(l.from_id, l.to_id, l.amount, l.metadata)),
+    l.entry_id
+  from unnest(lines.group_ids, lines.idempotency_keys, lines.metadatas, decisions.entries) as l (
+    group_id, key, metadata, entry_id, from_id, to_id, amount, from_amount, to_amount
+  )
+  where l.entry_id is not null
+    and l.key is not null;
+end
+$$;
+
+alter function ledger_internal.store_entries owner to ledger_owner;
+comment on function ledger_internal.store_entries is
+  'Store the entries of the transfers that were made under their idempotency keys, where they have one. Call claim_idempotency_keys first; a snapshot that is late may not show all that it looks for. Raises 40001 when a key has been used by a request that the snapshot does not show.';
+revoke execute on function ledger_internal.store_entries from public;
+-- <<< db/functions/internal/idempotency/store_entries.sql
+
+-- >>> db/functions/internal/idempotency/store_entry.sql
+-- Store the entry of a transfer under its idempotency key, permanently.
+create or replace function ledger_internal.store_entry(
+  group_id bigint,
+  key      text,
+  request  text[],
+  entry_id bigint
+) returns void
+language plpgsql volatile
+as $$
+begin
+  insert into ledger.idempotency_keys (group_id, key, operation, fingerprint, entry_id)
+  values (store_entry.group_id, store_entry.key, request[1], ledger_internal.fingerprint(request), store_entry.entry_id)
+  -- As in store_answer().
+  on conflict do nothing;
+  if not found then
+    perform ledger_internal.refuse_used_key(group_id, key);
+  end if;
+end
+$$;
+
+alter function ledger_internal.store_entry owner to ledger_owner;
+comment on function ledger_internal.store_entry is
+  'Store the entry of a transfer, an operation and its values, under its idempotency key: its answer is made of the record. Call claim_idempotency_key first. Raises 40001 when the key has been used, also by a request that the snapshot does not show.';
+revoke execute on function ledger_internal.store_entry from public;
+-- <<< db/functions/internal/idempotency/store_entry.sql
+
+-- >>> db/functions/internal/idempotency/stored_answer.sql
+-- Return the answer that was given to the request of an idempotency key.
+create or replace function ledger_internal.stored_answer(
+  kept ledger.idempotency_keys
+) returns jsonb
+language sql stable
+as $$
+  select case
+    when kept.entry_id is null
+    then kept.answer::jsonb
+    else to_jsonb(ledger_internal.transfer_answer(kept.group_id, kept.entry_id))
+  end
+$$;
+
+alter function ledger_internal.stored_answer owner to ledger_owner;
+comment on function ledger_internal.stored_answer is
+  'The answer that was given to the request of an idempotency key: as it was stored, or for a transfer made again from its entry.';
+revoke execute on function ledger_internal.stored_answer from public;
+-- <<< db/functions/internal/idempotency/stored_answer.sql
+
+-- >>> db/functions/internal/idempotency/transfer_answer.sql
+-- Make the answer to a transfer again, from the record.
+create or replace function ledger_internal.transfer_answer(
+  group_id bigint,
+  entry_id bigint
+) returns ledger.transfer_result
+language sql stable
+as $$
+  select
+    (ledger_internal.username_at(e.group_id, e.to_id, e.id), e.to_id, e.group_id, e.to_amount)::ledger.current_participants,
+    (ledger_internal.username_at(e.group_id, e.from_id, e.id), e.from_id, e.group_id, e.from_amount)::ledger.current_participants,
+    e.id,
+    false
+  from ledger.entries as e
+  where e.group_id = transfer_answer.group_id
+    and e.id = transfer_answer.entry_id
+$$;
+
+alter function ledger_internal.transfer_answer owner to ledger_owner;
+comment on function ledger_internal.transfer_answer is
+  'What transfer() returned when it wrote this entry: with the usernames and the balances of that time.';
+revoke execute on function ledger_internal.transfer_answer from public;
+-- <<< db/functions/internal/idempotency/transfer_answer.sql
+
+-- >>> db/functions/internal/idempotency/username_at.sql
+-- Find the username that a participant had when an entry was written.
+create or replace function ledger_internal.username_at(
+  group_id       bigint,
+  participant_id bigint,
+  entry_id       bigint
+) returns text
+language sql stable
+as $$
+  -- A change of name takes a number of the entries while the participant is locked, and so do entries.
+  select coalesce(
+    (
+      select c.old_name
+      from ledger.name_changes as c
+      where c.group_id = username_at.group_id
+        and c.participant_id = username_at.participant_id
+        and c.before_entry > username_at.entry_id
+      order by c.before_entry
+      limit 1
+    ),
+    (
+      select p.username
+      from ledger.participants as p
+      where p.group_id = username_at.group_id
+        and p.id = username_at.participant_id
+    )
+  )
+$$;
+
+alter function ledger_internal.username_at owner to ledger_owner;
+comment on function ledger_internal.username_at is
+  'The username that a participant of a group had when an entry of theirs was written.';
+revoke execute on function ledger_internal.username_at from public;
+-- <<< db/functions/internal/idempotency/username_at.sql
 
 -- >>> db/functions/internal/movements/insert_participants.sql
 -- Insert the participants of a list of joins.
@@ -756,6 +1320,67 @@ comment on function ledger_internal.repeated_line is
   'The number, from 1, of the first line whose username or address an earlier line has; null if there is none. In a group that is linked to a vault several may claim an address.';
 revoke execute on function ledger_internal.repeated_line from public;
 -- <<< db/functions/internal/movements/repeated_line.sql
+
+-- >>> db/functions/internal/transfers/transfer_batch_of_one.sql
+-- Make one transfer without waiting for a lock.
+create or replace function ledger_internal.transfer_batch_of_one(
+  group_id        bigint,
+  from_id         bigint,
+  to_id           bigint,
+  amount          numeric,
+  idempotency_key text,
+  metadata        jsonb
+) returns ledger.transfer_outcome
+language plpgsql volatile
+as $$
+declare
+  pair      ledger.participants[];
+  sender    ledger.participants;
+  recipient ledger.participants;
+  made      ledger.transfer_result;
+  outcome   ledger.transfer_outcome;
+begin
+  outcome.place := 1;
+  outcome.outcome := 'deferred';
+  if not ledger_internal.transfer_is_valid(group_id, from_id, to_id, amount, idempotency_key, metadata) then
+    return outcome;
+  end if;
+  if idempotency_key is not null
+    and not ledger_internal.claim_unused_key(group_id, idempotency_key)
+  then
+    return outcome;
+  end if;
+
+  pair := ledger_internal.lock_pair(group_id, from_id, to_id, wait => false);
+  sender := pair[1];
+  recipient := pair[2];
+  if sender.id is null or recipient.id is null then
+    outcome.outcome := ledger_internal.unmade_outcome(group_id, from_id, to_id);
+    return outcome;
+  end if;
+  if ledger_internal.balance_violation(sender.amount - trunc(amount), recipient.amount + trunc(amount)) is not null then
+    return outcome;
+  end if;
+
+  made := ledger_internal.post_transfer(sender, recipient, amount, metadata, null);
+  if idempotency_key is not null then
+    perform ledger_internal.store_entry(
+      group_id, idempotency_key, ledger_internal.transfer_request(from_id, to_id, amount, metadata), made.entry_id
+    );
+  end if;
+  outcome.outcome := 'done';
+  outcome.to_participant := made.to_participant;
+  outcome.from_participant := made.from_participant;
+  outcome.entry_id := made.entry_id;
+  return outcome;
+end
+$$;
+
+alter function ledger_internal.transfer_batch_of_one owner to ledger_owner;
+comment on function ledger_internal.transfer_batch_of_one is
+  'What transfer_batch does for a single line, in two thirds of the time: the transfer, unless it would wait or be refused.';
+revoke execute on function ledger_internal.transfer_batch_of_one from public;
+-- <<< db/functions/internal/transfers/transfer_batch_of_one.sql
 
 -- >>> db/functions/internal/validation/invalid_join_lines.sql
 -- List the invalid fields of the lines of a list of joins.
@@ -949,6 +1574,90 @@ comment on function ledger_internal.read_join_lines is
 revoke execute on function ledger_internal.read_join_lines from public;
 -- <<< db/functions/internal/validation/read_join_lines.sql
 
+-- >>> db/functions/internal/verify/answer_agrees.sql
+-- Whether a stored answer agrees with the record.
+create or replace function ledger_internal.answer_agrees(
+  kept   ledger.idempotency_keys,
+  answer jsonb,
+  named  bigint,
+  entry  ledger.entries
+) returns boolean
+language plpgsql stable
+as $$
+declare
+  -- The entry in the form in which a reversal or a settlement returns it.
+  written jsonb;
+begin
+  if kept.operation in ('reverse_transfer', 'settle_exit') then
+    written := jsonb_build_object(
+      'group_id', entry.group_id, 'id', entry.id, 'kind', entry.kind, 'from_id', entry.from_id, 'to_id', entry.to_id,
+      'amount', entry.amount, 'from_amount', entry.from_amount, 'to_amount', entry.to_amount,
+      'created_at', entry.created_at, 'metadata', entry.metadata, 'reverses', entry.reverses
+    );
+  end if;
+
+  case kept.operation
+    when 'transfer' then
+      return entry.kind = 'transfer' and entry.reverses is null and answer @> jsonb_build_object(
+        'to_participant', jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount),
+        'from_participant', jsonb_build_object('id', entry.from_id, 'group_id', entry.group_id, 'amount', entry.from_amount)
+      );
+    when 'join_group' then
+      return entry.kind = 'join'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.amount);
+    when 'deposit' then
+      return entry.kind = 'deposit'
+        and answer @> jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount);
+    when 'exit_group' then
+      return entry.kind = 'exit' and answer @> jsonb_build_object('final_amount', entry.amount);
+    when 'reverse_transfer' then
+      return entry.reverses is not null and answer @> written;
+    when 'settle_exit' then
+      return answer @> written and exists (
+        select from ledger.settlements as s
+        where s.group_id = entry.group_id
+          and s.entry_id = entry.id
+          and s.reference is not null
+          and answer @> jsonb_build_object('reference', s.reference, 'settled_at', s.settled_at)
+      );
+    when 'create_group' then
+      return kept.group_id = 0 and exists (select from ledger.groups as g where g.id = named);
+    when 'rename_group' then
+      return named = kept.group_id;
+    when 'rename_participant' then
+      return answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+      );
+    when 'bind_address' then
+      return answer @> jsonb_build_object('group_id', kept.group_id) and exists (
+        select from ledger.participants as p
+        where p.group_id = kept.group_id
+          and p.id = named
+          and p.address = ledger_internal.parse_address(answer ->> 'address')
+      );
+    when 'checkpoint' then
+      return exists (
+        select from ledger.checkpoint_headers as h
+        where h.group_id = kept.group_id
+          and h.number = ledger_internal.parse_id(answer ->> 'number')
+          and answer @> (to_jsonb(h) - 'state')
+      );
+    when 'remove_group' then
+      return exists (select from ledger.groups as g where g.id = kept.group_id and g.closed_at is not null);
+    else
+      return false;
+  end case;
+end
+$$;
+
+alter function ledger_internal.answer_agrees owner to ledger_owner;
+comment on function ledger_internal.answer_agrees is
+  'Whether the answer stored under an idempotency key agrees with the record: with the entry that it names, or with the group, the participant or the checkpoint that it names; null or false where it does not. Names are not compared. For answer_discrepancies.';
+revoke execute on function ledger_internal.answer_agrees from public;
+-- <<< db/functions/internal/verify/answer_agrees.sql
+
 -- >>> db/functions/internal/verify/answer_discrepancies.sql
 -- Compare a stored answer and its fingerprint with the record.
 create or replace function ledger_internal.answer_discrepancies(
@@ -957,7 +1666,11 @@ create or replace function ledger_internal.answer_discrepancies(
 language plpgsql stable
 as $$
 declare
-  answer      jsonb := ledger_internal.parse_answer(kept.answer);
+  answer      jsonb := case
+    when kept.entry_id is null
+    then ledger_internal.parse_answer(kept.answer)
+    else jsonb_build_object('entry_id', kept.entry_id) || coalesce(ledger_internal.stored_answer(kept), '{}')
+  end;
   of_entry    boolean := kept.operation in (
     'transfer', 'join_group', 'deposit', 'exit_group', 'reverse_transfer', 'settle_exit'
   );
@@ -970,6 +1683,10 @@ declare
 begin
   if octet_length(kept.fingerprint) is distinct from 32 then
     discrepancy.detail := 'has no fingerprint';
+    return next discrepancy;
+    return;
+  elsif kept.entry_id is not null and kept.answer is not null then
+    discrepancy.detail := 'has both an entry and an answer';
     return next discrepancy;
     return;
   elsif answer is null then
@@ -1117,3 +1834,131 @@ comment on function ledger_internal.join_all_discrepancies is
   'The discrepancies of the answer to a list of joins: its entries, the participants, and the fingerprint of the request. For verify_keys.';
 revoke execute on function ledger_internal.join_all_discrepancies from public;
 -- <<< db/functions/internal/verify/join_all_discrepancies.sql
+
+-- >>> db/functions/internal/verify/rename_discrepancies.sql
+-- Check a group's changes of names.
+create or replace function ledger_internal.rename_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    rename_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    f.kind,
+    f.detail
+  from (
+    select null::bigint, c.participant_id, 'rename', format('change %s is of a participant who is not there', c.id)
+    from ledger.name_changes as c
+    where c.group_id = rename_discrepancies.group_id
+      and c.participant_id is not null
+      and not exists (
+        select from ledger.participants as p
+        where p.group_id = c.group_id
+          and p.id = c.participant_id
+      )
+    union all
+    select null, c.participant_id, 'rename', format('change %s was made at %s', c.id, c.changed_at)
+    from ledger.name_changes as c
+    cross join ledger_internal.verify_bounds() as b
+    where c.group_id = rename_discrepancies.group_id
+      and (c.changed_at > b.latest or c.changed_at = '-infinity')
+    union all
+    select null, c.participant_id, 'rename', format('change %s leads to another name than the next one has', c.id)
+    from (
+      select
+        n.*,
+        coalesce(lead(n.old_name) over later, p.username) as following,
+        lead(n.before_entry) over later as before_later_entry
+      from ledger.name_changes as n
+      join ledger.participants as p on p.group_id = n.group_id and p.id = n.participant_id
+      where n.group_id = rename_discrepancies.group_id
+      window later as (partition by n.participant_id order by n.id)
+    ) as c
+    where c.new_name <> c.following
+      or c.before_entry >= c.before_later_entry
+    union all
+    select null, null, 'sequence', format('name_changes has number %s, which will be given again', c.last)
+    from (
+      select max(c.id) as last from ledger.name_changes as c where c.group_id = rename_discrepancies.group_id
+    ) as c
+    cross join ledger.name_changes_id_seq as s
+    where c.last > s.last_value - (not s.is_called)::integer
+  ) as f (entry_id, participant_id, kind, detail)
+$$;
+
+alter function ledger_internal.rename_discrepancies owner to ledger_owner;
+comment on function ledger_internal.rename_discrepancies is
+  'The discrepancies of a group''s changes of names: their participants, their times, their order, and their numbers. For verify_total.';
+revoke execute on function ledger_internal.rename_discrepancies from public;
+-- <<< db/functions/internal/verify/rename_discrepancies.sql
+
+-- >>> db/functions/internal/verify/verify_keys.sql
+-- Find the discrepancies of a range of a group's idempotency keys.
+create or replace function ledger_internal.verify_keys(
+  group_id bigint,
+  after    text,
+  upto     text
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    k.group_id,
+    f.entry_id,
+    f.participant_id,
+    'idempotency key',
+    format('the key %s %s', k.key, f.detail)
+  from (
+    select
+      i.*,
+      count(*) over (partition by i.key) as times
+    from ledger.idempotency_keys as i
+    where i.group_id = verify_keys.group_id
+      and i.key > verify_keys.after collate "C"
+      -- Above every key is the last character that there is.
+      and i.key <= coalesce(verify_keys.upto, chr(1114111)) collate "C"
+  ) as k
+  cross join ledger_internal.verify_bounds() as b
+  -- Nearly every key is of a transfer and as it should be: that is seen without reading the JSON, which takes longer than
+  -- all the rest. Looked up for each key: as a join it read all entries of the group for each range.
+  left join lateral (
+    select true as is_right
+    from ledger.entries as e
+    where k.operation = 'transfer'
+      and e.group_id = k.group_id
+      and e.id = coalesce(
+        k.entry_id, ledger_internal.parse_id(split_part(split_part(k.answer::text, '"entry_id":', -1), ',', 1))
+      )
+      and e.reverses is null
+      and k.fingerprint = ledger_internal.fingerprint(ledger_internal.transfer_request(e.from_id, e.to_id, e.amount, e.metadata))
+      and (k.entry_id is null) = (k.answer is not null)
+      and (
+        k.entry_id is not null
+        or k.answer::text like '{"to_participant":{"username":"%","id":' || e.to_id || ',"group_id":' || e.group_id
+          || ',"amount":' || e.to_amount || '},"from_participant":{"username":"%","id":' || e.from_id || ',"group_id":'
+          || e.group_id || ',"amount":' || e.from_amount || '},"entry_id":' || e.id || ',"replayed":false}'
+      )
+    limit 1
+  ) as t on true
+  cross join lateral (
+    select null::bigint, null::bigint, format('belongs to %s requests', k.times)
+    where k.times > 1
+    union all
+    select null, null, format('has the time %s', k.created_at)
+    where k.created_at > b.latest
+      or not isfinite(k.created_at)
+    union all
+    select a.entry_id, a.participant_id, a.detail
+    from ledger_internal.answer_discrepancies(
+      (k.group_id, k.key, k.operation, k.fingerprint, k.answer, k.created_at, k.entry_id)::ledger.idempotency_keys
+    ) as a
+    where t.is_right is not true
+  ) as f (entry_id, participant_id, detail)
+$$;
+
+alter function ledger_internal.verify_keys owner to ledger_owner;
+comment on function ledger_internal.verify_keys is
+  'The discrepancies of a group''s idempotency keys that come after one and, where it is given, not after upto; of group 0, with those that created groups. For the owner.';
+revoke execute on function ledger_internal.verify_keys from public;
+-- <<< db/functions/internal/verify/verify_keys.sql

@@ -113,23 +113,15 @@ create function ledger.note_keys(
 language sql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
 as $$
-  insert into idempotency_keys (group_id, key, operation, fingerprint, answer)
+  insert into idempotency_keys (group_id, key, operation, fingerprint, entry_id)
   select
     l.group_id,
     l.key,
     'transfer',
     fingerprint(transfer_request(l.from_id, l.to_id, l.amount, null)),
-    to_json((
-      (r.username, r.id, r.group_id, e.to_amount)::current_participants,
-      (s.username, s.id, s.group_id, e.from_amount)::current_participants,
-      e.id,
-      false
-    )::transfer_result)
+    l.entry_id
   from unnest(group_ids, keys, from_ids, to_ids, amounts, entry_ids)
     as l (group_id, key, from_id, to_id, amount, entry_id)
-  join entries as e on e.group_id = l.group_id and e.id = l.entry_id
-  join participants as r on r.group_id = l.group_id and r.id = l.to_id
-  join participants as s on s.group_id = l.group_id and s.id = l.from_id
 $$;
 """
 

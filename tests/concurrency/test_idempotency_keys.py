@@ -94,3 +94,24 @@ def test_a_killed_request_leaves_its_idempotency_key_free(database, pair):
     with database.connect() as again:
         assert one(again, TRANSFER, pair)[-1] is False
     assert entries(database) == 1
+
+
+@pytest.mark.parametrize("renamed_first", [True, False])
+def test_a_transfer_beside_a_rename_is_answered_again_as_the_first_time(database, pair, renamed_first):
+    group, alice, _ = pair
+
+    def rename(connection: psycopg.Connection) -> tuple:
+        return call(connection, "rename_participant", group, alice, "alicia")
+
+    def transfer(connection: psycopg.Connection) -> tuple:
+        return one(connection, TRANSFER, pair)
+
+    begin, follow = (rename, transfer) if renamed_first else (transfer, rename)
+    with database.connect(autocommit=False) as first, database.connect() as second, database.connect() as observer:
+        begun = begin(first)
+        with in_background(lambda: follow(second)) as outcome:
+            wait_until_blocked(observer, second)
+            first.commit()
+        made = outcome[0] if renamed_first else begun
+        assert ("alicia" in made[1]) is renamed_first
+        assert transfer(observer) == (*made[:-1], True)

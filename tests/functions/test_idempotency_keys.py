@@ -115,6 +115,31 @@ def test_the_first_answer_is_repeated_after_everything_has_changed(ledger, group
     assert answer(ledger, "remove_group", group, "remove") == (removed[0], True)
 
 
+def test_a_transfer_is_answered_with_the_usernames_of_its_time(ledger, group, alice, bob):
+    def make(key: str) -> tuple:
+        columns = [[group] * 2, [bob, alice], [alice, bob], [1, 1], [f"{key}-listed", None]]
+        one(ledger, "select count(*) from ledger.transfer_batch(%s, %s, %s, %s, %s)", columns)
+        return answer(ledger, "transfer", group, alice, bob, 5, key)
+
+    made = [make("0")]
+    for number, (renamed, username) in enumerate(
+        [(alice, "alicia"), (bob, "robert"), (alice, "alix"), (bob, "bob")], 1
+    ):
+        call(ledger, "rename_participant", group, renamed, username)
+        made.append(make(str(number)))
+    call(ledger, "rename_participant", group, alice, "last")
+    call(ledger, "exit_group", group, alice)
+    call(ledger, "join_group", group, "alice", 1)
+    again = [answer(ledger, "transfer", group, alice, bob, 5, str(number)) for number in range(5)]
+    assert again == [(first[0], True) for first in made]
+    query = """
+        select (from_participant).username, (to_participant).username
+        from ledger.transfer(%s, %s, %s, 1, %s)
+    """
+    names = [one(ledger, query, [group, bob, alice, f"{number}-listed"]) for number in range(5)]
+    assert names == [("bob", "alice"), ("bob", "alicia"), ("robert", "alicia"), ("robert", "alix"), ("bob", "alix")]
+
+
 def test_the_largest_balances_are_repeated_exactly(ledger, group):
     rich = answer(ledger, "join_group", group, "rich", 2**256 - 1, "key")
     assert rich[0][3] == 2**256 - 1

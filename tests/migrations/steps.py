@@ -184,10 +184,23 @@ def put_data_in(conninfo: str) -> None:
             database.execute("select ledger.settle_exit(%s, %s, '0x5f')", [group, exited])
 
 
+KEYS = """
+select
+  k.group_id,
+  k.key,
+  k.operation,
+  k.fingerprint,
+  coalesce(k.answer, to_json(ledger_internal.transfer_answer(k.group_id, k.entry_id))) as answer,
+  k.created_at
+from ledger.idempotency_keys as k
+"""
+
+
 def contents(conninfo: str) -> dict[str, list[dict]]:
     """Every value in every table of schema ledger, and how far each sequence has got.
 
-    When the feed began is left out: it does so with the migration.
+    When the feed began is left out: it does so with the migration. An idempotency key of a transfer has its answer,
+    whether this is stored or made of an entry and of the places of names among the entries.
     """
     with psycopg.connect(conninfo, autocommit=True) as database:
         relations = database.execute(
@@ -196,6 +209,8 @@ def contents(conninfo: str) -> dict[str, list[dict]]:
             where c.relnamespace = to_regnamespace('ledger') and c.relkind in ('r', 'p', 'S')
             """
         ).fetchall()
+        query = "select to_regprocedure('ledger_internal.transfer_answer(bigint, bigint)') is not null"
+        has_entries = database.execute(query).fetchone() == (True,)
         return {
             # As text: exact, and the same for every type.
             name: [
@@ -204,9 +219,9 @@ def contents(conninfo: str) -> dict[str, list[dict]]:
                     f"""
                     select (
                       select jsonb_object_agg(key, value) from jsonb_each_text(to_jsonb(r))
-                      where key not in ('log_cnt', 'began_at')
+                      where key not in ('log_cnt', 'began_at', 'before_entry')
                     )
-                    from (select * from ledger.{name}) as r
+                    from ({KEYS if name == "idempotency_keys" and has_entries else f"select * from ledger.{name}"}) as r
                     """
                 )
             ]

@@ -20,7 +20,7 @@ from tests.support import Database, call, create, join, one, transfer
 EVERYTHING_WRONG = """
 set session_replication_role = replica;
 alter table ledger.entries drop constraint entries_are_valid;
-alter table ledger.idempotency_keys drop constraint idempotency_keys_sha_256;
+alter domain ledger.sha_256 drop constraint sha_256_length;
 -- One fault each: an entry that reverses itself, a participant who joined at another time, a key without a fingerprint.
 update ledger.entries set reverses = id;
 update ledger.participants set joined_at = joined_at - interval '1 hour';

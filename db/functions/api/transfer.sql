@@ -38,7 +38,7 @@ begin
     return result;
   end if;
   result := execute_transfer(group_id, from_id, to_id, amount, metadata, null);
-  perform store_answer(group_id, idempotency_key, request, result);
+  perform store_entry(group_id, idempotency_key, request, result.entry_id);
   return result;
 end
 $$;

@@ -51,7 +51,7 @@ begin
   decisions := decide_transfers(lines, legs, all_or_nothing => false);
   perform post_transfers(lines, legs, decisions);
   if lines.idempotency_keys is not null then
-    perform store_transfer_answers(lines, legs, decisions);
+    perform store_entries(lines, decisions);
   end if;
 
   usernames := legs.usernames;

@@ -2,7 +2,7 @@
 create or replace function ledger_internal.pause_after(
   began timestamptz
 ) returns timestamptz
-language plpgsql volatile
+language plpgsql stable
 as $$
 begin
   -- Five sixths of the time the core is free for transfers.

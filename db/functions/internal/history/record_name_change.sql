@@ -7,12 +7,14 @@ create or replace function ledger_internal.record_name_change(
 ) returns void
 language sql volatile
 as $$
-  insert into ledger.name_changes (group_id, participant_id, old_name, new_name)
+  -- The participant is locked: entries written before have smaller numbers, those written after have greater ones.
+  insert into ledger.name_changes (group_id, participant_id, old_name, new_name, before_entry)
   select
     record_name_change.group_id,
     record_name_change.participant_id,
     record_name_change.old_name,
-    record_name_change.new_name
+    record_name_change.new_name,
+    nextval('ledger.entries_id_seq')
   where record_name_change.old_name <> record_name_change.new_name
 $$;
 

@@ -10,14 +10,13 @@ as $$
 declare
   first ledger.idempotency_keys;
 begin
-  if key is null then
+  -- Until this transaction ends, no other session acts under the key: a repeated request waits for the first outcome.
+  -- The lock comes before every row lock.
+  if key is null or ledger_internal.claim_unused_key(group_id, key) then
     return result;
   end if;
-
-  -- Until this transaction ends, no other session acts under the key: a repeated request waits for the first outcome.
-  -- The lock comes before every row lock. The look-up is a statement of its own, to see what committed during the wait.
   perform pg_advisory_xact_lock(hashtextextended(claim_idempotency_key.key collate "C", claim_idempotency_key.group_id));
-
+  -- A statement of its own, to see what committed during the wait.
   select k.*
   into first
   from ledger.idempotency_keys as k
@@ -35,7 +34,7 @@ begin
       detail  = 'idempotency_key: was used for another request',
       hint    = 'Repeat a request with exactly its values, and give each new request a key of its own.';
   end if;
-  return jsonb_populate_record(result, first.answer::jsonb || '{"replayed": true}');
+  return jsonb_populate_record(result, ledger_internal.stored_answer(first) || '{"replayed": true}');
 end
 $$;
 

@@ -7,35 +7,40 @@ create or replace function ledger_internal.claim_idempotency_keys(
 language plpgsql volatile
 as $$
 declare
-  free boolean[];
+  free  boolean[] := possible;
+  held  integer[];
+  place integer;
 begin
   -- No lock is waited for: a request under way elsewhere, or twice in this call, is deferred to transfer(), which waits.
-  select array_agg(
-    l.possible and (l.key is null or l.times = 1 and case
-      when l.possible
-      then pg_try_advisory_xact_lock(hashtextextended(l.key collate "C", l.group_id))
-    end)
-    order by l.place
-  )
-  into free
+  for place in 1 .. cardinality(keys) loop
+    if possible[place] and keys[place] is not null
+      and not pg_try_advisory_xact_lock(hashtextextended(keys[place] collate "C", group_ids[place]))
+    then
+      free[place] := false;
+    end if;
+  end loop;
+
+  -- A statement of its own, to see what committed before the locks were taken. A scalar subquery: any other is planned as
+  -- a join, and may read the whole table.
+  select array_agg(l.place) filter (where l.times > 1 or (
+    select true from ledger.idempotency_keys as k
+    where k.group_id = l.group_id
+      and k.key = l.key collate "C"
+    limit 1
+  ))
+  into held
   from (
     select
       k.*,
-      row_number() over (partition by k.group_id, k.key order by k.possible desc, k.place) as times
+      case
+        when k.key is not null
+        then row_number() over (partition by k.group_id, k.key order by k.possible desc, k.place)
+      end as times
     from unnest(group_ids, keys, possible) with ordinality as k (group_id, key, possible, place)
   ) as l;
-
-  -- A statement of its own, to see what committed before the locks were taken.
-  select array_agg(
-    l.free and not exists (
-      select from ledger.idempotency_keys as k
-      where k.group_id = l.group_id
-        and k.key = l.key collate "C"
-    )
-    order by l.place
-  )
-  into free
-  from unnest(group_ids, keys, free) with ordinality as l (group_id, key, free, place);
+  foreach place in array coalesce(held, '{}') loop
+    free[place] := false;
+  end loop;
   return free;
 end
 $$;

@@ -18,14 +18,12 @@ begin
   values (store_answer.group_id, store_answer.key, request[1], ledger_internal.fingerprint(request), to_json(result))
   on conflict do nothing;
   if not found then
-    raise exception using
-      errcode = 'serialization_failure',
-      message = format('idempotency key "%s" of group %s has been used', key, group_id);
+    perform ledger_internal.refuse_used_key(group_id, key);
   end if;
 end
 $$;
 
 alter function ledger_internal.store_answer owner to ledger_owner;
 comment on function ledger_internal.store_answer is
-  'Store the result of a request, an operation and its values, under its idempotency key, if one is given. Call claim_idempotency_key first. Raises 40001 when the key has been used, also by a request that the snapshot does not show.';
+  'Store the result of a request, an operation and its values, under its idempotency key, if one is given; a transfer''s by store_entry(). Call claim_idempotency_key first. Raises 40001 when the key has been used, also by a request that the snapshot does not show.';
 revoke execute on function ledger_internal.store_answer from public;

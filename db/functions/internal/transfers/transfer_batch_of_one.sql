@@ -22,7 +22,7 @@ begin
     return outcome;
   end if;
   if idempotency_key is not null
-    and not (ledger_internal.claim_idempotency_keys(array[group_id], array[idempotency_key], array[true]))[1]
+    and not ledger_internal.claim_unused_key(group_id, idempotency_key)
   then
     return outcome;
   end if;
@@ -40,8 +40,8 @@ begin
 
   made := ledger_internal.post_transfer(sender, recipient, amount, metadata, null);
   if idempotency_key is not null then
-    perform ledger_internal.store_answer(
-      group_id, idempotency_key, ledger_internal.transfer_request(from_id, to_id, amount, metadata), made
+    perform ledger_internal.store_entry(
+      group_id, idempotency_key, ledger_internal.transfer_request(from_id, to_id, amount, metadata), made.entry_id
     );
   end if;
   outcome.outcome := 'done';

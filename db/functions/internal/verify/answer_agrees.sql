@@ -21,7 +21,7 @@ begin
 
   case kept.operation
     when 'transfer' then
-      return entry.reverses is null and answer @> jsonb_build_object(
+      return entry.kind = 'transfer' and entry.reverses is null and answer @> jsonb_build_object(
         'to_participant', jsonb_build_object('id', entry.to_id, 'group_id', entry.group_id, 'amount', entry.to_amount),
         'from_participant', jsonb_build_object('id', entry.from_id, 'group_id', entry.group_id, 'amount', entry.from_amount)
       );

@@ -5,7 +5,11 @@ create or replace function ledger_internal.answer_discrepancies(
 language plpgsql stable
 as $$
 declare
-  answer      jsonb := ledger_internal.parse_answer(kept.answer);
+  answer      jsonb := case
+    when kept.entry_id is null
+    then ledger_internal.parse_answer(kept.answer)
+    else jsonb_build_object('entry_id', kept.entry_id) || coalesce(ledger_internal.stored_answer(kept), '{}')
+  end;
   of_entry    boolean := kept.operation in (
     'transfer', 'join_group', 'deposit', 'exit_group', 'reverse_transfer', 'settle_exit'
   );
@@ -18,6 +22,10 @@ declare
 begin
   if octet_length(kept.fingerprint) is distinct from 32 then
     discrepancy.detail := 'has no fingerprint';
+    return next discrepancy;
+    return;
+  elsif kept.entry_id is not null and kept.answer is not null then
+    discrepancy.detail := 'has both an entry and an answer';
     return next discrepancy;
     return;
   elsif answer is null then

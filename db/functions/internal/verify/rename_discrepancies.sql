@@ -27,6 +27,20 @@ as $$
     where c.group_id = rename_discrepancies.group_id
       and (c.changed_at > b.latest or c.changed_at = '-infinity')
     union all
+    select null, c.participant_id, 'rename', format('change %s leads to another name than the next one has', c.id)
+    from (
+      select
+        n.*,
+        coalesce(lead(n.old_name) over later, p.username) as following,
+        lead(n.before_entry) over later as before_later_entry
+      from ledger.name_changes as n
+      join ledger.participants as p on p.group_id = n.group_id and p.id = n.participant_id
+      where n.group_id = rename_discrepancies.group_id
+      window later as (partition by n.participant_id order by n.id)
+    ) as c
+    where c.new_name <> c.following
+      or c.before_entry >= c.before_later_entry
+    union all
     select null, null, 'sequence', format('name_changes has number %s, which will be given again', c.last)
     from (
       select max(c.id) as last from ledger.name_changes as c where c.group_id = rename_discrepancies.group_id
@@ -38,5 +52,5 @@ $$;
 
 alter function ledger_internal.rename_discrepancies owner to ledger_owner;
 comment on function ledger_internal.rename_discrepancies is
-  'The discrepancies of a group''s changes of names: their participants, their times, and their numbers. For verify_total.';
+  'The discrepancies of a group''s changes of names: their participants, their times, their order, and their numbers. For verify_total.';
 revoke execute on function ledger_internal.rename_discrepancies from public;

@@ -30,12 +30,18 @@ as $$
     from ledger.entries as e
     where k.operation = 'transfer'
       and e.group_id = k.group_id
-      and e.id = ledger_internal.parse_id(split_part(split_part(k.answer::text, '"entry_id":', -1), ',', 1))
+      and e.id = coalesce(
+        k.entry_id, ledger_internal.parse_id(split_part(split_part(k.answer::text, '"entry_id":', -1), ',', 1))
+      )
       and e.reverses is null
       and k.fingerprint = ledger_internal.fingerprint(ledger_internal.transfer_request(e.from_id, e.to_id, e.amount, e.metadata))
-      and k.answer::text like '{"to_participant":{"username":"%","id":' || e.to_id || ',"group_id":' || e.group_id
-        || ',"amount":' || e.to_amount || '},"from_participant":{"username":"%","id":' || e.from_id || ',"group_id":'
-        || e.group_id || ',"amount":' || e.from_amount || '},"entry_id":' || e.id || ',"replayed":false}'
+      and (k.entry_id is null) = (k.answer is not null)
+      and (
+        k.entry_id is not null
+        or k.answer::text like '{"to_participant":{"username":"%","id":' || e.to_id || ',"group_id":' || e.group_id
+          || ',"amount":' || e.to_amount || '},"from_participant":{"username":"%","id":' || e.from_id || ',"group_id":'
+          || e.group_id || ',"amount":' || e.from_amount || '},"entry_id":' || e.id || ',"replayed":false}'
+      )
     limit 1
   ) as t on true
   cross join lateral (
@@ -48,7 +54,7 @@ as $$
     union all
     select a.entry_id, a.participant_id, a.detail
     from ledger_internal.answer_discrepancies(
-      (k.group_id, k.key, k.operation, k.fingerprint, k.answer, k.created_at)::ledger.idempotency_keys
+      (k.group_id, k.key, k.operation, k.fingerprint, k.answer, k.created_at, k.entry_id)::ledger.idempotency_keys
     ) as a
     where t.is_right is not true
   ) as f (entry_id, participant_id, detail)
