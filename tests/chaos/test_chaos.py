@@ -122,6 +122,7 @@ as $$
     l.entry_id
   from unnest(group_ids, keys, from_ids, to_ids, amounts, entry_ids)
     as l (group_id, key, from_id, to_id, amount, entry_id)
+  join entries as e on e.group_id = l.group_id and e.id = l.entry_id
 $$;
 """
 

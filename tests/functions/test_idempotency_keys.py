@@ -140,6 +140,14 @@ def test_a_transfer_is_answered_with_the_usernames_of_its_time(ledger, group, al
     assert names == [("bob", "alice"), ("bob", "alicia"), ("robert", "alicia"), ("robert", "alix"), ("bob", "alix")]
 
 
+def test_an_answer_whose_entry_is_gone_is_refused(ledger, owner, group, alice, bob):
+    call(ledger, "transfer", group, alice, bob, 5, "key")
+    owner.execute("reset session authorization")
+    owner.execute("set local session_replication_role = replica")
+    owner.execute("update ledger.idempotency_keys set entry_id = entry_id + 1000000")
+    assert refused(ledger, "XX001", "select ledger.transfer(%s, %s, %s, 5, 'key')", [group, alice, bob]).message_hint
+
+
 def test_the_largest_balances_are_repeated_exactly(ledger, group):
     rich = answer(ledger, "join_group", group, "rich", 2**256 - 1, "key")
     assert rich[0][3] == 2**256 - 1
