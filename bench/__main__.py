@@ -131,11 +131,12 @@ def main() -> None:
     options = parser.parse_args()
     against = report.load(options.against) if options.against else None
     with workspace() as folder:
-        described = report.machine()
+        described, host = report.machine(), report.Host()
         rounds = measure(Size(), folder / "measured", options.full, options.bare)
         if options.full:
             rounds += measure_large(Stored(), folder, Size.rounds, Size.seconds, options.bare)
         killed = kill_under_load(folder / "killed")
+    described += f"\n{host}"
     print(described)
     print(
         report.figures_table(rounds, against),

@@ -1,6 +1,5 @@
 """The measurements, and the figures to reach."""
 
-import http.client
 import random
 import re
 import subprocess
@@ -145,7 +144,11 @@ def measure_transfers(bench: Bench) -> Figures:
         "HTTP transfer, 64 connections, from one": bench.transfer(64, from_one(bench.groups[0])).rate,
     }
     figures["HTTP transfer, 64 connections, within 8"] = bench.transfer(64, spread([first_eight(bench.groups)])).rate
-    figures["HTTP transfer, 64 connections, with keys"] = bench.transfer(64, spread(bench.groups), keyed=True).rate
+    start = bench.ledger.used()[2]
+    keyed = bench.transfer(64, spread(bench.groups), keyed=True).rate
+    end = bench.ledger.used()[2]
+    figures["HTTP transfer, 64 connections, with keys"] = keyed
+    figures["WAL of a transfer with a key [bytes]"] = (end - start) / (keyed * bench.seconds)
     open_loop = bench.transfer(OPEN_CONNECTIONS, spread(bench.groups), rate=PEAK_SHARE * peak)
     return figures | {
         "HTTP transfer, open loop at 70 % of the peak": open_loop.rate,
@@ -159,7 +162,10 @@ def measure_many(bench: Bench) -> Figures:
     figures = {}
     for count in (10, 1_000, 10_000):
         figures[f"transfer_all of {count:,} in SQL, lines"] = many_in_sql(bench, count)
-        figures[f"transfer_all of {count:,} over HTTP, lines"] = many_over_http(bench, count)
+        figures[f"transfer_all of {count:,} over HTTP, lines"] = many_over_http(bench, count, 1)
+    for connections in (1, 4):
+        name = f"transfer_all of 8,000 over HTTP, {connections} connections, lines"
+        figures[name] = many_over_http(bench, 8_000, connections)
     return figures
 
 
@@ -173,22 +179,12 @@ def many_in_sql(bench: Bench, count: int) -> float:
         return count * repeated(call, lists, bench.seconds)
 
 
-def many_over_http(bench: Bench, count: int) -> float:
-    lists = [(group.id, f'{{"transfers": {lines(group, count)}}}') for group in bench.groups]
-    connection = http.client.HTTPConnection("127.0.0.1", bench.ledger.server.port)
-    headers = {"Content-Type": "application/json", **bench.ledger.server.authorization}
-
-    def call(group: int, body: str) -> None:
-        connection.request("POST", f"/api/groups/{group}/transfers", body, headers)
-        answer = connection.getresponse()
-        answer.read()
-        if answer.status != 200:
-            raise BenchError(f"transfers were answered with {answer.status}")
-
-    try:
-        return count * repeated(call, lists, bench.seconds)
-    finally:
-        connection.close()
+def many_over_http(bench: Bench, count: int, connections: int) -> float:
+    lists = [
+        request("POST", f"/api/groups/{group.id}/transfers", f'{{"transfers": {lines(group, count)}}}')
+        for group in bench.groups
+    ]
+    return count * send(bench.ledger.server, lists, connections, bench.seconds).rate
 
 
 def repeated(call: Callable[[int, str], None], lists: list[tuple[int, str]], seconds: float) -> float:
@@ -354,20 +350,28 @@ TARGETS = (
         "one at a time: HTTP transfer / pgbench, 1 client",
         "HTTP transfer, 1 connections",
         "pgbench transfer, 1 client",
-        0.4,
+        0.5,
     ),
     Target("`transfer_all` of 1,000 in SQL, lines / T", "transfer_all of 1,000 in SQL, lines", T, 6),
     Target("`transfer_all` of 10,000 in SQL, lines / T", "transfer_all of 10,000 in SQL, lines", T, 6),
-    Target("`transfer_all` of 1,000 over HTTP, lines / T", "transfer_all of 1,000 over HTTP, lines", T, 4),
-    Target("`transfer_all` of 10,000 over HTTP, lines / T", "transfer_all of 10,000 over HTTP, lines", T, 4),
+    Target("`transfer_all` of 1,000 over HTTP, lines / T", "transfer_all of 1,000 over HTTP, lines", T, 9),
+    Target("the same of 8,000", "transfer_all of 8,000 over HTTP, 1 connections, lines", T, 12),
+    Target("the same of 8,000, 4 connections", "transfer_all of 8,000 over HTTP, 4 connections, lines", T, 18),
     Target(
         "GET participant / Sanic constant, 64 connections",
         "HTTP GET participant, 64 connections",
         "Sanic constant, 64 connections",
         0.4,
     ),
-    Target("with keys / without, 64 connections", f"{SINGLE}, with keys", SINGLE, 0.8),
-    Target("beside repeated checkpoints / without, 64 connections", checkpoints.BESIDE, checkpoints.ALONE, 0.5),
+    Target("with keys / without, 64 connections", f"{SINGLE}, with keys", SINGLE, 0.88),
+    Target(
+        "the same: WAL of a transfer",
+        "WAL of a transfer with a key [bytes]",
+        "WAL of a transfer [bytes]",
+        1.5,
+        at_most=True,
+    ),
+    Target("beside repeated checkpoints / without, 64 connections", checkpoints.BESIDE, checkpoints.ALONE, 0.8),
     Target(
         "the same: p99",
         f"{checkpoints.BESIDE}, p99 [ms]",

@@ -12,8 +12,12 @@ import psutil
 from bench.load import WRK
 from bench.measures import Figures, Target
 
+LISTEN = 2.0  # seconds
+
 
 def machine() -> str:
+    """What a run is measured on, and how quiet it is before the run."""
+    before = psutil.cpu_times_percent(LISTEN)
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.machine(),
@@ -22,9 +26,22 @@ def machine() -> str:
     generator = "wrk" if WRK else "an event loop of its own (no wrk here), which takes more of the machine"
     return (
         f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, {platform.system()} {platform.release()}, "
-        f"Python {platform.python_version()}; load before it: {os.getloadavg()[0]:.1f}\n"
+        f"Python {platform.python_version()}; before it: load {os.getloadavg()[0]:.1f}, "
+        f"{before.idle:.0f} % idle, {getattr(before, 'steal', 0.0):.0f} % taken by the host\n"
         f"closed loops by {generator}; everything on this machine; fsync and synchronous_commit on"
     )
+
+
+class Host:
+    """The processors' time from now on that the host gives to other machines."""
+
+    def __init__(self) -> None:
+        self.before = psutil.cpu_times()
+
+    def __str__(self) -> str:
+        now = psutil.cpu_times()
+        taken = getattr(now, "steal", 0.0) - getattr(self.before, "steal", 0.0)
+        return f"{taken / (sum(now) - sum(self.before)):.1%} of the processors' time was taken by the host during it"
 
 
 def medians(rounds: list[Figures]) -> Figures:
@@ -32,10 +49,9 @@ def medians(rounds: list[Figures]) -> Figures:
     return {name: statistics.median(figures[name] for figures in rounds if name in figures) for name in names}
 
 
-def ratio(target: Target, rounds: list[Figures]) -> float | None:
-    """The median of the rounds' ratios; figures that were taken once have one."""
-    ratios = [f[target.figure] / f[target.to] for f in rounds if target.figure in f and target.to in f]
-    return statistics.median(ratios) if ratios else None
+def ratios(target: Target, rounds: list[Figures]) -> list[float]:
+    """The rounds' ratios; figures that were taken once have one."""
+    return [f[target.figure] / f[target.to] for f in rounds if target.figure in f and target.to in f]
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -67,21 +83,25 @@ def figures_table(rounds: list[Figures], against: list[Figures] | None) -> str:
 def targets_table(targets: Iterable[Target], rounds: list[Figures], against: list[Figures] | None) -> str:
     rows = []
     for target in targets:
-        reached = ratio(target, rounds)
-        if reached is None:
+        taken = ratios(target, rounds)
+        if not taken:
             continue
+        reached = statistics.median(taken)
         good = reached <= target.goal if target.at_most else reached >= target.goal
         row = [
             target.text,
             f"{reached:.2f}",
+            f"{min(taken):.2f}",
+            f"{max(taken):.2f}",
             f"{'at most ' if target.at_most else ''}{target.goal:g}",
             "yes" if good else "no",
         ]
         if against is not None:
-            was = ratio(target, against)
-            row.append("" if was is None else f"{was:.2f}")
+            was = ratios(target, against)
+            row.append(f"{statistics.median(was):.2f}" if was else "")
         rows.append(tuple(row))
-    head: tuple[str, ...] = ("T is the rate of pgbench's tpcb-like, scale 50, 16 clients", "ratio", "goal", "reached")
+    first = "T is the rate of pgbench's tpcb-like, scale 50, 16 clients"
+    head: tuple[str, ...] = (first, "ratio", "lowest", "highest", "goal", "reached")
     return table(head + (("before",) if against is not None else ()), rows)
 
 
