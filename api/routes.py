@@ -151,7 +151,8 @@ class Route:
     """One function call over HTTP.
 
     `scope` is the API key's. `many` means that the answer is a page of rows; `feed` that it always has its last row's
-    cursor; `formats` are the media types beside JSON that it may have, as a whole list. `location` is the path of the
+    cursor, and `end_of` that it is the empty page at the end of the feed at that path: the function returns its cursor.
+    `formats` are the media types beside JSON that the answer may have, as a whole list. `location` is the path of the
     new row, `key` the column that it names and that the next page begins after, `entry` the column with the entry that
     was written. `cursor` is the column that the next page begins after where the answer is one row with a page of a
     list in it, null on the last page. `batch_function` makes several such calls, with an array for each parameter that
@@ -169,6 +170,7 @@ class Route:
     status: int = 200
     many: bool = False
     feed: bool = False
+    end_of: str | None = None
     formats: tuple[str, ...] = ()
     location: str | None = None
     key: str = "id"
@@ -189,6 +191,11 @@ class Route:
     def takes_idempotency_key(self) -> bool:
         """Whether a request may have an idempotency key, so that it is done once."""
         return IDEMPOTENCY_KEY in self.arguments
+
+    @cached_property
+    def waits(self) -> bool:
+        """Whether a client may wait for the rows of the answer."""
+        return self.feed and self.end_of is None
 
     @cached_property
     def has_pages(self) -> bool:
@@ -266,6 +273,7 @@ ONE_GROUP = "/api/groups/<id>"
 PARTICIPANTS = "/api/groups/<group_id>/participants"
 ONE_PARTICIPANT = "/api/groups/<group_id>/participants/<id>"
 ONE_ADDRESS = f"{ONE_PARTICIPANT}/address"
+FEED = "/api/entries"
 ONE_ENTRY = "/api/groups/<group_id>/entries/<id>"
 CHECKPOINTS = "/api/groups/<group_id>/checkpoints"
 ONE_CHECKPOINT = "/api/groups/<group_id>/checkpoints/<number>"
@@ -346,6 +354,7 @@ ROUTES: tuple[Route, ...] = (
     Route("read", ("GET",), f"{ONE_CHECKPOINT}/proofs/<id>", "get_proof",
           (*OF_PARTICIPANT, path("number")), PROOF),
 
-    Route("read", ("GET",), "/api/entries", "read_feed", (CURSOR, LIMIT), ENTRY, many=True, feed=True),
+    Route("read", ("GET",), FEED, "read_feed", (CURSOR, LIMIT), ENTRY, many=True, feed=True),
+    Route("read", ("GET",), f"{FEED}/end", "feed_end", (), ENTRY, many=True, feed=True, end_of=FEED),
 )
 # fmt: on

@@ -76,7 +76,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     asks(statement)
 
     watch = commands.add_parser("watch", help="print the entries of all groups as they are written")
-    watch.add_argument("--after", metavar="CURSOR", help="go on after this cursor; from the beginning without it")
+    begin = watch.add_mutually_exclusive_group()
+    begin.add_argument("--after", metavar="CURSOR", help="go on after this cursor; from the beginning without it")
+    begin.add_argument("--new", action="store_true", help="begin at the end: print what is written from now on")
     watch.add_argument("--group", metavar="GROUP", type=reference, help="of one group: its id or name")
     watch.add_argument("--once", action="store_true", help="stop after the newest entry")
     asks(watch)

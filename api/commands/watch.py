@@ -23,6 +23,7 @@ class Printed:
         self.as_json = as_json
         self.entry: Entry | None = None
         self.complained = False
+        self.begun = False
 
     def load(self) -> str | None:
         return self.cursor
@@ -60,6 +61,9 @@ def watch(client: Client, options: argparse.Namespace) -> None:
 def follow(client: Client, place: Printed, options: argparse.Namespace) -> bool:
     """Print entries; return whether all were printed, False where the service is away."""
     try:
+        if options.new and not place.begun:
+            place.cursor = client.feed_end().cursor
+        place.begun = True
         for entry in client.feed(place, follow=not options.once):
             place.entry = entry  # it is printed once its place is known, which is right away
     except LedgerError as error:

@@ -224,7 +224,7 @@ def handle(
             row = await database.shield(call_in_turn(request, parameters, strings))
         else:
             row = await call(request, parameters, strings)
-        if feed:
+        if feed and route.waits:
             # A long poll.
             now = asyncio.get_running_loop().time
             ends = now() + float(request.args.get("wait") or 0)

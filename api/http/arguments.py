@@ -168,7 +168,7 @@ def read_query(route: Route, request: Request, values: Values, errors: Errors) -
     for argument in route.query:
         known[argument.name].append(argument)
     for name, given in request.get_args(keep_blank_values=True).items():
-        if name == "wait" and route.feed:
+        if name == "wait" and route.waits:
             reason = "must be given once" if len(given) > 1 else wait_error(given[0])
             if reason:
                 errors[name] = [reason]

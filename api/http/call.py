@@ -34,7 +34,8 @@ def render(
         if strings:
             pairs.append(("Preference-Applied", "amounts=string"))
     if route.feed or (route.has_pages and identifier is not None):
-        following = f"{request.path}?{urlencode(next_page(route, request, parameters, identifier))}"
+        path = route.end_of or request.path
+        following = f"{path}?{urlencode(next_page(route, request, parameters, identifier))}"
         pairs.append(("Link", f'<{following}>; rel="next"'))
         tail = b',"next":' + json.dumps(following).encode() + b"}"
     if route.location and identifier is not None:
@@ -85,4 +86,4 @@ def next_page(
     query = {name: values[0] for name, values in request.get_args(keep_blank_values=True).items()}
     if identifier is not None:
         query[cursor_of(parameters)] = identifier.decode()
-    return query | {"limit": parameters["max_rows"] or str(MAX_LIMIT)}
+    return query | {"limit": parameters.get("max_rows") or str(MAX_LIMIT)}

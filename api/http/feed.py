@@ -26,7 +26,7 @@ where exists (select from ledger.read_feed(after => w.cursor, max_rows => 1))
 """
 
 Cursor = str | None  # None is the beginning
-Page = tuple[str, Cursor, str | None]  # the statement, its cursor and its number of rows
+Page = tuple[str, Cursor, str | None]  # the statement, its cursor and its number of rows, if it takes them
 
 
 class Feed:
@@ -41,7 +41,7 @@ class Feed:
 
     async def read(self, statement: str, parameters: Mapping[str, str | None], trace: Trace) -> Values:
         """Return the row of a page. Raises as Database.call does."""
-        row, trace.backend = await self.pages.ask((statement, parameters["after"], parameters["max_rows"]))
+        row, trace.backend = await self.pages.ask((statement, parameters.get("after"), parameters.get("max_rows")))
         return row
 
     async def read_pages(self, pages: list[Page]) -> list[tuple[Values, int | None]]:

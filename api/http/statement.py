@@ -33,6 +33,8 @@ def statement(route: Route, amounts_as_strings: bool) -> str:
         )
         extra = [f"{route.function}.{column}" if present else "null" for column, present in optional]
         return f"select {', '.join([answer, *extra])} from {call}"
+    if route.end_of:
+        return f"select '{{\"data\":[]', {call}"
     rows, following = page_of(route, call, f"{answer}::text", ",")
     return f"select '{{\"data\":[' || {rows} || ']', {following}"
 

@@ -247,7 +247,7 @@ def parameters(route: Route) -> list[Schema]:
             )
         elif source == "query":
             described.append(query_parameter(route, name, arguments))
-    if route.feed:
+    if route.waits:
         described.append(WAIT)
     if route.takes_idempotency_key:
         described.append(
@@ -291,7 +291,8 @@ def success_answer(route: Route) -> Schema:
     if route.answer is None:
         return answer
     data = schemas.answer(route.answer)
-    properties: Schema = {"data": {"type": "array", "items": data} if route.many else data}
+    empty = {"maxItems": 0} if route.end_of else {}
+    properties: Schema = {"data": {"type": "array", "items": data, **empty} if route.many else data}
     body: Schema = {"data": example.data}
     if route.has_pages:
         properties["next"] = {"type": "string", "format": "uri-reference", "description": "The path of the next page."}

@@ -138,6 +138,7 @@ EXAMPLES: dict[str, Example] = {
     "list_leaves": Example([LEAF], next="/api/groups/1/checkpoints/1/leaves?after=1&limit=1"),
     "get_proof": Example({"checkpoint": CHECKPOINT, "leaf": LEAF, "siblings": [SIBLING]}),
     "read_feed": Example([JOIN, TRANSFER], next="/api/entries?after=1-742-3&limit=2"),
+    "feed_end": Example([], next="/api/entries?after=1-742-9223372036854775807&limit=1000"),
 }
 
 # What parameters of a query and of the header may be.
@@ -230,7 +231,7 @@ def refusal(code: str, route: Route | None = None) -> Problem:
         name = f"{route.lines}[1].{text}" if route.lines else text
         owner = "group 1" if name == "name" else "participant 2"
         detail, errors = f'{name} "ETH" is taken by {owner}', {name: ["has already been taken"]}
-    if code == "cursor_expired" and route and route.function == "checkpoint":
+    if code == "cursor_expired" and route and route.function in ("checkpoint", "feed_end"):
         detail, errors = "the ledger was restored into another server, so the feed has ended", {}
     request_id = UUID if code == "internal_error" else None
     return Problem(code, detail, errors, state, request_id=request_id)

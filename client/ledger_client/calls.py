@@ -307,6 +307,11 @@ def read_feed(after: str | None = None, *, limit: int | None = None, wait: int =
     return Call("GET", "/api/entries", read, query, wait=wait)
 
 
+def feed_end() -> Call[FeedPage]:
+    """Return the empty page at the end of the feed: its cursor is the place of what cannot be read yet."""
+    return Call("GET", "/api/entries/end", lambda answer: FeedPage([], following(answer).get("after")))
+
+
 # Checkpoints
 
 

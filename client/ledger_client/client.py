@@ -188,6 +188,7 @@ class Client:
     get_statement = sync_one(calls.get_statement)
     get_entry = sync_one(calls.get_entry)
     read_feed = sync_one(calls.read_feed)
+    feed_end = sync_one(calls.feed_end)
     # Checkpoints
     checkpoint = sync_one(calls.checkpoint)
     list_checkpoints = sync_many(calls.list_checkpoints)
@@ -295,6 +296,7 @@ class AsyncClient:
     get_statement = async_one(calls.get_statement)
     get_entry = async_one(calls.get_entry)
     read_feed = async_one(calls.read_feed)
+    feed_end = async_one(calls.feed_end)
     # Checkpoints
     checkpoint = async_one(calls.checkpoint)
     list_checkpoints = async_many(calls.list_checkpoints)

@@ -66,6 +66,10 @@ alter table ledger.name_changes
 -- Functions may call each other in any order.
 set local check_function_bodies = off;
 
+-- >>> db/functions/api/feed_end.sql
+drop function if exists ledger.feed_end;
+-- <<< db/functions/api/feed_end.sql
+
 -- >>> db/functions/api/get_statement.sql
 drop function if exists ledger.get_statement;
 -- <<< db/functions/api/get_statement.sql

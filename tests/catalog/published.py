@@ -105,6 +105,7 @@ FUNCTIONS = {
     "reverse_transfer": (["group_id", "entry_id", "idempotency_key", "metadata"], [*RECORD, "replayed"], False),
     "settle_exit": (["group_id", "entry_id", "reference", "idempotency_key"], [*RECORD, "replayed"], False),
     "read_feed": (["after", "max_rows"], ["cursor", *RECORD], True),
+    "feed_end": ([], [], True),
     "checkpoint": (["group_id", "idempotency_key"], [*CHECKPOINT, "replayed"], False),
     "get_checkpoint": (["group_id", "number"], [*CHECKPOINT, "state"], True),
     "list_checkpoints": (["group_id", "after", "max_rows"], [*CHECKPOINT, "state"], True),

@@ -76,6 +76,15 @@ def test_the_feed_ends_where_it_is_not_followed(
     assert list(client.feed(now, follow=False)) == []
 
 
+def test_the_feed_is_followed_from_its_end(client: Client, group: Group, alice: Participant) -> None:
+    end = client.feed_end()
+    assert end.entries == []
+    place = MemoryPlace(end.cursor)
+    moved = client.deposit(group.id, alice.id, 5)
+    newest = next(each for each in client.feed(place) if each.id == moved.receipt.entry_id)
+    assert (newest.group_id, newest.kind, newest.amount) == (group.id, "deposit", 5)
+
+
 def test_a_page_of_the_feed_can_be_read_by_itself(client: Client, group: Group, alice: Participant) -> None:
     first = client.read_feed(limit=1)
     assert len(first.entries) == 1

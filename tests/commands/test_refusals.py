@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -231,6 +233,25 @@ def test_each_line_of_watch_has_the_cursor_after_it(ledger: Run, group: Group) -
         rest = ledger("watch", "--once", "--json", "--after", cursor).stdout.splitlines()
         stripped = [[re.sub(',"cursor":.*', "", line) for line in given] for given in (rest, whole[place + 1 :])]
         assert stripped[0] == stripped[1]
+
+
+def test_watch_can_begin_at_the_end(ledger: Run, service: Service, group: Group) -> None:
+    deposits = f"{group.path}/participants/{group.bob}/deposits"
+    before = service("POST", deposits, {"amount": 7}).headers["Ledger-Entry"]
+    until(lambda: f'"id":{before},' in ledger("watch", "--once", "--json").stdout, "the deposit in the feed")
+    assert ledger("watch", "--new", "--once").stdout == ""
+    watching = [LEDGER, "watch", "--new", "--json", "--url", f"http://127.0.0.1:{service.port}"]
+    with subprocess.Popen(watching, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+
+        def prints() -> bool:
+            service("POST", deposits, {"amount": 1})
+            return bool(select.select([process.stdout], [], [], 0.1)[0])
+
+        until(prints, "an entry that is made while it watches")
+        first = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+    assert (first["id"] > int(before), first["amount"]) == (True, 1)
 
 
 # by the API key: the last tests, since the service needs one from then on

@@ -54,7 +54,7 @@ def test_every_parameter_of_a_query_is_documented():
     documented = [set(names(row[1])) for row in table("http-api", "Route") if row[0].startswith("GET ")]
     read = [route for route in ROUTES if route.reads]
     assert documented == [
-        {argument.name for argument in route.query} | ({"wait"} if route.feed else set()) for route in read
+        {argument.name for argument in route.query} | ({"wait"} if route.waits else set()) for route in read
     ]
 
 

@@ -82,7 +82,7 @@ LEAST = {
     "checkpoint": "transact",
     **dict.fromkeys(["list_checkpoints", "get_checkpoint", "list_leaves", "get_proof"], "read"),
     **dict.fromkeys(["list_entries", "list_participant_entries", "get_entry", "read_feed", "get_address"], "read"),
-    "get_statement": "read",
+    **dict.fromkeys(["get_statement", "feed_end"], "read"),
 }
 
 
@@ -109,7 +109,7 @@ def test_an_api_key_for_one_group_is_valid_for_no_other(locked: Service, group: 
     problem(ask(locked, route, other, member, secret), 403, "forbidden")
     own = ask(locked, route, number, member, secret)
     # It does not give access to routes of no group or of all groups.
-    assert refused(own) == (route.function in ("list_groups", "create_group", "read_feed")), own.body
+    assert refused(own) == (route.function in ("list_groups", "create_group", "read_feed", "feed_end")), own.body
 
 
 def test_an_api_key_for_one_group_is_not_shown_the_id_of_another(locked: Service, group: tuple[int, int]) -> None:

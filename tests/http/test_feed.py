@@ -1,5 +1,6 @@
 """GET /api/entries: the feed of all groups, its cursor and its long poll."""
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,6 +41,53 @@ def test_shows_each_entry_once_and_resumes_at_the_cursor(api, new_group):
     ]
     assert api("GET", following).data == []
     assert api("GET", following).json["next"] == following
+
+
+def test_the_end_is_an_empty_page_whose_next_has_what_comes_after_it(api, new_group):
+    new_group()
+    end = api("GET", "/api/entries/end")
+    assert (end.status, end.data, list(end.json)) == (200, [], ["data", "next"])
+    following = end.json["next"]
+    assert re.fullmatch(f"/api/entries\\?after=[0-9]+-[0-9]+-{2**63 - 1}&limit=1000", following)
+    assert end.headers["Link"] == f'<{following}>; rel="next"'
+    groups = [new_group(), new_group()]
+    seen: list[dict] = []
+
+    def read() -> bool:
+        nonlocal following
+        answer = api("GET", following)
+        following = answer.json["next"]
+        seen.extend(answer.data)
+        return [entry["group_id"] for entry in seen if entry["group_id"] == groups[1].id] == [groups[1].id] * 2
+
+    until(read, "the joins of the last group")
+    # Those of the group before the end may have been held back by another transaction, and come only then.
+    assert [entry["group_id"] for entry in seen][-4:] == [group.id for group in groups for _ in range(2)]
+    assert len(seen) == len({entry["id"] for entry in seen})
+
+
+def test_a_reader_waits_at_the_end_for_the_next_entry(api, new_group):
+    following = api("GET", "/api/entries/end").json["next"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(api, "GET", f"{following}&wait=30")
+        group = new_group()
+        answer = waiting.result(25)
+    assert answer.data[0]["group_id"] <= group.id
+
+
+def test_the_end_takes_no_parameters(api):
+    for query in ("wait=1", "limit=5", "after=1-1-1"):
+        name = query.partition("=")[0]
+        assert list(problem(api("GET", f"/api/entries/end?{query}"), 422, "invalid_value")["errors"]) == [name]
+
+
+def test_the_end_of_a_feed_of_another_server_is_refused(database):
+    with serving(database) as api:
+        assert api("GET", "/api/entries/end").status == 200
+        with database.connect(database.admin) as admin, admin.transaction():
+            admin.execute("set local session_replication_role = replica")
+            admin.execute("update ledger.feeds set system_identifier = system_identifier - 1")
+        assert problem(api("GET", "/api/entries/end"), 410, "cursor_expired")["sqlstate"] == "LG009"
 
 
 def test_an_entry_has_the_same_shape_as_in_other_answers(api, group):

@@ -56,13 +56,16 @@ def test_ends_the_feed(migrated, reset, same_number):
     put_data_in(conninfo)
     with psycopg.connect(conninfo, autocommit=True) as database:
         cursors = [row[0] for row in database.execute("select cursor from ledger.read_feed()")]
+        count = len(cursors)
+        cursors += database.execute("select ledger.feed_end()").fetchone() or ()
         refused(database, "LG009", "select * from ledger.read_feed(%s)", [f"1-{cursors[0].partition('-')[2]}"])
     reset(conninfo)
     # Entry ids begin again, so a cursor from before it would skip as many entries as it had read.
     put_data_in(conninfo)
     with psycopg.connect(conninfo, autocommit=True) as database:
         now = [row[0] for row in database.execute("select cursor from ledger.read_feed()")]
-        assert len(now) == len(cursors) > 10
+        assert len(now) == count > 10
+        assert len(cursors) == count + 1
         numbers = {cursor.partition("-")[0] for cursor in now}
         assert numbers != {cursor.partition("-")[0] for cursor in cursors}
         for cursor in cursors:

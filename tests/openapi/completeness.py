@@ -82,7 +82,7 @@ def differences_of(
         yield "the scope of its key"
     described = {(parameter["in"], parameter["name"]) for parameter in operation["parameters"]}
     expected = {(argument.source, argument.name) for argument in route.arguments if argument.source != "body"}
-    expected |= {("query", "wait")} if route.feed else set()
+    expected |= {("query", "wait")} if route.waits else set()
     expected |= {("header", "Prefer")} if route.has_amounts else set()
     if described != expected:
         yield f"parameters {sorted(described ^ expected)}"

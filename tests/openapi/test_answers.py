@@ -112,6 +112,7 @@ def tell_story(api) -> None:
         f"{path}/entries",
         "/api/entries?limit=2",
         "/api/entries?wait=1",
+        "/api/entries/end",
     ]
     reads += [
         f"{path}/checkpoints",
