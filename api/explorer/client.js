@@ -12,6 +12,8 @@ try {
 
 export const hasKey = () => secret !== "";
 
+export const usedKey = () => secret;
+
 export function useKey(given) {
   secret = given;
   try {

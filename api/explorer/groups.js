@@ -26,8 +26,7 @@ export async function showGroups({ query, signal, again, watch }) {
     place.dataset.seen = seen;
     refresh(place, groups.length || after ? list(groups, totals, next, after) : offerDemo(again));
   };
-  await look();
-  watch(look);
+  await watch(look, () => true);
   const bar = h("p", { class: "row" }, button("Open a group", () => openGroup()));
   return { title: "Groups", shown: [h("h1", {}, "Groups"), bar, place] };
 }
@@ -94,8 +93,7 @@ export async function showGroup({ ids: [id], query, signal, again, watch }) {
     known = new Set(entries.data.map((entry) => entry.id));
     seen = { sum: sum.text, page: page.text, entries: entries.text };
   };
-  await look();
-  watch(look);
+  await watch(look, ({ group_id: group }) => String(group) === id);
 
   return {
     title: group.name,

@@ -6,11 +6,10 @@ import { forgetNames, hasKey, Refusal, useKey } from "./client.js";
 import { announce, button, empty, h, link, nodes } from "./dom.js";
 import { showEntry } from "./entries.js";
 import { showGroup, showGroups } from "./groups.js";
+import { watch } from "./live.js";
 import { showParticipant } from "./participants.js";
 import { showResults } from "./search.js";
 import { showService } from "./service.js";
-
-const INTERVAL = 2000; // milliseconds between two looks at what changes
 
 // The address of a view is behind the #, with its page in a query.
 const VIEWS = [
@@ -28,7 +27,7 @@ const VIEWS = [
 const content = document.getElementById("content");
 let leaving = new AbortController();
 
-// Show the view of the address. It gets its ids, its query, a signal that it was left, and ways to show itself again.
+// Show the view of the address. It gets its ids, its query, a signal that it was left, and ways to show itself again and to stay current.
 async function show({ quietly = false } = {}) {
   leaving.abort();
   leaving = new AbortController();
@@ -42,7 +41,7 @@ async function show({ quietly = false } = {}) {
     if (!found) throw new Refusal(404, { code: "not_found", title: "There is no such page", detail: "the address names none" });
     const [[, ...ids], view] = found;
     const again = () => show({ quietly: true });
-    ({ title, shown } = await view({ ids, query: new URLSearchParams(query), signal, again, watch: (look) => watch(look, signal) }));
+    ({ title, shown } = await view({ ids, query: new URLSearchParams(query), signal, again, watch: (look, concerns) => watch(look, concerns, signal, again) }));
   } catch (error) {
     if (signal.aborted) return;
     title = error instanceof Refusal ? error.title : "The explorer failed";
@@ -56,27 +55,6 @@ async function show({ quietly = false } = {}) {
   if (!quietly) {
     scrollTo(0, 0);
     content.focus({ preventScroll: true });
-  }
-}
-
-// Look again and again while the view is shown and its window is visible.
-async function watch(look, signal) {
-  let away = false;
-  while (!signal.aborted) {
-    await new Promise((resolve) => setTimeout(resolve, INTERVAL));
-    if (signal.aborted) return;
-    if (document.hidden) continue;
-    try {
-      await look();
-      if (away) announce("The ledger answers again.");
-      away = false;
-    } catch (error) {
-      if (signal.aborted) return;
-      if (error.status === 401 || error.status === 403 || error.status === 404) return show({ quietly: true });
-      if (!away) announce("What you see may be old: the ledger does not answer. It is asked again every two seconds.");
-      away = true;
-      if (!(error instanceof Refusal)) throw error;
-    }
   }
 }
 

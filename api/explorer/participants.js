@@ -47,8 +47,7 @@ export async function showParticipant({ ids: [group, id], query, signal, again, 
     known = new Set(page.data.map((entry) => entry.id));
     seen = { now, newest: newest.text, page: page.text };
   };
-  await look();
-  watch(look);
+  await watch(look, ({ group_id: its, from, to }) => String(its) === group && [String(from), String(to)].includes(id));
 
   const isPresent = seen.now !== "null";
   const username = isPresent ? JSON.parse(seen.now).username : await nameOf(group, id, history.data[0], signal);

@@ -18,8 +18,7 @@ export async function showService({ signal, watch }) {
     refresh(place, measured(now, before ?? now));
     before = now;
   };
-  await look();
-  watch(look);
+  await watch(look);
   return {
     title: "The service now",
     shown: [h("h1", {}, "The service now"), h("p", { class: "note" }, "Looked at every two seconds; all workers together."), place],
