@@ -35,6 +35,7 @@ SLOW := \
   tests/explorer/test_actions.py \
   tests/explorer/test_explorer.py \
   tests/explorer/test_live.py \
+  tests/explorer/test_statements.py \
   tests/http/test_faults.py::test_the_service_recovers_when_the_database_comes_back \
   tests/http/test_guesses.py::test_every_request_with_a_valid_api_key_is_answered_beside_many_guesses \
   tests/http/test_health.py::test_is_healthy_when_the_first_of_two_hosts_does_not_answer \

@@ -42,22 +42,32 @@ const UNREACHABLE = {
 // Return the answer: its data, the path of the next page, its entry, its text.
 export async function call(method, path, { body, idempotencyKey, signal } = {}) {
   const headers = { Prefer: "amounts=string" };
-  if (secret) headers.Authorization = `Bearer ${secret}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
-  let response, text;
+  const { response, read: text } = await send(path, { method, headers, signal, body: body && JSON.stringify(body) }, (given) => given.text());
+  const answer = decode(text);
+  return { data: answer?.data, next: answer?.next ?? null, entry: response.headers.get("Ledger-Entry"), text };
+}
+
+// The whole answer as a file of a media type.
+export async function getFile(path, type, signal) {
+  return (await send(path, { headers: { Accept: type }, signal }, (given) => given.blob())).read;
+}
+
+async function send(path, { headers, ...given }, read) {
+  if (secret) headers.Authorization = `Bearer ${secret}`;
+  let response, content;
   try {
-    response = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body), cache: "no-store" });
-    text = await response.text();
+    response = await fetch(path, { ...given, headers, cache: "no-store" });
+    content = await (response.ok ? read(response) : response.text());
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refusal(0, UNREACHABLE);
   }
-  const answer = decode(text);
   if (!response.ok) {
-    throw new Refusal(response.status, answer ?? { code: "unreadable", title: `Status ${response.status}`, detail: "the answer is not the ledger's" });
+    throw new Refusal(response.status, decode(content) ?? { code: "unreadable", title: `Status ${response.status}`, detail: "the answer is not the ledger's" });
   }
-  return { data: answer?.data, next: answer?.next ?? null, entry: response.headers.get("Ledger-Entry"), text };
+  return { response, read: content };
 }
 
 export const get = (path, signal) => call("GET", path, { signal });

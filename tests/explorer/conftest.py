@@ -50,7 +50,7 @@ def person(api: Service, chromium: browser.Page) -> Iterator[Person]:
     person = Person(chromium, f"http://127.0.0.1:{api.port}")
     yield person
     assert person.complaints() == []
-    asked = [each for each in chromium.requested if not each.startswith(("about:", "blob:"))]
+    asked = [each for each in chromium.requested if not each.startswith(("about:", "blob:", "data:"))]
     assert asked
     assert [each for each in asked if not each.startswith(f"{person.address}/")] == []
     person.page("Page.navigate", url=person.address)  # storage belongs to an origin
