@@ -34,6 +34,7 @@ SLOW := \
   tests/explorer/test_access.py \
   tests/explorer/test_actions.py \
   tests/explorer/test_explorer.py \
+  tests/explorer/test_large.py \
   tests/explorer/test_live.py \
   tests/explorer/test_statements.py \
   tests/http/test_faults.py::test_the_service_recovers_when_the_database_comes_back \
