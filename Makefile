@@ -15,6 +15,7 @@ TO_LINT = $(filter-out %.rollback.sql,$(wildcard db/migrations/*.sql))
 # The tests that take many seconds each: `make test` leaves them to `make test-slow`, which fails where one has another name.
 SLOW := \
   tests/bench/test_bench.py::test_every_line_of_the_table_is_measured \
+  tests/bench/test_bench.py::test_the_explorers_first_page_is_whole_when_it_is_measured \
   tests/bench/test_bench.py::test_the_full_bench_measures_a_large_ledger_beside_a_fresh_one \
   tests/bench/test_bench.py::test_loses_nothing_when_the_database_is_killed_under_load \
   tests/bridge/test_demo.py::test_a_signal_stops_everything \

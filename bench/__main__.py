@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from api.postgres import embedded
-from bench import large, report
+from bench import explorer, large, report
 from bench.large import Stored, measure_large
 from bench.ledgers import baseline, served, workspace
 from bench.load import BenchError, loop_command, run, spread, transfers, write
@@ -140,7 +140,7 @@ def main() -> None:
     print(described)
     print(
         report.figures_table(rounds, against),
-        report.targets_table((*TARGETS, *large.TARGETS), rounds, against),
+        report.targets_table((*TARGETS, *large.TARGETS, *explorer.TARGETS), rounds, against),
         killed,
         sep="\n\n",
     )

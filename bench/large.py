@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench import checkpoints
+from bench import checkpoints, explorer
 from bench.ledgers import Ledger, served
 from bench.load import BenchError, Group, lines, request, send, spread, transfers
 from bench.measures import FAST, PAGE, Figures, Target, participants_pages, totals
@@ -116,7 +116,8 @@ def compare(large: Ledger, group: list[Group], fresh: Ledger, groups: list[Group
             requests = [request("GET", path) for path in paths(its)]
             figures[f"{of} ledger: {text} [ms]"] = send(ledger.server, requests, 1, 1).p50
     taken = checkpoints.measure_of(large, group[0], seconds)
-    return figures | {f"large ledger: {name}": figure for name, figure in taken.items()}
+    figures |= {f"large ledger: {name}": figure for name, figure in taken.items()}
+    return figures | explorer.measure_first_page(large, group[0])
 
 
 LARGE = "large ledger: HTTP transfer, 64 connections"

@@ -1,5 +1,6 @@
 """make bench on a small scale: it measures every line of its table, and checks the books after killing a server."""
 
+import gzip
 import json
 import re
 import threading
@@ -8,11 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from api.resources import EXPLORER
 from bench import __main__ as bench
-from bench import large, load, measures, report
-from bench.ledgers import workspace
+from bench import explorer, large, load, measures, report
+from bench.ledgers import served, workspace
 from bench.load import BenchError, Group, Server, request, send
 from bench.measures import TARGETS, Target
+from tests.openapi import browser
 
 SMALL = bench.Size(rounds=1, seconds=1, participants=200, small_groups=10, leaves=6_000, scale=1, few=1_000, many=2_000)
 
@@ -34,7 +37,24 @@ def test_the_full_bench_measures_a_large_ledger_beside_a_fresh_one(monkeypatch):
     stored = large.Stored(participants=1_000, entries=21_000, keys=2_000, fresh=200)
     with workspace() as folder:
         rounds = large.measure_large(stored, folder, rounds=1, seconds=1)
-    assert [target.text for target in large.TARGETS if not report.ratios(target, rounds)] == []
+    targets = (*large.TARGETS, *(explorer.TARGETS if browser.CHROMIUM else ()))
+    assert [target.text for target in targets if not report.ratios(target, rounds)] == []
+
+
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="needs a browser: apt-get install chromium")
+def test_the_explorers_first_page_is_whole_when_it_is_measured(monkeypatch):
+    monkeypatch.setattr(explorer, "VISITS", 1)
+    with workspace() as folder, served(folder / "explorer") as ledger:
+        figures = explorer.measure_first_page(ledger, ledger.fill_one("explorer", 100))
+        files = [file for file in EXPLORER.iterdir() if file.suffix in (".html", ".js", ".css")]
+        compressed = sum(len(gzip.compress(file.read_bytes())) for file in files)
+        assert compressed < figures[explorer.BYTES] < 10 * compressed
+        assert 0 < figures[explorer.PAINT] <= figures[explorer.SHOWN]
+
+
+def test_without_a_browser_the_explorer_is_left_out(monkeypatch):
+    monkeypatch.setattr(browser, "CHROMIUM", None)
+    assert explorer.measure_first_page(None, None) == {}
 
 
 def test_loses_nothing_when_the_database_is_killed_under_load():
