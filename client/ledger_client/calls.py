@@ -39,6 +39,10 @@ T = TypeVar("T")
 Metadata = Mapping[str, Any]
 Moment = datetime | int  # a time, or the id of an entry
 Order = Literal["asc", "desc"]
+FileFormat = Literal["csv", "ndjson"]
+
+MEDIA_TYPES: dict[FileFormat, str] = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
+LARGEST_PAGE = 1_000  # rows
 
 
 @dataclass(frozen=True)
@@ -246,8 +250,7 @@ def list_entries(
     page_size: int | None = None,
 ) -> Call[Page[Entry]]:
     """Iterate over a group's entries by time: the oldest first, or with `order="desc"` the newest."""
-    query = history(kind, metadata, since, until, before, order)
-    query["settled"] = None if settled is None else str(settled).lower()
+    query = history(kind, metadata, since, until, before, order) | {"settled": flag_text(settled)}
     return page(f"{one_group(group_id)}/entries", Entry.read, query | paging(after, page_size))
 
 
@@ -310,6 +313,67 @@ def read_feed(after: str | None = None, *, limit: int | None = None, wait: int =
 def feed_end() -> Call[FeedPage]:
     """Return the empty page at the end of the feed: its cursor is the place of what cannot be read yet."""
     return Call("GET", "/api/entries/end", lambda answer: FeedPage([], following(answer).get("after")))
+
+
+# Files: the bytes that the service writes
+
+
+def download_participants(
+    group_id: int, file_format: FileFormat = "csv", *, after: int | None = None, page_size: int | None = None
+) -> Call[Page[bytes]]:
+    """Iterate over the bytes of a file with the participants who are present, page by page."""
+    return pieces(f"{one_group(group_id)}/participants", file_format, paging(after, page_size))
+
+
+def download_entries(
+    group_id: int,
+    file_format: FileFormat = "csv",
+    *,
+    kind: Kind | None = None,
+    settled: bool | None = None,
+    metadata: Metadata | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after: int | None = None,
+    before: int | None = None,
+    order: Order | None = None,
+    page_size: int | None = None,
+) -> Call[Page[bytes]]:
+    """Iterate over the bytes of a file with a group's entries, page by page; the parameters are those of the list."""
+    query = history(kind, metadata, since, until, before, order) | {"settled": flag_text(settled)}
+    return pieces(f"{one_group(group_id)}/entries", file_format, query | paging(after, page_size))
+
+
+def download_participant_entries(
+    group_id: int,
+    participant_id: int,
+    file_format: FileFormat = "csv",
+    *,
+    kind: Kind | None = None,
+    metadata: Metadata | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    after: int | None = None,
+    before: int | None = None,
+    order: Order | None = None,
+    page_size: int | None = None,
+) -> Call[Page[bytes]]:
+    """Iterate over the bytes of a file with a participant's entries, page by page."""
+    query = history(kind, metadata, since, until, before, order) | paging(after, page_size)
+    return pieces(f"{one_participant(group_id, participant_id)}/entries", file_format, query)
+
+
+def download_statement(
+    group_id: int,
+    participant_id: int,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    page_size: int | None = None,
+) -> Call[Page[bytes]]:
+    """Iterate over the bytes of a CSV file with a participant's statement, page by page."""
+    query = {"from": time_text(since), "to": time_text(until), **paging(None, page_size)}
+    return pieces(f"{one_participant(group_id, participant_id)}/statement", "csv", query)
 
 
 # Checkpoints
@@ -378,7 +442,40 @@ def page(path: str, read: Callable[[Any], T], query: Mapping[str, str | None]) -
 
 def next_page(call: Call[Page[T]], page: Page[T]) -> Call[Page[T]] | None:
     """Return the call for the page after this one; None after the last one."""
-    return replace(call, query=page.following) if page.following else None
+    if not page.following:
+        return None
+    return replace(call, query=page.following, read=call.read_following or call.read)
+
+
+def pieces(path: str, file_format: FileFormat, query: Mapping[str, str | None]) -> Call[Page[bytes]]:
+    """Return the call of a file's first page. A page is one piece, which is repeated as a whole where it is cut off.
+
+    Without a number of rows the service would answer with the whole list, which could be repeated from its beginning
+    alone.
+    """
+    media_type = MEDIA_TYPES.get(file_format)
+    if media_type is None:
+        raise ValueError(f"{file_format!r} is neither csv nor ndjson")
+
+    def read(answer: Answer) -> Page[bytes]:
+        response = answer.response
+        if response.headers.get("Content-Type", "").partition(";")[0] != media_type:
+            raise ValueError(f"it is not {media_type}")
+        query_of_next = urlsplit(response.links.get("next", {}).get("url", "")).query
+        return Page([response.content], dict(parse_qsl(query_of_next, keep_blank_values=True)) or None)
+
+    def read_without_header(answer: Answer) -> Page[bytes]:
+        page = read(answer)
+        return replace(page, items=[piece.partition(b"\r\n")[2] for piece in page.items])
+
+    return Call(
+        "GET",
+        path,
+        read,
+        {"limit": str(LARGEST_PAGE)} | parameters(query),
+        accept=media_type,
+        read_following=read_without_header if file_format == "csv" else None,
+    )
 
 
 def write(
@@ -459,6 +556,10 @@ def id_text(value: int) -> str:
 
 def optional_number(value: int | None) -> str | None:
     return None if value is None else id_text(value)
+
+
+def flag_text(value: bool | None) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def amount_text(amount: int) -> str:

@@ -189,6 +189,11 @@ class Client:
     get_entry = sync_one(calls.get_entry)
     read_feed = sync_one(calls.read_feed)
     feed_end = sync_one(calls.feed_end)
+    # Files
+    download_participants = sync_many(calls.download_participants)
+    download_entries = sync_many(calls.download_entries)
+    download_participant_entries = sync_many(calls.download_participant_entries)
+    download_statement = sync_many(calls.download_statement)
     # Checkpoints
     checkpoint = sync_one(calls.checkpoint)
     list_checkpoints = sync_many(calls.list_checkpoints)
@@ -297,6 +302,11 @@ class AsyncClient:
     get_entry = async_one(calls.get_entry)
     read_feed = async_one(calls.read_feed)
     feed_end = async_one(calls.feed_end)
+    # Files
+    download_participants = async_many(calls.download_participants)
+    download_entries = async_many(calls.download_entries)
+    download_participant_entries = async_many(calls.download_participant_entries)
+    download_statement = async_many(calls.download_statement)
     # Checkpoints
     checkpoint = async_one(calls.checkpoint)
     list_checkpoints = async_many(calls.list_checkpoints)

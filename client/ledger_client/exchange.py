@@ -68,6 +68,8 @@ class Call(Generic[T]):
     body: Mapping[str, object] | None = None
     idempotency_key: str | None = None
     wait: float = 0.0  # seconds that the service may take before it answers
+    accept: str | None = None  # the media type of the answer; None is JSON
+    read_following: Callable[[Answer], T] | None = None  # how a page after the first one is read, where that differs
 
     def __post_init__(self) -> None:
         if self.method != "GET" and not self.idempotency_key:
@@ -103,6 +105,8 @@ def exchange(call: Call[T], settings: Settings, build: Callable[..., httpx.Reque
     headers = {"Prefer": "amounts=string"}
     if call.idempotency_key:
         headers["Idempotency-Key"] = call.idempotency_key
+    if call.accept:
+        headers["Accept"] = call.accept
     if settings.request_id:
         headers["X-Request-ID"] = settings.request_id()
     content = None

@@ -14,6 +14,7 @@ import ledger_client
 from api.problems import PROBLEMS
 from api.resources import OPENAPI
 from ledger_client import AsyncClient, Client, answers, calls
+from ledger_client.calls import MEDIA_TYPES
 from ledger_client.errors import Problem
 from ledger_client.exchange import Done, Settings, exchange
 from tests.openapi.completeness import operations
@@ -24,6 +25,12 @@ OPERATIONS = {
     operation["operationId"]: (path, method, operation)
     for path, method, operation in operations(DOCUMENT)
     if method != "patch"
+}
+# Those whose answer may be a file, by the method that reads it as one.
+DOWNLOADS = {
+    f"download_{name.partition('_')[2]}": name
+    for name, (_, _, operation) in OPERATIONS.items()
+    if "text/csv" in operation["responses"].get("200", {}).get("content", {})
 }
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 # A value for each parameter of the functions.
@@ -87,9 +94,9 @@ def test_each_operation_has_a_method():
         for name, function in inspect.getmembers(calls, inspect.isfunction)
         if function.__module__ == calls.__name__
         and str(function.__annotations__["return"]).startswith("Call[")
-        and name not in ("get", "page", "write", "next_page")
+        and name not in ("get", "page", "pieces", "write", "next_page")
     }
-    assert built == set(OPERATIONS)
+    assert built == set(OPERATIONS) | set(DOWNLOADS)
     for client in (Client, AsyncClient):
         assert built <= {name for name, _ in inspect.getmembers(client, inspect.isfunction)}
 
@@ -110,6 +117,21 @@ def test_each_parameter_can_be_sent(name):
     assert described <= given
     assert {each for kind, each in given if kind == "query"} <= {each for _, each in described}
     assert set(json.loads(request.content or "{}")) == body_members(operation)
+
+
+@pytest.mark.parametrize(("download", "name"), DOWNLOADS.items())
+def test_a_file_has_the_parameters_and_the_formats_of_its_list(download, name):
+    _, _, operation = OPERATIONS[name]
+    formats = set(operation["responses"]["200"]["content"]) - {"application/json"}
+    parameters = set(inspect.signature(getattr(calls, download)).parameters)
+    if formats == {"text/csv"}:
+        assert "file_format" not in parameters
+    else:
+        assert formats == set(MEDIA_TYPES.values())
+        parameters.remove("file_format")
+    # One of a username is no list; and a statement's pages are one statement.
+    assert set(inspect.signature(getattr(calls, name)).parameters) - parameters <= {"username", "after"}
+    assert ("after" in parameters) == (name != "get_statement")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

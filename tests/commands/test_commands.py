@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from datetime import datetime
@@ -240,20 +238,15 @@ def one_whale(ledger: Run, group: Group) -> int:
     return one(ledger, "join", group.id, "whale", HUGE - 100)["id"]
 
 
-def test_a_statement_in_csv_holds_no_formula(ledger: Run, group: Group) -> None:
-    evil = '=1+1,"x"'
-    joined = one(ledger, "join", group.id, evil, 5)
+def test_a_statement_in_csv_is_the_services(ledger: Run, service: Service, group: Group) -> None:
+    joined = one(ledger, "join", group.id, '=1+1,"x"', 5)
     one(ledger, "transfer", group.id, 5, "--from", joined["id"], "--to", "alice")
-    text = printed(ledger, "statement", group.id, "alice", "--csv")
-    opening, own, from_evil, closing = csv.DictReader(io.StringIO(text))
-    assert (opening["kind"], opening["balance"], closing["kind"], closing["balance"]) == (
-        "opening",
-        "0",
-        "closing",
-        "105",
-    )
-    assert (own["change"], own["counterparty"]) == ("100", "")
-    assert (from_evil["username"], from_evil["change"], from_evil["balance"]) == (f"'{evil}", "5", "105")
+    statement = f"{group.path}/participants/{group.alice}/statement"
+    for period, query in (((), ""), (("--from", "2026-01-01"), "?from=2026-01-01T00:00:00%2B00:00")):
+        served = service("GET", f"{statement}{query}", headers={"Accept": "text/csv"}).body
+        assert served.count(b"\r\n") == 5
+        # Line ends are read as text here; the page of commands writes such a file.
+        assert printed(ledger, "statement", group.id, "alice", "--csv", *period) == served.decode().replace("\r", "")
     assert ledger("statement", group.id, "alice", "--csv", "--json").returncode == 2
 
 

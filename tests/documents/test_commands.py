@@ -82,7 +82,7 @@ def test_the_examples_work_when_pasted(pasted, tmp_path: Path):
     assert ["closing", "150"] in [line.split() for line in printed]
     statement = next(json.loads(line) for line in printed if line.startswith('{"username"'))
     assert list(statement)[-1] == "closing_balance"
-    assert (tmp_path / "alice.csv").read_text().splitlines()[-1].endswith("closing,,,,150,")
+    assert (tmp_path / "alice.csv").read_bytes().endswith(b"closing,,,,,150,\r\n")
     assert printed[-1].endswith("deposit 25 to 1")
     pasted(block("commands", "sh", "completion bash"))
     assert os.listdir(tmp_path / ".local/share/bash-completion/completions") == ["ledger"]

@@ -72,6 +72,7 @@ def test_the_client_in_python_works_when_pasted(database, tmp_path, monkeypatch)
     with serving(database) as service:
         moved, refused = in_python(block("client/README", "python", "Demo in Python"), service)
         retried = in_python(block("client", "python", "Retries in Python"), service)
+        in_python(block("client", "python", "download_entries"), service)
         feed = in_python(block("client", "python", "FilePlace"), service)
         rest = in_python(block("client", "python", "FilePlace"), service)
         present = in_python(block("client", "python", "asyncio"), service)
@@ -82,6 +83,9 @@ def test_the_client_in_python_works_when_pasted(database, tmp_path, monkeypatch)
     everything = ["1 1 join 100", "1 2 join 100", "1 3 transfer 50", "2 4 join 100"]
     assert (feed + rest) == everything[: len(feed + rest)]
     assert feed
+    assert [line.split(",")[2] for line in (tmp_path / "entries.csv").read_text().splitlines()] == [
+        *("kind", "join", "join", "transfer")
+    ]
     assert present == ["['alice', 'bob', 'carol']"]
 
 
