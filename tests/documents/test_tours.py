@@ -1,5 +1,6 @@
 """The documents' tours work when pasted, and their examples equal the service's answers."""
 
+import code
 import contextlib
 import io
 import json
@@ -305,6 +306,7 @@ def test_the_tutorial_in_commands_works_when_pasted(database):
         printed = in_shell(
             "".join(
                 (
+                    block("README", "sh", "'Demo in commands'"),
                     block("tutorial", "sh", "ledger group create DAI"),
                     block("tutorial", "sh", "'Retries in commands'"),
                     block("tutorial", "sh", "ledger group create Diary"),
@@ -320,13 +322,69 @@ def test_the_tutorial_in_commands_works_when_pasted(database):
     lines = [line.split() for line in printed.splitlines()]
     statuses = [line[-1] for line in lines if line[:2] == ["exit", "status"]]
     assert statuses == ["6", "5", "5", "6", "5"]
-    assert [line[1] for line in lines if line[0] in ("group_total", "final_amount")] == ["200", "150", "50"]
+    assert [line[1] for line in lines if line[0] in ("group_total", "final_amount")] == ["150", "200", "150", "50"]
     assert ["replayed", "True"] in lines
     assert ["closing", "70"] in lines
     assert [line[-1] for line in lines if line[0] == "amount"][-2:] == ["25", "25"]
     assert ["address", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"] in lines
     assert ["reference", "0x5f"] in lines
     assert lines[-1][5:7] == ["deposit", "25"]
+
+
+def pasted_in_python(service: Service, *given: str) -> list[str]:
+    """The lines that blocks print when they are pasted, one after the other, into one session of Python."""
+    session = code.InteractiveConsole()
+    printed, complained = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complained):
+        for line in "".join(given).replace("127.0.0.1:4000", f"127.0.0.1:{service.port}").splitlines():
+            is_open = session.push(line)
+    assert not is_open, "a compound statement needs an empty line after it"
+    assert complained.getvalue() == ""
+    return printed.getvalue().splitlines()
+
+
+def test_the_tours_in_python_work_when_pasted(database):
+    with serving(database) as service:
+        moved, left = pasted_in_python(service, block("README", "python", "Client("))
+        printed = pasted_in_python(
+            service,
+            block("tutorial", "python", '"UNI"'),
+            block("tutorial", "python", "Retries of the client"),
+            block("tutorial", "python", '"Log"'),
+            block("tutorial", "python", "transfer_all"),
+            block("tutorial", "python", "reverse_transfer"),
+            block("tutorial", "python", "ledger.deposit("),
+            block("tutorial", "python", "ledger.feed("),
+        )
+    assert moved.startswith("Transfer(to_participant=Participant(username='alice', id=1, group_id=1, amount=150), from")
+    assert left == "Exit(final_amount=150)"
+    present, transferred, *first = printed[:8]
+    assert present.count("amount=100") == 2
+    assert [int(amount) for amount in re.findall("amount=([0-9]+)", transferred)] == [150, 50]
+    total, overdrawn, not_empty, *exits, removed = first
+    assert (total, exits) == ("200", ["Exit(final_amount=150)", "Exit(final_amount=50)"])
+    assert overdrawn.startswith("insufficient_funds: participant 4 has 50, cannot send 500")
+    assert not_empty.startswith("group_not_empty: ")
+    assert removed.startswith("Receipt(idempotency_key='")
+    joined, again, reused, only, paid, newest, *rest = printed[8:]
+    carol = "Participant(username='carol', id=5, group_id=3, amount=100) Receipt(idempotency_key='8e03978e', entry_id="
+    assert joined.startswith(carol)
+    assert (joined.endswith("replayed=False)"), again) == (True, joined.replace("=False)", "=True)"))
+    assert reused.startswith("idempotency_key_reused: ")
+    assert only == "100"
+    assert re.findall("amount=([0-9]+)", paid) == ["130", "70"]
+    assert newest.startswith("Entry(id=")
+    assert "kind='transfer', from_id=6, to_id=7, amount=30, from_amount=70, to_amount=130" in newest
+    history, many, undone, bound, feed = rest[:5], rest[5:9], rest[9:12], rest[12:16], rest[16:]
+    assert history == ["[100]", "[30]", "100", "200", "[(100, 100), (-30, 70)]"]
+    assert many == ["[(0, 200), (0, 200)]", "[200, 0]", "{'transfers[1].amount': ['exceeds the balance of 70']}", "200"]
+    assert undone == ["True", "0x5f", "[]"]
+    assert (bound[0], bound[1]) == ("25", bound[3])
+    assert bound[1] == "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    assert bound[2].startswith("address_bound: ")
+    # The last entries may have to wait for a transaction of another database.
+    everything = ["join 100", "join 100", "transfer 30", "transfer 70", "transfer 200", "transfer 200", "exit 200"]
+    assert feed == [*everything, "deposit 25"][: len(feed)]
 
 
 def test_import_and_export_work_when_pasted(database, tmp_path):
