@@ -28,6 +28,7 @@ admin/              what an administrator does with the command
   verify.py           verifies the books
   schema.py           compares the schema of a database with this release's
   schedule.py         makes the checkpoints of all groups, again and again
+  progress.py         shows how far long work is
 
 commands/           what a user does with the command: requests to a service, by ledger_client
   arguments.py        the options of the commands

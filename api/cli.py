@@ -23,7 +23,8 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from api.admin import api_keys, checkpoints, exporting, importing, kept, schedule, seed
-from api.admin.verify import NEW_GROUPS, Discrepancy, Step, VerifyError, verify
+from api.admin.progress import beside, progress, waiting
+from api.admin.verify import NEW_GROUPS, PARTS, Discrepancy, Step, VerifyError, verify
 from api.commands.arguments import DEFAULT_URL, SERVICE_COMMANDS, SHELLS, add_commands
 from api.postgres import embedded, migrate, sessions
 from api.postgres.connection import is_away
@@ -69,7 +70,6 @@ READERS = ("local", "all")
 
 CLEAR_LOG_SECONDS = 60
 MAX_PAUSE = 30  # seconds between two attempts to start an embedded server that has died
-PROGRESS_SECONDS = 2.0  # between two lines that say how far a verification is
 
 
 class Refusal(Exception):
@@ -501,10 +501,11 @@ def run_seed(options: argparse.Namespace) -> None:
             seed.seed(login.admin)
             print("the demo groups are there")
             return
-        for number, (joined, present) in enumerate(
-            seed.seed_many(login.admin, options.groups, options.participants), 1
-        ):
-            print(f"group {number} of {options.groups}: {joined} joined, {present} were there", flush=True)
+        with progress("participants", options.groups * options.participants) as shown:
+            filled = seed.seed_many(login.admin, options.groups, options.participants, shown.advance)
+            for number, (joined, present) in enumerate(filled, 1):
+                with beside():
+                    print(f"group {number} of {options.groups}: {joined} joined, {present} were there", flush=True)
 
 
 def run_reset(options: argparse.Namespace) -> None:
@@ -532,20 +533,19 @@ def run_verify(options: argparse.Namespace) -> int:
     """Print discrepancies to the standard output and progress to the standard error; return 1 if there are any."""
     against = kept.read(options.against) if options.against else []
     seen: Counter[str] = Counter()
-    shown_at = time.monotonic()
     with database() as login:
         if login.embedded:
             apply_migrations(login)
-        for step in verify(login.admin, options.group, against):
-            for discrepancy in step.discrepancies:
-                print(describe(discrepancy), flush=True)
-            if step.note is not None:
-                print(f"ledger: {step.note}", file=sys.stderr, flush=True)
-            seen[step.part] += step.rows
-            seen["discrepancies"] += len(step.discrepancies)
-            if time.monotonic() - shown_at > PROGRESS_SECONDS:
-                print(progress(step, seen), file=sys.stderr, flush=True)
-                shown_at = time.monotonic()
+        with progress("rows") as shown:
+            for step in verify(login.admin, options.group, against, shown.expect):
+                if step.discrepancies or step.note is not None:
+                    with beside():
+                        print("".join(f"{describe(found)}\n" for found in step.discrepancies), end="", flush=True)
+                        if step.note is not None:
+                            print(f"ledger: {step.note}", file=sys.stderr, flush=True)
+                seen[step.part] += step.rows
+                seen["discrepancies"] += len(step.discrepancies)
+                shown.advance(step.rows if step.part in PARTS else 0, place_of(step, seen))
     counts = ["entries", "participants", "idempotency keys", *(["kept checkpoints"] if against else [])]
     parts = ", ".join(f"{part}: {seen[part]:,}" for part in counts)
     found = counted(seen["discrepancies"], "discrepancy", "discrepancies")
@@ -565,11 +565,11 @@ def describe(found: Discrepancy) -> str:
     return f"{place}: {found.kind}: {found.detail}"
 
 
-def progress(step: Step, seen: Counter[str]) -> str:
-    """Return the progress of a verification as a line."""
+def place_of(step: Step, seen: Counter[str]) -> str:
+    """Return how far a verification is."""
     at = f"{step.part} up to {step.last}" if step.last is not None else step.part
     place = "" if step.group is None else f"group {step.group}: "
-    return f"{counted(seen['total'], 'group')} done, {seen['entries']:,} entries; {place}{at}"
+    return f"{counted(seen['total'], 'group')} done; {place}{at}"
 
 
 def counted(number: int, one: str, many: str = "") -> str:
@@ -590,7 +590,9 @@ def run_checkpoint(options: argparse.Namespace) -> int:
         if options.all:
             return make_checkpoints(login, options)
         with sessions.connect(login.admin, "ledger checkpoint") as connection:
-            print(checkpoints.make(connection, options.group, options.idempotency_key), flush=True)
+            with waiting(f"checkpoint of group {options.group}"):
+                made = checkpoints.make(connection, options.group, options.idempotency_key)
+            print(made, flush=True)
             if options.keep is not None:
                 dropped = checkpoints.drop(connection, options.group, options.keep)
                 print(f"deleted the leaves of {counted(dropped, 'checkpoint')}", file=sys.stderr)
@@ -671,7 +673,8 @@ def run_export(options: argparse.Namespace) -> None:
             apply_migrations(login)
         with sessions.connect(login.admin, "ledger export") as connection:
             try:
-                sys.stdout.writelines(exporting.export(connection, options.group))
+                with progress("lines", hidden=sys.stdout.isatty()) as shown:
+                    sys.stdout.writelines(exporting.export(connection, options.group, shown.expect, shown.advance))
             except exporting.UnknownGroupError as error:
                 raise Refusal(str(error)) from None
 

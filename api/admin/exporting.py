@@ -3,7 +3,7 @@
 PostgreSQL writes the JSON, so that no amount becomes a Python number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 from psycopg import IsolationLevel
@@ -12,6 +12,7 @@ from api.http.statement import json_of
 from api.routes import CHECKPOINT, ENTRY
 
 FORMAT = 1
+BATCH = 5_000  # rows
 
 GROUP = """
     select
@@ -36,8 +37,20 @@ PARTICIPANTS = """
 """
 
 
+COUNT = """
+    select
+      (select count(*) from ledger.participants as p where p.group_id = %(group)s)
+      + (select count(*) from ledger.entries as e where e.group_id = %(group)s)
+      + (select count(*) from ledger.checkpoints as c where c.group_id = %(group)s)
+"""
+
+
 class UnknownGroupError(Exception):
     """A group that never existed."""
+
+
+def ignore(count: int) -> None:
+    """Show no progress."""
 
 
 def listed(kind: str, answer: str, source: str, order: str) -> str:
@@ -46,8 +59,16 @@ def listed(kind: str, answer: str, source: str, order: str) -> str:
     return f"select {line} from {source} as i where i.group_id = %(group)s order by i.{order}"
 
 
-def export(connection: psycopg.Connection, group: int) -> Iterator[str]:
-    """Yield the lines of a group's export. Raises UnknownGroupError before the first one, psycopg.Error."""
+def export(
+    connection: psycopg.Connection,
+    group: int,
+    expect: Callable[[int], object] = ignore,
+    advance: Callable[[int], object] = ignore,
+) -> Iterator[str]:
+    """Yield the lines of a group's export. Raises UnknownGroupError before the first one, psycopg.Error.
+
+    `expect` is called once with the number of lines, and `advance` with how many more were read.
+    """
     connection.autocommit = False
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
@@ -57,6 +78,8 @@ def export(connection: psycopg.Connection, group: int) -> Iterator[str]:
         if not head:
             raise UnknownGroupError(f"there is no group {group}")
         yield f"{head[0][0]}\n"
+        ((lines,),) = connection.execute(COUNT, given)
+        expect(lines)
         entry = json_of(ENTRY, "i", amounts_as_strings=True)
         checkpoint = json_of(tuple(one for one in CHECKPOINT if not one.optional), "i", amounts_as_strings=True)
         counts = {}
@@ -67,9 +90,10 @@ def export(connection: psycopg.Connection, group: int) -> Iterator[str]:
         ):
             counts[name] = 0
             with connection.cursor(name=f"export_{name}") as cursor:
-                cursor.itersize = 5000
-                for (line,) in cursor.execute(query.encode(), given):
-                    counts[name] += 1
-                    yield f"{line}\n"
+                cursor.execute(query.encode(), given)
+                while rows := cursor.fetchmany(BATCH):
+                    counts[name] += len(rows)
+                    yield from [f"{line}\n" for (line,) in rows]
+                    advance(len(rows))
         members = ", ".join(f'"{name}": {count}' for name, count in counts.items())
         yield f'{{"type": "end", {members}}}\n'

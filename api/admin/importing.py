@@ -7,15 +7,11 @@ its lines and their values: the same file again changes nothing, and an import t
 import hashlib
 import json
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from api.admin.files import MAX_ERRORS, Line, UnreadableFileError, read, written
+from api.admin.progress import beside, progress
 from ledger_client import Client, JoinLine, Joins, LedgerError, Problem, TransferLine, Transfers
 
 MAX_LINES = 10_000  # of a list
@@ -23,7 +19,6 @@ MAX_BYTES = 4 << 20  # of a list
 MAX_MARKS = 400_000  # of a list: what begins or separates its values
 TIMEOUT = 120.0  # seconds for a list
 RETRIES = 20  # of a request while the service cannot answer: about a minute
-PROGRESS_SECONDS = 2.0  # between two lines that say how far an import is
 
 REFUSED, UNAVAILABLE = 1, 3  # exit statuses
 
@@ -68,7 +63,7 @@ def is_refusal(error: LedgerError) -> bool:
 
 def send(client: Client, group: int, joins: list[Line], transfers: list[Line], known: dict[str, int]) -> int:
     replayed = 0
-    with progress(len(joins) + len(transfers)) as advance:
+    with progress("lines", len(joins) + len(transfers)) as shown:
         for kind, lines in (("joins", joins), ("transfers", transfers)):
             for chunk in chunks(lines):
                 try:
@@ -76,16 +71,17 @@ def send(client: Client, group: int, joins: list[Line], transfers: list[Line], k
                 except LedgerError as error:
                     if not is_refusal(error):
                         raise
-                    if isinstance(error, Problem):
-                        report(refused_lines(error, chunk))
                     numbers = f"lines {chunk[0].number} to {chunk[-1].number}"
-                    return fail(f"the service refused {numbers}: {error}; all lines before them are in the ledger")
+                    with beside():
+                        if isinstance(error, Problem):
+                            report(refused_lines(error, chunk))
+                        return fail(f"the service refused {numbers}: {error}; all lines before them are in the ledger")
                 replayed += len(chunk) * made.receipt.replayed
                 if isinstance(made, Joins):
                     known |= {
                         line.values["username"]: one.id for line, one in zip(chunk, made.participants, strict=True)
                     }
-                advance(len(chunk))
+                shown.advance(len(chunk))
     total = len(joins) + len(transfers)
     print(
         f"{len(joins)} participants and {len(transfers)} transfers are in group {group}: "
@@ -143,26 +139,6 @@ def refused_lines(error: Problem, chunk: list[Line]) -> list[tuple[int, str]]:
             field = f"{rest.removeprefix('.')}: " if rest else ""
             found += [(chunk[int(place)].number, f"{field}{reason}") for reason in reasons]
     return found
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Any]:
-    """Yield what counts lines as done: a bar with rate and time left on a terminal, and otherwise lines."""
-    with tqdm(total=total, unit=" lines", unit_scale=True, disable=None, file=sys.stderr) as bar:
-        begun = shown = time.monotonic()
-        done = 0
-
-        def advance(lines: int) -> None:
-            nonlocal done, shown
-            done += lines
-            bar.update(lines)
-            now = time.monotonic()
-            if bar.disable and now - shown >= PROGRESS_SECONDS:
-                shown, rate = now, done / (now - begun)
-                left = f", {(total - done) / rate:.0f} s left" if done < total else ""
-                print(f"{done} of {total} lines, {rate:.0f} a second{left}", file=sys.stderr, flush=True)
-
-        yield advance
 
 
 def report(errors: list[tuple[int, str]]) -> None:

@@ -13,6 +13,7 @@ from typing import TextIO
 import psycopg
 
 from api.admin import checkpoints
+from api.admin.progress import Progress, beside, progress
 from api.postgres import sessions
 from api.problems import PROBLEMS, code_of
 from api.telemetry import textfile
@@ -26,6 +27,9 @@ NEWEST = """
 select n.group_id, n.number, extract(epoch from n.created_at)::float8, n.is_current
 from ledger.list_newest_checkpoints(%s, %s) as n
 """
+
+
+GROUPS = "select count(*) from ledger.list_groups(max_rows => 2147483647)"  # about as many as have checkpoints
 
 
 class Stop(KeyboardInterrupt):
@@ -47,7 +51,9 @@ def follow(schedule: Schedule) -> bool:
     metrics = CheckpointMetrics()
     due_at = time.monotonic()
     while True:
-        one_round(schedule, metrics)
+        # Where there is no terminal, the lines of the log show it.
+        with progress("groups", hidden=schedule.every is not None or not sys.stderr.isatty()) as shown:
+            one_round(schedule, metrics, shown)
         write(schedule, metrics)
         if schedule.every is None:
             return metrics.failed == 0
@@ -57,7 +63,7 @@ def follow(schedule: Schedule) -> bool:
         time.sleep(due_at - now)
 
 
-def one_round(schedule: Schedule, metrics: CheckpointMetrics) -> None:
+def one_round(schedule: Schedule, metrics: CheckpointMetrics, shown: Progress) -> None:
     """Make a checkpoint of each group whose newest one is not current. Raises psycopg.Error."""
     waits = schedule.every is not None
     session = connected(schedule, metrics, math.inf if waits else 0)
@@ -68,6 +74,9 @@ def one_round(schedule: Schedule, metrics: CheckpointMetrics) -> None:
             looked_at = time.time()
             try:
                 page = session.execute(NEWEST, [after, PAGE]).fetchall()
+                if not (after or shown.hidden):
+                    ((groups,),) = session.execute(GROUPS)
+                    shown.expect(groups)
             except psycopg.OperationalError as error:  # away, or a lock that was not released in time
                 failed(schedule, metrics, None, error)
                 session.close()
@@ -85,6 +94,7 @@ def one_round(schedule: Schedule, metrics: CheckpointMetrics) -> None:
                 covered = oldest([*covered, (created_at if at is None else at, group)])
                 if schedule.keep is not None and at is not None:
                     drop(session, schedule, metrics, group, schedule.keep)
+                shown.advance()
             after = page[-1][0]
         metrics.complete(time.time(), covered)
     finally:
@@ -158,4 +168,5 @@ def write(schedule: Schedule, metrics: CheckpointMetrics) -> None:
 def log(file: TextIO, line: Mapping[str, object]) -> None:
     """Write a line of JSON, as the service does."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    print(json.dumps({"time": now, **line}), file=file, flush=True)
+    with beside():
+        print(json.dumps({"time": now, **line}), file=file, flush=True)

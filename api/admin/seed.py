@@ -1,6 +1,6 @@
 """Load seeds: the demo groups of seeds/, or a large data set, through the ledger's functions only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 
@@ -21,10 +21,13 @@ def seed(conninfo: str) -> None:
             connection.execute(file.read_text().encode())
 
 
-def seed_many(conninfo: str, groups: int, participants: int) -> Iterator[tuple[int, int]]:
+def seed_many(
+    conninfo: str, groups: int, participants: int, advance: Callable[[int], object] = lambda count: None
+) -> Iterator[tuple[int, int]]:
     """Fill groups "Group 1" … with "Participant 1" … each; yield how many joined and how many were there, by group.
 
-    Those that exist are left as they are, so a run that was interrupted is finished by the next. Raises psycopg.Error.
+    Those that exist are left as they are, so a run that was interrupted is finished by the next. `advance` is called
+    with how many more participants are there. Raises psycopg.Error.
     """
     with sessions.connect(conninfo, "ledger seed") as connection:
         existing = dict(pages(connection, "select name, id from ledger.list_groups(%s)", []))
@@ -36,11 +39,14 @@ def seed_many(conninfo: str, groups: int, participants: int) -> Iterator[tuple[i
             query = "select username, id from ledger.list_participants(%s, %s)"
             present = {username for username, _ in pages(connection, query, [group])}
             missing = [username for i in range(1, participants + 1) if (username := f"Participant {i}") not in present]
+            advance(participants - len(missing))
             for start in range(0, len(missing), BATCH):
+                batch = missing[start : start + BATCH]
                 connection.execute(
                     "select count(j.id) from unnest(%s::text[]) as u (name), ledger.join_group(%s, u.name, %s) as j",
-                    [missing[start : start + BATCH], group, DEPOSIT],
+                    [batch, group, DEPOSIT],
                 )
+                advance(len(batch))
             yield len(missing), participants - len(missing)
 
 

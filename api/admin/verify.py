@@ -1,7 +1,7 @@
 """Verify the books range by range: one statement for all would keep its snapshot for minutes, and slow transfers."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -77,6 +77,10 @@ IDEMPOTENCY_KEYS = Part(
 )
 
 
+OF_GROUP = (ENTRIES, PARTICIPANTS, CHECKPOINTS, IDEMPOTENCY_KEYS)  # each with the name of its table
+PARTS = frozenset(part.name for part in OF_GROUP)
+
+
 class VerifyError(Exception):
     """Why the books cannot be verified, in words for the person who gave the command."""
 
@@ -107,10 +111,16 @@ class Step:
     note: str | None = None
 
 
-def verify(conninfo: str, group: int | None = None, against: Sequence[Kept] = ()) -> Iterator[Step]:
+def verify(
+    conninfo: str,
+    group: int | None = None,
+    against: Sequence[Kept] = (),
+    expect: Callable[[int], object] = lambda rows: None,
+) -> Iterator[Step]:
     """Verify a group, or all groups and the rows of none; yield each finished range.
 
-    Before that, compare checkpoints with what was kept of them elsewhere.
+    Before that, compare checkpoints with what was kept of them elsewhere. `expect` is called once with about how many
+    rows there are.
 
     It works half of the time and pauses for the other half. Rows that are committed during this time may be left out.
     Raises VerifyError, psycopg.Error.
@@ -118,6 +128,7 @@ def verify(conninfo: str, group: int | None = None, against: Sequence[Kept] = ()
     with sessions.connect(conninfo, "ledger verify") as connection:
         if connection.execute("select to_regprocedure('ledger_internal.verify_schema()')").fetchone() == (None,):
             raise VerifyError("the database is not migrated to this release. Run: ledger migrate")
+        expect(expected_rows(connection, group))
         yield from compare_kept(connection, group, against)
         sizes: dict[str, int] = {}
         if group is None:
@@ -133,10 +144,21 @@ def verify(conninfo: str, group: int | None = None, against: Sequence[Kept] = ()
             found, _ = timed(connection, GROUPS.verify, [group - 1, group])
             yield Step(group, GROUPS.name, 1, None, found)
         for number in groups(connection) if group is None else [group]:
-            for part in (ENTRIES, PARTICIPANTS, CHECKPOINTS, IDEMPOTENCY_KEYS):
+            for part in OF_GROUP:
                 yield from ranges(connection, number, part, sizes)
             found, _ = timed(connection, "select * from ledger_internal.verify_total(%s)", [number])
             yield Step(number, "total", 1, None, found)
+
+
+def expected_rows(connection: psycopg.Connection, group: int | None) -> int:
+    """Return how many rows PostgreSQL expects to be there: to count them would take one long snapshot."""
+    of_group = "" if group is None else f" where group_id = {group:d}"
+    rows = 0
+    for part in OF_GROUP:
+        query = f"explain (format json) select from ledger.{part.name.replace(' ', '_')}{of_group}"
+        (plans,) = connection.execute(query.encode()).fetchone() or ([],)
+        rows += plans[0]["Plan"]["Plan Rows"]
+    return rows
 
 
 def compare_kept(connection: psycopg.Connection, group: int | None, against: Sequence[Kept]) -> Iterator[Step]:

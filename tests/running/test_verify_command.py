@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 
 from api import cli
-from api.admin import verify
+from api.admin import progress, verify
 from tests.running.commands import command, done, refusal
 from tests.support import Database, call, create, join, one, transfer
 
@@ -263,10 +264,11 @@ def test_each_range_is_its_own_transaction(database, admin, ids, monkeypatch):
 
 @pytest.mark.parametrize(("seconds", "expected"), [(-1.0, 13), (3600.0, 0)])
 def test_prints_its_progress_from_time_to_time(seconds, expected, urls, ids, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "PROGRESS_SECONDS", seconds)
+    monkeypatch.setattr(progress, "SECONDS", seconds)
     for name, value in urls.items():
         monkeypatch.setenv(name, value)
     assert cli.run_verify(argparse.Namespace(group=None, against=None)) == 0
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == expected
-    assert all(f"group {ids['group']}: " in line or f"group {ids['removed']}: " in line for line in lines[6:])
+    assert all(f"; group {ids['group']}: " in line or f"; group {ids['removed']}: " in line for line in lines[6:])
+    assert all(re.match(r"[0-9]+( of [0-9,]+)? rows, [0-9,]+ a second", line) for line in lines)
