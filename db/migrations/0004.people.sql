@@ -1270,11 +1270,10 @@ create or replace function ledger_internal.post_joins(
 language plpgsql volatile
 as $$
 declare
+  joined      numeric := (select sum(l.amount) from unnest(lines.amounts) as l (amount));
   -- As in post_join(): what waits for a username or an address holds no shard, so the time is known only now.
-  shard       ledger.group_total_shards := ledger_internal.add_to_group_total(
-    group_id, (select sum(l.amount) from unnest(lines.amounts) as l (amount)), null
-  );
-  before      numeric := shard.total - (select sum(l.amount) from unnest(lines.amounts) as l (amount));
+  shard       ledger.group_total_shards := ledger_internal.add_to_group_total(group_id, joined, null);
+  before      numeric := shard.total - joined;
   new_entries bigint[] := array(
     select nextval('ledger.entries_id_seq') from generate_series(1, cardinality(participant_ids))
   );
