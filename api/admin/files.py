@@ -220,7 +220,8 @@ def parse_amount(value: object, decimals: int) -> int | str:
             return f"must have at most {decimals} decimal places"
         amount = int(whole + fraction.ljust(decimals, "0"))
     else:
-        return "must be a whole number in digits or a hex quantity" if not decimals else "must be a number in digits"
+        whole_number = "must be a whole number in digits or a hex quantity; --decimals allows decimal places"
+        return "must be a number in digits" if decimals else whole_number
     return amount if amount < LIMIT else "must be below 2^256"
 
 

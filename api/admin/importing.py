@@ -27,12 +27,16 @@ def run(path: Path, group: int, file_format: str | None, decimals: int, url: str
     """Import a file; return the exit status."""
     try:
         contents = read(path, file_format, decimals)
-    except (UnreadableFileError, OSError) as error:
-        return fail(f"{error}", REFUSED)
+    except OSError as error:
+        return fail(f"cannot read {path}: {error.strerror}")
+    except UnreadableFileError as error:
+        return fail(str(error))
     if contents.error_count:
         report(contents.errors)
         more = contents.error_count - len(contents.errors)
-        return fail(f"{path}: {contents.error_count} errors{f', {more} not shown' if more else ''}; nothing was sent")
+        return fail(
+            f"{path}: {counted(contents.error_count, 'error')}{f', {more} not shown' if more else ''}; nothing was sent"
+        )
     try:
         with Client(url, key, timeout=TIMEOUT, retries=RETRIES) as client:
             names = {line.values[side] for line in contents.transfers for side in ("from", "to")}
@@ -46,7 +50,7 @@ def run(path: Path, group: int, file_format: str | None, decimals: int, url: str
             ]
             if unknown:
                 report(unknown[:MAX_ERRORS])
-                return fail(f"{path}: {len(unknown)} errors; nothing was sent")
+                return fail(f"{path}: {counted(len(unknown), 'error')}; nothing was sent")
             return send(client, group, contents.participants, contents.transfers, known)
     except ValueError as error:
         return fail(str(error))
@@ -84,7 +88,7 @@ def send(client: Client, group: int, joins: list[Line], transfers: list[Line], k
                 shown.advance(len(chunk))
     total = len(joins) + len(transfers)
     print(
-        f"{len(joins)} participants and {len(transfers)} transfers are in group {group}: "
+        f"{counted(len(joins), 'participant')} and {counted(len(transfers), 'transfer')} are in group {group}: "
         f"{total - replayed} new, {replayed} from before"
     )
     return 0
@@ -139,6 +143,10 @@ def refused_lines(error: Problem, chunk: list[Line]) -> list[tuple[int, str]]:
             field = f"{rest.removeprefix('.')}: " if rest else ""
             found += [(chunk[int(place)].number, f"{field}{reason}") for reason in reasons]
     return found
+
+
+def counted(number: int, one: str) -> str:
+    return f"{number} {one if number == 1 else f'{one}s'}"
 
 
 def report(errors: list[tuple[int, str]]) -> None:

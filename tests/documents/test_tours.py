@@ -388,13 +388,15 @@ def test_the_tours_in_python_work_when_pasted(database):
 
 
 def test_import_and_export_work_when_pasted(database, tmp_path):
-    (tmp_path / "people.csv").write_text("username,amount\nalice,1.5\nbob,2\n")
     with serving(database) as service:
         with database.connect() as ledger:
             assert create(ledger, "ETH") == 1
         script = f"cd {tmp_path}\n{block('files', 'sh', 'ledger import')}{block('files', 'sh', 'ledger export')}"
         printed = in_shell(script, service, LEDGER_ADMIN_URL=database.url(database.admin))
-    assert printed == "2 participants and 0 transfers are in group 1: 2 new, 0 from before\n"
+    assert printed.splitlines() == [
+        "2 participants and 0 transfers are in group 1: 2 new, 0 from before",
+        "0 participants and 1 transfer are in group 1: 1 new, 0 from before",
+    ]
     head, *lines = map(json.loads, (tmp_path / "group.ndjson").read_text().splitlines())
     assert (head["name"], head["total"]) == ("ETH", "3500000000000000000")
-    assert [line["type"] for line in lines] == ["participant"] * 2 + ["entry"] * 2 + ["end"]
+    assert [line["type"] for line in lines] == ["participant"] * 2 + ["entry"] * 3 + ["end"]

@@ -176,6 +176,12 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, text):
         files.read(path, None, 0)
 
 
+def test_a_file_that_is_not_there_is_refused(tmp_path, capsys):
+    path = tmp_path / "people.csv"
+    assert importing.run(path, 1, None, 0, "http://127.0.0.1:1", None) == importing.REFUSED
+    assert capsys.readouterr().err == f"ledger: cannot read {path}: No such file or directory\n"
+
+
 @pytest.mark.parametrize(
     ("value", "decimals", "amount"),
     [
