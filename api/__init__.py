@@ -9,6 +9,7 @@ server/             processes: one supervisor and WORKERS workers
   supervisor.py       starts, replaces and stops the workers
   worker.py           a worker's main program
   listener.py         the listening socket
+  acceptor.py         shares its connections with the other workers
   settings.py         the settings that all workers share
   privileges.py       gives up root's rights in a worker
 

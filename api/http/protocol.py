@@ -21,6 +21,7 @@ from api.http.framing import StrictHttp
 from api.http.memory import Budget, Held
 from api.http.responses import UNCACHED, Response
 from api.problems import Problem
+from api.telemetry.metrics import CONNECTIONS
 
 # For an answer to be read: 4 MiB, the largest page, over a line of 600 kbit/s.
 ANSWER_TIMEOUT = 60.0  # seconds
@@ -49,14 +50,19 @@ class Connection(HttpProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.count_connections()
         if len(self.connections) > self.app.ctx.max_connections:
             transport.write(too_many_connections())
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
+        self.count_connections()
         self.answered()
         UNFINISHED.release(self)
+
+    def count_connections(self) -> None:
+        self.app.ctx.telemetry.metrics.set(CONNECTIONS, number=len(self.connections))
 
     def cut_off(self) -> None:
         if self.transport is not None:

@@ -1,5 +1,6 @@
 """Run one worker process: answer requests until the supervisor stops or dies."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -12,6 +13,7 @@ from api.http.origins import Origins
 from api.http.protocol import Connection
 from api.http.request import Telemetry
 from api.server import privileges
+from api.server.acceptor import Policy, is_ahead
 from api.server.listener import BACKLOG
 from api.server.settings import GRACE, WORKER_SETTINGS, WorkerSettings
 from api.telemetry import metrics
@@ -70,6 +72,11 @@ def work(number: int, given: WorkerSettings) -> None:
         os.write(given.ready, b"1")
         os.close(given.ready)
 
+    def ahead() -> bool:
+        return is_ahead(*counters.own_and_least(metrics.CONNECTIONS))
+
+    if settings.workers > 1:
+        asyncio.set_event_loop_policy(Policy(ahead))
     app.run(
         sock=sock,
         protocol=Connection,

@@ -69,6 +69,7 @@ DURATION = Metric(
     (PATHS,),
     SECONDS,
 )
+CONNECTIONS = Metric("ledger_connections", "gauge", "connections of clients")
 IN_FLIGHT = Metric("ledger_requests_in_flight", "gauge", "requests that are being answered")
 REFUSED = Metric("ledger_problems_total", "counter", "problems answered", ("code",), (tuple(PROBLEMS),))
 WAITING = Metric(
@@ -96,7 +97,7 @@ OLDEST = Metric("ledger_oldest_transaction_seconds", "gauge", "for how long the 
 
 # They are shown in this order. The last ones are the database's, asked for at a scrape.
 KEPT = (
-    *(ANSWERED, DURATION, IN_FLIGHT, REFUSED, WAITING, BATCH_SIZE, POOL_SIZE, POOL_IDLE, POOL_WAITING),
+    *(ANSWERED, DURATION, CONNECTIONS, IN_FLIGHT, REFUSED, WAITING, BATCH_SIZE, POOL_SIZE, POOL_IDLE, POOL_WAITING),
     *(STARTS, DRAINING, DROPPED),
 )
 ASKED = (UP, FEED_LAG, OLDEST)
@@ -179,6 +180,11 @@ class Metrics:
         place = DURATION_AT[path]
         row[place + bisect_left(SECONDS, seconds)] += 1
         row[place + SUM_OF_SECONDS] += seconds
+
+    def own_and_least(self, gauge: Metric) -> tuple[float, float]:
+        """Return this worker's number, and the least of all workers'."""
+        place = PLACES[gauge][()]
+        return self.row[place], min(row[place] for row in self.rows[:-1])
 
     def total(self, place: int) -> float:
         return sum(row[place] for row in self.rows)
