@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -17,7 +17,7 @@ from api.postgres.pools import Trace
 from api.routes import ROUTES, Route
 from api.telemetry.metrics import Metrics, share
 from tests.http.client import Answer, problem, serving
-from tests.support import join, one, until
+from tests.support import in_background, join, one, until, wait_until_blocked
 
 (TRANSFER,) = (route for route in ROUTES if route.function == "transfer")
 (READ,) = (route for route in ROUTES if route.function == "get_participant")
@@ -237,9 +237,17 @@ class FakeDatabase:
 
     def __init__(self) -> None:
         self.calls: list[tuple[int, asyncio.Future]] = []
+        self.turns: list[str | None] = []  # that each call took
+        self.waits: list[str] = []  # for turns, before a call
+        self.turn: asyncio.Future | None = None  # that they wait for
 
-    async def call_batch(self, statement: str, parameters: dict, reads: bool, traces: list[Trace]) -> list:
+    async def call_batch(self, statement: str, parameters: dict, reads: bool, traces: Sequence[Trace] = ()) -> list:
         future = asyncio.get_running_loop().create_future()
+        assert ("advisory" in statement) == ("turns" in parameters)
+        if "group_id" not in parameters:
+            self.waits.append(parameters["turns"])
+            return await self.turn if self.turn else []
+        self.turns.append(parameters.get("turns"))
         self.calls.append((parameters["group_id"].count(",") + 1, future))
         return await future
 
@@ -352,6 +360,90 @@ def test_a_deferred_request_is_tried_before_later_ones_and_then_called_alone():
         assert await locked is None
 
     run(story)
+
+
+def test_a_call_takes_turns_for_popular_participants_after_a_row_was_locked(monkeypatch):
+    async def call(batches: CallBatches, database: FakeDatabase, *pairs: tuple[int, int], outcome: list = DONE) -> None:
+        """Make a call of transfers from and to these participants, by itself."""
+        requests = [request(batches, from_id=str(sender), to_id=str(recipient)) for sender, recipient in pairs]
+        await settle()
+        database.calls[-1][1].set_result([outcome] * len(pairs))
+        await settle()
+        if outcome == DONE:
+            assert [await each for each in requests] == [DONE[1:]] * len(pairs)
+
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        popular = [(7, 1), (2, 7), (7, 3)]
+        await call(batches, database, *popular)
+        assert database.turns == [None]
+        await call(batches, database, (9, 5), outcome=LOCKED)
+        # The same transfer once more: its row was locked, whichever of the two it was.
+        assert database.turns[1:] == [None, "{5,9}"]
+        database.calls[-1][1].set_result([DONE])
+        await settle()
+        await call(batches, database, (7, 1), (2, 7))
+        assert database.turns[3:] == [None]
+        await call(batches, database, *popular, (2**31 + 4, 2), (2, 2**31 + 4), (2**31 + 4, 3))
+        assert database.turns[4:] == ["{2,4,7}"]
+        monkeypatch.setattr(batching, "WARY", -1)
+        await call(batches, database, *popular)
+        assert database.turns[5:] == ["{7}"]
+        await call(batches, database, *popular)
+        assert database.turns[6:] == [None]
+        # A call that follows one in turn.
+        assert database.waits == ["{5,9}", "{2,4,7}", "{7}"]
+
+    run(story)
+
+
+@pytest.mark.parametrize("error", [None, psycopg.errors.LockNotAvailable(), ConnectionLost()])
+def test_a_call_takes_what_arrives_while_it_waits_for_its_turn(monkeypatch, error):
+    async def story(batches: CallBatches, database: FakeDatabase) -> None:
+        monkeypatch.setattr(batching, "WARY", float("inf"))
+        batches.wary_until = float("inf")
+        database.turn = asyncio.get_running_loop().create_future()
+        first = [request(batches) for _ in range(3)]
+        await settle()
+        second = request(batches)
+        await settle()
+        database.calls[0][1].set_result([DONE] * 3)
+        await settle()
+        assert database.waits == ["{1}"]
+        third = [request(batches) for _ in range(2)]
+        await settle()
+        if error:
+            database.turn.set_exception(error)
+        else:
+            database.turn.set_result([])
+        await settle()
+        assert [size for size, _ in database.calls] == [3, 3]
+        assert database.turns == ["{1}", None if error else "{1}"]
+        database.calls[1][1].set_result([DONE] * 3)
+        assert [await each for each in (*first, second, *third)] == [DONE[1:]] * 6
+
+    run(story)
+
+
+def test_calls_that_take_turns_find_no_row_locked_by_each_other(api, group, observer):
+    statements = {in_turn: batching.statement(TRANSFER, in_turn) for in_turn in (False, True)}
+
+    def call(session: psycopg.Connection, in_turn: bool) -> list[str]:
+        parameters = dict.fromkeys(argument.parameter for argument in TRANSFER.batch_arguments)
+        legs = {"group_id": [group.id] * 2, "from_id": [group.bob] * 2, "to_id": [group.alice] * 2, "amount": [1, 2]}
+        rows = session.execute(statements[in_turn], parameters | legs | {"strings": None, "turns": [7, group.bob]})
+        return [outcome for outcome, *_ in rows]
+
+    with (
+        api.database.connect(autocommit=False) as first,
+        api.database.connect() as second,
+    ):
+        assert call(first, True) == ["done", "done"]
+        assert call(second, False) == ["locked", "locked"]
+        with in_background(lambda: call(second, True)) as outcomes:
+            wait_until_blocked(observer, second)
+            first.commit()
+        assert outcomes == [["done", "done"]]
+    assert api("GET", f"{group.path}/participants/{group.bob}").data["amount"] == 100 - 2 * (1 + 2)
 
 
 @pytest.mark.parametrize(
