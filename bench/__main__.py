@@ -55,6 +55,7 @@ def measure(size: Size, folder: Path, full: bool = False, bare: bool = False) ->
     began = time.monotonic()
     with ExitStack() as stack:
         ledger = stack.enter_context(served(folder, bare))
+        two_workers = stack.enter_context(served(folder, bare, workers=2))
         filling = f"10 groups of {size.participants:,}, {size.small_groups:,} of 100, one of {size.leaves:,}"
         say(f"filling {filling}, and pgbench's tables …")
         groups = ledger.fill(10, size.participants)
@@ -65,8 +66,9 @@ def measure(size: Size, folder: Path, full: bool = False, bare: bool = False) ->
         pgbench = [str(embedded.binaries() / "pgbench"), "-i", "-q", "-s", str(size.scale)]
         subprocess.run([*pgbench, embedded.url(folder, database="pgbench")], capture_output=True, check=True)
         web = stack.enter_context(baseline(ledger.admin))
-        bench = Bench(ledger, web, groups, small, joins, leaves, size.seconds)
-        bench.transfer(64, spread(groups))  # a warm-up
+        bench = Bench(ledger, two_workers, web, groups, small, joins, leaves, size.seconds)
+        for warmed_up in (ledger, two_workers):
+            bench.transfer(64, spread(groups), ledger=warmed_up)
         rounds = []
         for number in range(1, size.rounds + 1):
             say(f"round {number} of {size.rounds} …")

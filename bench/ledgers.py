@@ -99,11 +99,11 @@ class Ledger:
         return Group(int(group), ids[0], ids[-1])
 
     def used(self) -> tuple[float, float, int]:
-        """CPU seconds of the worker and of PostgreSQL so far, and bytes of WAL."""
+        """CPU seconds of the workers and of PostgreSQL so far, and bytes of WAL."""
         server = [self.postmaster, *self.postmaster.children()]
         with self.connect() as connection:
             (wal,) = connection.execute("select pg_current_wal_insert_lsn() - '0/0'").fetchone() or (0,)
-        return seconds(self.worker), sum(map(seconds, server)), int(wal)
+        return sum(map(seconds, self.workers)), sum(map(seconds, server)), int(wal)
 
 
 LEDGER = (sys.executable, "-m", "api.cli")

@@ -31,24 +31,32 @@ class Bench:
     """The ledgers and the machine that a run measures."""
 
     ledger: Ledger
+    two_workers: Ledger  # the same one, on another port
     baseline: Server  # the web server without a ledger
     groups: list[Group]  # 10 of 10,000
     small: list[Group]  # 1,000 of 100
     joins: Group  # whose participants come and go
     leaves: Group  # of which checkpoints are made
     seconds: int  # of a measure
-    sent: int = 0  # single transfers over HTTP
+    sent: int = 0  # single transfers over HTTP to the one worker
     # The worker's memory so far, in MiB.
     memory: Figures = field(default_factory=dict)
 
     def transfer(
-        self, connections: int, pairs: Iterator[tuple[int, int, int]], keyed: bool = False, rate: float = 0
+        self,
+        connections: int,
+        pairs: Iterator[tuple[int, int, int]],
+        keyed: bool = False,
+        rate: float = 0,
+        ledger: Ledger | None = None,
     ) -> Outcome:
         count = FAST * self.seconds if keyed else 20_000
         requests = transfers(pairs, count, keyed)
-        server = self.ledger.server
+        ledger = ledger or self.ledger
+        server = ledger.server
         outcome = send(server, requests, OPEN_CONNECTIONS if rate else connections, self.seconds, rate, once=keyed)
-        self.sent += int(outcome.rate * self.seconds)
+        if ledger is self.ledger:
+            self.sent += int(outcome.rate * self.seconds)
         return outcome
 
     def look_at_memory(self, name: str) -> None:
@@ -123,23 +131,30 @@ def measure_pgbench(bench: Bench) -> Figures:
     }
 
 
+def costs(bench: Bench, ledger: Ledger, connections: int) -> tuple[Outcome, list[float]]:
+    """Make transfers; for each of them CPU us of the workers and of PostgreSQL, and bytes of WAL."""
+    before = ledger.used()
+    outcome = bench.transfer(connections, spread(bench.groups), ledger=ledger)
+    worker, server, wal = (after - before for before, after in zip(before, ledger.used(), strict=True))
+    made = outcome.rate * bench.seconds
+    return outcome, [1e6 * worker / made, 1e6 * server / made, wal / made]
+
+
 def measure_transfers(bench: Bench) -> Figures:
     figures = {}
-    for connections in (1, 16, 256):
+    for connections in (1, 16):
         figures[f"HTTP transfer, {connections} connections"] = bench.transfer(connections, spread(bench.groups)).rate
-    before = bench.ledger.used()
-    outcome = bench.transfer(64, spread(bench.groups))
-    worker, server, wal = (after - before for before, after in zip(before, bench.ledger.used(), strict=True))
-    made = outcome.rate * bench.seconds
-    peak = max(outcome.rate, *figures.values())
+    figures |= measure_workers(bench)
+    outcome, (worker, server, wal) = costs(bench, bench.ledger, 64)
+    peak = max(outcome.rate, figures[MANY_CLIENTS])
     figures |= {
         "HTTP transfer, 64 connections": outcome.rate,
         "HTTP transfer, 64 connections, p50 [ms]": outcome.p50,
         "HTTP transfer, 64 connections, p99 [ms]": outcome.p99,
         "HTTP transfer, 64 connections, p99.9 [ms]": outcome.p999,
-        "CPU of the worker for a transfer [us]": 1e6 * worker / made,
-        "CPU of PostgreSQL for a transfer [us]": 1e6 * server / made,
-        "WAL of a transfer [bytes]": wal / made,
+        "CPU of the worker for a transfer [us]": worker,
+        "CPU of PostgreSQL for a transfer [us]": server,
+        "WAL of a transfer [bytes]": wal,
         "HTTP transfer, 64 connections, 1,000 groups": bench.transfer(64, spread(bench.small)).rate,
         "HTTP transfer, 64 connections, from one": bench.transfer(64, from_one(bench.groups[0])).rate,
     }
@@ -156,6 +171,19 @@ def measure_transfers(bench: Bench) -> Figures:
         "HTTP transfer, open loop, p99 [ms]": open_loop.p99,
         "HTTP transfer, open loop, p99.9 [ms]": open_loop.p999,
     }
+
+
+def measure_workers(bench: Bench) -> Figures:
+    """Transfers of many clients over one worker and over two."""
+    figures: Figures = {}
+    for ledger, workers in ((bench.ledger, ""), (bench.two_workers, TWO_WORKERS)):
+        outcome, (worker, server, _) = costs(bench, ledger, 256)
+        figures |= {
+            f"{MANY_CLIENTS}{workers}": outcome.rate,
+            f"{MANY_CLIENTS}{workers}, CPU of workers and PostgreSQL [us]": worker + server,
+        }
+    from_one_rate = bench.transfer(256, from_one(bench.groups[0]), ledger=bench.two_workers).rate
+    return figures | {f"{MANY_CLIENTS}{TWO_WORKERS}, from one": from_one_rate}
 
 
 def measure_many(bench: Bench) -> Figures:
@@ -321,6 +349,8 @@ class Target:
 
 T = "pgbench tpcb-like, 16 clients"
 SINGLE = "HTTP transfer, 64 connections"
+MANY_CLIENTS = "HTTP transfer, 256 connections"
+TWO_WORKERS = ", 2 workers"
 
 TARGETS = (
     Target("pgbench `ledger.transfer`, 16 clients, 10 x 10,000 / T", "pgbench transfer, 16 clients", T, 1.2),
@@ -334,7 +364,7 @@ TARGETS = (
     ),
     Target(
         "HTTP transfers / Sanic constant, 256 connections",
-        "HTTP transfer, 256 connections",
+        MANY_CLIENTS,
         "Sanic constant, 256 connections",
         0.6,
     ),
@@ -362,6 +392,13 @@ TARGETS = (
         "HTTP GET participant, 64 connections",
         "Sanic constant, 64 connections",
         0.4,
+    ),
+    Target("2 workers / 1, 256 connections", f"{MANY_CLIENTS}{TWO_WORKERS}", MANY_CLIENTS, 0.8),
+    Target(
+        "the same, all from one participant / spread",
+        f"{MANY_CLIENTS}{TWO_WORKERS}, from one",
+        f"{MANY_CLIENTS}{TWO_WORKERS}",
+        0.95,
     ),
     Target("with keys / without, 64 connections", f"{SINGLE}, with keys", SINGLE, 0.88),
     Target(
