@@ -21,6 +21,7 @@ SLOW := \
   tests/bridge/test_demo.py::test_a_signal_stops_everything \
   tests/bridge/test_demo.py::test_the_whole_story_in_a_page \
   tests/catalog/test_batch_plans.py::test_no_plan_is_quadratic_and_cached_plans_serve_every_size \
+  tests/catalog/test_transfer_plans.py::test_every_plan_finds_its_rows_by_a_key_after_a_bulk_load \
   tests/chaos/test_chaos.py::test_loses_and_doubles_nothing_under_any_fault \
   tests/chaos/test_chaos.py::test_an_acknowledgement_before_the_commit_is_found \
   tests/chaos/test_chaos.py::test_an_idempotency_key_in_another_transaction_than_its_transfer_is_found \
@@ -70,6 +71,7 @@ UNHURRIED := \
   tests/catalog/test_history_plans.py \
   tests/catalog/test_login_settings.py \
   tests/catalog/test_plans.py \
+  tests/catalog/test_transfer_plans.py \
   tests/functions/api/test_list_entries.py::test_filters_and_cursors_limit_each_other \
   tests/functions/api/test_list_participant_entries.py::test_filters_and_cursors_limit_each_other \
   tests/functions/api/test_transfer_all.py::test_does_the_same_as_its_transfers_one_by_one \

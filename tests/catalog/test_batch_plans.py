@@ -1,12 +1,10 @@
 """The plans of a multi-party transfer are not quadratic, whichever call they were made for.
 
 A session plans a function's statements at its first call and keeps these plans; they serve ten lines as well as ten
-thousand. The server prints each plan that it makes (auto_explain, which would
-say it more nicely, does not come with every server here).
+thousand.
 """
 
 import json
-import re
 from collections.abc import Iterator
 
 import psycopg
@@ -14,6 +12,7 @@ import pytest
 from pytest_postgresql.executors import NoopExecutor
 
 from api.postgres import embedded
+from tests.catalog.plans import nodes, printed_plans
 from tests.conftest import Server, janitor
 from tests.support import discrepancies, one
 
@@ -21,41 +20,8 @@ PARTICIPANTS = 10_000
 LINES = {"ten": 10, "ten thousand": 10_000}
 CALLS = 7
 
-# A node is {NAME :field value …}, a list is (…); a constant's bytes are [ … ].
-TOKENS = re.compile(r'[{}()]|"(?:\\.|[^"\\])*"|(?:\\.|[^\s{}()"\\])+', re.DOTALL)
-BYTES = re.compile(r"\[[ \d-]*\]")
-
 # Steps that may run for each row of another step.
 LOOKUPS = {"INDEXSCAN": ":indexqual", "INDEXONLYSCAN": ":indexqual", "TIDSCAN": ":tidquals"}
-
-
-def parse(printed: str) -> object:
-    """A printed plan: a node is a dict of its fields, with its name under ""."""
-    tokens = iter(TOKENS.findall(BYTES.sub("", printed)))
-
-    def value(token: str) -> object:
-        if token == "(":
-            return [value(token) for token in iter(lambda: next(tokens), ")")]
-        if token == "{":
-            node = {"": next(tokens)}
-            field = None
-            for token in iter(lambda: next(tokens), "}"):
-                if token.startswith(":"):
-                    field = node.setdefault(token, [])
-                else:
-                    field.append(value(token))
-            return node
-        return token
-
-    return value(next(tokens))
-
-
-def nodes(tree: object) -> Iterator[dict]:
-    """Every node in a plan."""
-    if isinstance(tree, dict):
-        yield tree
-    for child in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
-        yield from nodes(child)
 
 
 def looks_up(step: dict) -> bool:
@@ -103,21 +69,6 @@ def ring(session: psycopg.Connection, lines: int) -> tuple[int, str]:
 def make(session: psycopg.Connection, lines: int) -> None:
     query = "select cardinality(entries) from ledger.transfer_all(%s, %s)"
     assert one(session, query, ring(session, lines)) == (lines,)
-
-
-def printed_plans(session: psycopg.Connection) -> list[dict]:
-    """The plans that the session makes from now on."""
-    plans = []
-
-    def note(notice: psycopg.errors.Diagnostic) -> None:
-        if notice.message_primary == "plan:":
-            plans.append(parse(notice.message_detail))
-
-    session.add_notice_handler(note)
-    session.execute("set log_min_messages = fatal")
-    session.execute("set client_min_messages = log")
-    session.execute("set debug_print_plan = on")
-    return plans
 
 
 @pytest.mark.parametrize(("before", "after"), [("ten", "ten thousand"), ("ten thousand", "ten")])

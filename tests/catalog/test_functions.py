@@ -69,6 +69,13 @@ def test_the_schema_ledger_has_the_interface_and_ledger_internal_the_rest(functi
     assert interface == {*PUBLISHED, *OWNERS}
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_published_function_that_writes_reads_through_indexes_in_every_session(functions, name):
+    """A session keeps the plans of what the functions call, whichever function called it first."""
+    if functions[name]["volatility"] == "v":
+        assert "enable_seqscan=off" in functions[name]["settings"]
+
+
 def test_a_function_is_in_the_folder_of_its_callers(functions):
     folders = {path.stem: path.relative_to(freeze.FUNCTIONS).parts[0] for path in freeze.FUNCTIONS.rglob("*.sql")}
     assert folders == {

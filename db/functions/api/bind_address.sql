@@ -7,6 +7,7 @@ create or replace function ledger.bind_address(
 ) returns ledger.address_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 as $$
 declare
   request text[];
@@ -25,6 +26,7 @@ begin
     return bound;
   end if;
 
+  -- The condition on the exit fits no partial index, as in lock_pair().
   select
     p.id,
     p.group_id,
@@ -36,7 +38,7 @@ begin
   from participants as p
   where p.group_id = bind_address.group_id
     and p.id = bind_address.participant_id
-    and p.exited_at is null
+    and coalesce(p.exited_at, 'infinity') = 'infinity'
   for no key update;
   if not found then
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);

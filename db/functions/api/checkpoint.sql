@@ -5,6 +5,7 @@ create or replace function ledger.checkpoint(
 ) returns ledger.checkpoint_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 as $$
 declare
   request text[] := array['checkpoint'];

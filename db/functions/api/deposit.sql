@@ -8,6 +8,7 @@ create or replace function ledger.deposit(
 ) returns ledger.deposit_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 as $$
 declare
   reasons     text[];
@@ -33,12 +34,13 @@ begin
   where g.id = deposit.group_id
   for key share;
 
+  -- The condition on the exit fits no partial index, as in lock_pair().
   select p.*
   into participant
   from participants as p
   where p.group_id = deposit.group_id
     and p.id = deposit.participant_id
-    and p.exited_at is null
+    and coalesce(p.exited_at, 'infinity') = 'infinity'
   for no key update;
   if not found then
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);

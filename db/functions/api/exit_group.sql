@@ -8,6 +8,7 @@ create or replace function ledger.exit_group(
 ) returns ledger.exit_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 as $$
 declare
   request     text[];
@@ -34,13 +35,13 @@ begin
   where g.id = exit_group.group_id
   for key share;
 
+  -- The condition on the exit fits no partial index, as in lock_pair().
   select p.*
   into participant
   from participants as p
   where p.group_id = exit_group.group_id
     and p.id = exit_group.participant_id
-    and p.exited_at is null
-    and p.frozen_at is null
+    and coalesce(p.exited_at, p.frozen_at) is null
   for no key update;
   if not found then
     perform refuse_frozen(group_id);

@@ -7,6 +7,7 @@ create or replace function ledger.get_participant(
 ) returns ledger.current_participants
 language plpgsql stable security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 as $$
 declare
   in_history  boolean := at_time is not null or at_entry is not null;
@@ -19,11 +20,17 @@ begin
     );
     participant := participant_at(group_id, participant_id, history_position(group_id, at_time, at_entry));
   else
-    select p.*
+    -- Not from current_participants: this condition on the exit fits no partial index, as in lock_pair().
+    select
+      p.username,
+      p.id,
+      p.group_id,
+      p.amount
     into participant
-    from current_participants as p
+    from participants as p
     where p.group_id = get_participant.group_id
-      and p.id = get_participant.participant_id;
+      and p.id = get_participant.participant_id
+      and coalesce(p.exited_at, 'infinity') = 'infinity';
   end if;
 
   if participant.id is null then

@@ -6,6 +6,7 @@ create or replace function ledger.join_all(
 ) returns ledger.join_all_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 -- One plan serves every list: with the values of one it would be planned for ten thousand lines at each call.
 set plan_cache_mode = force_generic_plan
 as $$

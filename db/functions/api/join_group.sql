@@ -9,6 +9,7 @@ create or replace function ledger.join_group(
 ) returns ledger.join_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 as $$
 declare
   reasons text[];

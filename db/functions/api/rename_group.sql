@@ -6,6 +6,7 @@ create or replace function ledger.rename_group(
 ) returns ledger.group_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 as $$
 declare
   request       text[] := array['rename_group', name];

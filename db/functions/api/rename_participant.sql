@@ -7,6 +7,7 @@ create or replace function ledger.rename_participant(
 ) returns ledger.participant_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 as $$
 declare
   request     text[] := array['rename_participant', participant_id::text, username];
@@ -30,12 +31,13 @@ begin
     return participant;
   end if;
 
+  -- The condition on the exit fits no partial index, as in lock_pair().
   select p.username
   into old_name
   from participants as p
   where p.group_id = rename_participant.group_id
     and p.id = rename_participant.participant_id
-    and p.exited_at is null
+    and coalesce(p.exited_at, 'infinity') = 'infinity'
   for no key update;
   if not found then
     perform refuse_unknown_participants(group_id, array['participant_id'], array[participant_id]);

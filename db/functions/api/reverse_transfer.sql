@@ -7,6 +7,8 @@ create or replace function ledger.reverse_transfer(
 ) returns ledger.entry_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   request  text[];

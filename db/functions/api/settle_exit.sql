@@ -7,6 +7,7 @@ create or replace function ledger.settle_exit(
 ) returns ledger.entry_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
 as $$
 declare
   request    text[] := array['settle_exit', entry_id::text, reference];

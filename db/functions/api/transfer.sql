@@ -9,6 +9,8 @@ create or replace function ledger.transfer(
 ) returns ledger.transfer_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 declare
   request text[];

@@ -6,6 +6,8 @@ create or replace function ledger.transfer_all(
 ) returns ledger.transfer_all_result
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 -- One plan serves every list: planning takes longer than executing a short list.
 set plan_cache_mode = force_generic_plan
 as $$

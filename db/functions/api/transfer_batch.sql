@@ -9,6 +9,8 @@ create or replace function ledger.transfer_batch(
 ) returns setof ledger.transfer_outcome
 language plpgsql volatile security definer
 set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
 -- One plan serves every list: planning takes longer than executing a short list.
 set plan_cache_mode = force_generic_plan
 as $$

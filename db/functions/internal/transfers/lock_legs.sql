@@ -8,8 +8,8 @@ as $$
 declare
   legs ledger_internal.transfer_legs;
 begin
-  -- In ascending id within each group, as lock_pair() does. SQL has no parameter for `skip locked`; a function that
-  -- returned the rows would cost every list 2 %.
+  -- In ascending id within each group, and with the condition of lock_pair(). SQL has no parameter for `skip locked`; a
+  -- function that returned the rows would cost every list 2 %.
   if wait then
     select
       array_agg(p.group_id),
@@ -39,8 +39,7 @@ begin
       from ledger.participants as p
       where p.group_id = l.group_id
         and p.id = any (l.ids)
-        and p.exited_at is null
-        and p.frozen_at is null
+        and coalesce(p.exited_at, p.frozen_at) is null
       order by p.id
       for no key update
     ) as p;
@@ -73,8 +72,7 @@ begin
       from ledger.participants as p
       where p.group_id = l.group_id
         and p.id = any (l.ids)
-        and p.exited_at is null
-        and p.frozen_at is null
+        and coalesce(p.exited_at, p.frozen_at) is null
       order by p.id
       for no key update skip locked
     ) as p;

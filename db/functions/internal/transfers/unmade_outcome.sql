@@ -10,8 +10,7 @@ as $$
   from ledger.participants as p
   where p.group_id = unmade_outcome.group_id
     and p.id in (unmade_outcome.from_id, unmade_outcome.to_id)
-    and p.exited_at is null
-    and p.frozen_at is null
+    and coalesce(p.exited_at, p.frozen_at) is null
 $$;
 
 alter function ledger_internal.unmade_outcome owner to ledger_owner;
