@@ -206,7 +206,16 @@ def insert_entry(members: dict[str, str]) -> str:
 
 @pytest.mark.parametrize(
     "members",
-    [{}, JOIN, DEPOSIT, EXIT, {"amount": "2::numeric ^ 256 - 1"}, {"from_amount": "0"}, {"metadata": "'{}'"}],
+    [
+        {},
+        JOIN,
+        DEPOSIT,
+        EXIT,
+        {"amount": "2::numeric ^ 256 - 1"},
+        {"from_amount": "0"},
+        {"metadata": "'{}'"},
+        {"reverses": "0"},
+    ],
     ids=str,
 )
 def test_the_record_accepts_a_sound_entry(owner, members):
@@ -248,3 +257,5 @@ def test_the_record_accepts_a_sound_entry(owner, members):
 def test_the_record_refuses_an_impossible_entry(owner, members):
     owner.execute("set role ledger_owner")
     refused(owner, "23514", insert_entry(SOUND | members))
+    # The check has a shorter way for transfers that reverse nothing.
+    refused(owner, "23514", insert_entry(SOUND | {"reverses": "0"} | members))
