@@ -1,6 +1,6 @@
 """The table of routes: the whole HTTP surface, each line the function call that it makes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -60,6 +60,7 @@ TRANSFERS = (
     Member("entries", "entries", MOVED, is_list=True),
     Member("participants", "participants", PARTICIPANT, is_list=True),
 )
+LIST_SUMMARY = columns("first_entry_id", "last_entry_id", "count")
 ENTRY = (
     *columns("id", "group_id", "kind"),
     Member("from", "from_id"),
@@ -157,8 +158,8 @@ class Route:
     was written. `cursor` is the column that the next page begins after where the answer is one row with a page of a
     list in it, null on the last page. `batch_function` makes several such calls, with an array for each parameter that
     is not of the query. `wrapper` names a member that may hold the body's members instead; `echoes` a path parameter
-    that the body may repeat; `frozen` members that the body may not name, each with the reason. `body_limit` is in
-    bytes.
+    that the body may repeat; `frozen` members that the body may not name, each with the reason. `minimal_function` does
+    the same and returns a summary, for a client that prefers so. `body_limit` is in bytes.
     """
 
     scope: Scope
@@ -180,6 +181,7 @@ class Route:
     wrapper: str | None = None
     echoes: str | None = None
     frozen: tuple[tuple[str, str], ...] = ()
+    minimal_function: str | None = None
     body_limit: int = MIB
 
     @cached_property
@@ -211,6 +213,13 @@ class Route:
     def has_amounts(self) -> bool:
         """Whether the answer holds amounts, which a client may prefer as strings."""
         return has_amounts(self.answer or ())
+
+    @cached_property
+    def minimal(self) -> "Route | None":
+        """The same route for a client that prefers a minimal answer, if it may have one."""
+        if self.minimal_function is None:
+            return None
+        return replace(self, function=self.minimal_function, answer=LIST_SUMMARY, minimal_function=None)
 
     @cached_property
     def parts(self) -> tuple[Argument, ...]:
@@ -312,7 +321,7 @@ ROUTES: tuple[Route, ...] = (
           location=ONE_PARTICIPANT, entry="entry_id", echoes="group_id"),
     Route("transact", ("POST",), "/api/groups/<id>/joins", "join_all",
           (*IN_GROUP, Argument("participants", "body", "joins", "participants"), IDEMPOTENCY_KEY),
-          JOINS, 201, body_limit=16 * MIB),
+          JOINS, 201, minimal_function="join_all_minimal", body_limit=16 * MIB),
     Route("read", ("GET",), ONE_PARTICIPANT, "get_participant", (*OF_PARTICIPANT, *AT), PARTICIPANT,
           batch_function="get_participants"),
     Route("transact", ("PUT", "PATCH"), ONE_PARTICIPANT, "rename_participant",
@@ -331,7 +340,7 @@ ROUTES: tuple[Route, ...] = (
            METADATA), TRANSFER, entry="entry_id", batch_function="transfer_batch"),
     Route("transact", ("POST",), "/api/groups/<id>/transfers", "transfer_all",
           (*IN_GROUP, Argument("transfers", "body", "lines", "transfers"), IDEMPOTENCY_KEY),
-          TRANSFERS, body_limit=16 * MIB),
+          TRANSFERS, minimal_function="transfer_all_minimal", body_limit=16 * MIB),
 
     Route("read", ("GET",), "/api/groups/<id>/entries", "list_entries", (*IN_GROUP, KIND, SETTLED, *HISTORY), ENTRY,
           many=True, formats=(CSV, NDJSON)),

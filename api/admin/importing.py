@@ -12,7 +12,7 @@ from pathlib import Path
 
 from api.admin.files import MAX_ERRORS, Line, UnreadableFileError, read, written
 from api.admin.progress import beside, progress
-from ledger_client import Client, JoinLine, Joins, LedgerError, Problem, TransferLine, Transfers
+from ledger_client import Client, JoinLine, Joins, LedgerError, ListSummary, Problem, TransferLine
 
 MAX_LINES = 10_000  # of a list
 MAX_BYTES = 4 << 20  # of a list
@@ -94,8 +94,8 @@ def send(client: Client, group: int, joins: list[Line], transfers: list[Line], k
     return 0
 
 
-def post(client: Client, group: int, kind: str, chunk: list[Line], known: dict[str, int]) -> Joins | Transfers:
-    """Send a list. Raises LedgerError."""
+def post(client: Client, group: int, kind: str, chunk: list[Line], known: dict[str, int]) -> Joins | ListSummary:
+    """Send a list; of joins the answer has the ids that transfers need. Raises LedgerError."""
     key = idempotency_key(group, kind, chunk)
     # As they are written: decimals of the file are floats then.
     rows = [json.loads(written(line.values)) for line in chunk]
@@ -105,7 +105,7 @@ def post(client: Client, group: int, kind: str, chunk: list[Line], known: dict[s
     transfers = [
         TransferLine(known[row["from"]], known[row["to"]], int(row["amount"]), row.get("metadata")) for row in rows
     ]
-    return client.transfer_all(group, transfers, idempotency_key=key)
+    return client.transfer_all_minimal(group, transfers, idempotency_key=key)
 
 
 def chunks(lines: list[Line]) -> Iterator[list[Line]]:

@@ -17,7 +17,7 @@ from api.http.arguments import read_arguments
 from api.http.auth import Authenticator
 from api.http.batching import CallBatches
 from api.http.bodies import Turns, drop_body
-from api.http.call import prefers_strings, render, render_export
+from api.http.call import MINIMAL, STRINGS, preferred, render, render_export
 from api.http.docs import Page, pages
 from api.http.errors import from_database, from_framework
 from api.http.explorer import explorer_pages
@@ -157,7 +157,9 @@ def handle(
     exports: Exports,
 ) -> Handler:
     """Return the handler of a route: authenticate, read the arguments, make one call, render the answer."""
-    as_numbers, as_strings = statement(route, False), statement(route, True)
+    queries = {None: statement(route, False), STRINGS: statement(route, True)}
+    if route.minimal:
+        queries[MINIMAL] = statement(route.minimal, False)
     offered = (JSON, *route.formats)
     exported = {
         (media_type, strings): export_statement(route, media_type, strings)
@@ -166,13 +168,13 @@ def handle(
     }
 
     async def call(
-        request: LoggedRequest, parameters: Mapping[str, str | None], strings: bool, export: str | None = None
+        request: LoggedRequest, parameters: Mapping[str, str | None], applied: str | None, export: str | None = None
     ) -> Values:
-        query = export or (as_strings if strings else as_numbers)
+        query = export or queries[applied]
         try:
             if feed:
                 return await feed.read(query, parameters, request)
-            row = await batches.call(parameters, strings, request) if batches else None
+            row = await batches.call(parameters, applied == STRINGS, request) if batches else None
             return row or await database.call(query, parameters, route.reads, request)
         except Exception as error:
             problem = from_database(error, route, request.only_group)
@@ -180,9 +182,9 @@ def handle(
                 raise
             raise problem from error
 
-    async def call_in_turn(request: LoggedRequest, parameters: Mapping[str, str | None], strings: bool) -> Values:
+    async def call_in_turn(request: LoggedRequest, parameters: Mapping[str, str | None], applied: str | None) -> Values:
         try:
-            return await call(request, parameters, strings)
+            return await call(request, parameters, applied)
         finally:
             turns.give_back(request)
 
@@ -191,23 +193,23 @@ def handle(
         parts: Mapping[str, str],
         parameters: Mapping[str, str | None],
         media_type: str,
-        strings: bool,
+        applied: str | None,
         admitted_until: float,
     ) -> Response:
-        query = exported[media_type, strings]
+        query = exported[media_type, applied == STRINGS]
         now = asyncio.get_running_loop().time
 
         async def read(parameters: Mapping[str, str | None]) -> Values:
             nonlocal admitted_until
             if now() >= admitted_until:
                 admitted_until = await authenticator.admit(route, request, parts)
-            return await call(request, parameters, strings, query)
+            return await call(request, parameters, applied, query)
 
         def pages(first: bytes, last: bytes) -> AsyncIterator[bytes]:
             return exports.pages(read, parameters, first, last)
 
-        row = await call(request, parameters, strings, query)
-        return render_export(route, request, parameters, row, media_type, strings, pages if is_whole(request) else None)
+        row = await call(request, parameters, applied, query)
+        return render_export(route, request, parameters, row, media_type, applied, pages if is_whole(request) else None)
 
     async def handler(request: LoggedRequest, **parts: str) -> Response:
         admitted_until = await authenticator.admit(route, request, parts)
@@ -216,14 +218,14 @@ def handle(
         except BaseException:
             turns.give_back(request)
             raise
-        strings = route.has_amounts and prefers_strings(request)
+        applied = preferred(route, request)
         media_type = chosen(request.headers.getall("accept", ()), offered) if route.formats else JSON
         if media_type != JSON:
-            return await export(request, parts, parameters, media_type, strings, admitted_until)
+            return await export(request, parts, parameters, media_type, applied, admitted_until)
         if request.turns:
-            row = await database.shield(call_in_turn(request, parameters, strings))
+            row = await database.shield(call_in_turn(request, parameters, applied))
         else:
-            row = await call(request, parameters, strings)
+            row = await call(request, parameters, applied)
         if feed and route.waits:
             # A long poll.
             now = asyncio.get_running_loop().time
@@ -232,8 +234,8 @@ def handle(
                 goes_on = await feed.wait_for_more(parameters["after"], min(left, admitted_until - now()))
                 admitted_until = await authenticator.admit(route, request, parts)
                 if goes_on:
-                    row = await call(request, parameters, strings)
-        return render(route, request, parameters, row, strings)
+                    row = await call(request, parameters, applied)
+        return render(route, request, parameters, row, applied)
 
     return handler
 
@@ -248,7 +250,7 @@ def handle_health(route: Route, database: Database, telemetry: Telemetry) -> Han
         answer = await database.health.ask(query)
         if answer is None:
             raise Problem("unavailable", "the database does not answer")
-        return render(route, request, {}, answer, False)
+        return render(route, request, {}, answer, None)
 
     return handler
 

@@ -12,17 +12,25 @@ from api.http.responses import Response, StreamedResponse
 from api.http.values import MAX_LIMIT
 from api.routes import CSV, Route
 
+# The preferences that an answer may have applied (RFC 7240).
+STRINGS = "amounts=string"
+MINIMAL = "return=minimal"
 
-def prefers_strings(request: Request) -> bool:
-    """Return whether the client prefers amounts as strings (RFC 7240)."""
+
+def preferred(route: Route, request: Request) -> str | None:
+    """Return the preference of the client that the answer applies; a minimal answer has no amounts."""
     given = request.headers.getall("prefer", ())
-    return bool(given) and prefers(given, "amounts", "string")
+    if not given or not route.has_amounts:
+        return None
+    if route.minimal and prefers(given, "return", "minimal"):
+        return MINIMAL
+    return STRINGS if prefers(given, "amounts", "string") else None
 
 
 def render(
-    route: Route, request: Request, parameters: Mapping[str, str | None], row: list[bytes | None], strings: bool
+    route: Route, request: Request, parameters: Mapping[str, str | None], row: list[bytes | None], applied: str | None
 ) -> Response:
-    """Return the response to a call that succeeded."""
+    """Return the response to a call that succeeded, with the preference that was applied."""
     answer, identifier, entry, replayed = (*row, None, None, None)[:4]
     pairs = [("Idempotency-Replayed", "true")] if replayed == b"t" else []
     if route.answer is None:
@@ -31,8 +39,8 @@ def render(
     tail = b"}"
     if route.has_amounts:
         pairs.append(("Vary", "Accept, Prefer" if route.formats else "Prefer"))
-        if strings:
-            pairs.append(("Preference-Applied", "amounts=string"))
+        if applied:
+            pairs.append(("Preference-Applied", applied))
     if route.feed or (route.has_pages and identifier is not None):
         path = route.end_of or request.path
         following = f"{path}?{urlencode(next_page(route, request, parameters, identifier))}"
@@ -52,7 +60,7 @@ def render_export(
     parameters: Mapping[str, str | None],
     row: list[bytes | None],
     media_type: str,
-    strings: bool,
+    applied: str | None,
     pages: Callable[[bytes, bytes], AsyncIterator[bytes]] | None,
 ) -> Response:
     """Return the response of CSV or NDJSON whose first page was read.
@@ -63,8 +71,8 @@ def render_export(
     pairs = [("Vary", "Accept, Prefer")]
     if media_type == CSV:
         page = f"{','.join([member.name for member in route.rows])}\r\n".encode() + page
-    elif strings:
-        pairs.append(("Preference-Applied", "amounts=string"))
+    elif applied:
+        pairs.append(("Preference-Applied", applied))
     content_type = CONTENT_TYPES[media_type]
     if last is not None and pages is not None:
         return StreamedResponse(pages(page, last), pairs, content_type)

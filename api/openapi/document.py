@@ -68,6 +68,10 @@ PREFER: Schema = {
     "schema": {"type": "string"},
     "example": examples.PARAMETERS["Prefer"],
 }
+PREFER_MINIMAL: Schema = PREFER | {
+    "description": "`amounts=string` asks for amounts as strings of digits, `return=minimal` for the first and the last"
+    " entry that were written and their number instead of the lines (RFC 7240).",
+}
 
 REQUEST_ID: Schema = {
     "name": "X-Request-ID",
@@ -140,6 +144,10 @@ HEADERS: dict[str, Schema] = {
     },
 }
 
+MINIMAL_APPLIED: Schema = {
+    "description": "The preference of the request that was applied (RFC 7240).",
+    "schema": {"type": "string", "enum": ["amounts=string", "return=minimal"]},
+}
 VARY_WITH_FORMATS: Schema = {
     "description": "The headers of the request that the answer depends on.",
     "required": True,
@@ -258,7 +266,9 @@ def parameters(route: Route) -> list[Schema]:
                 "schema": {**schemas.IDEMPOTENCY_KEY, "examples": [f"{route.function}-{examples.UUID}"]},
             }
         )
-    return [*described, PREFER] if route.has_amounts else described
+    if route.has_amounts:
+        described.append(PREFER_MINIMAL if route.minimal else PREFER)
+    return described
 
 
 def query_parameter(route: Route, name: str, arguments: list[Argument]) -> Schema:
@@ -300,6 +310,9 @@ def success_answer(route: Route) -> Schema:
     given: Schema = {"example": {"value": body}}
     if route.has_amounts:
         given["amounts=string"] = {"value": examples.as_strings(body)}
+    if route.minimal and route.minimal.answer:
+        properties["data"] = {"anyOf": [data, schemas.answer(route.minimal.answer)]}
+        given["return=minimal"] = {"value": {"data": example.minimal}}
     schema = schemas.members(properties, ["data", "next"] if route.feed else ["data"])
     files = {media_type: file_of(media_type, route) for media_type in route.formats}
     return answer | {"content": {JSON: {"schema": schema, "examples": given}, **files}}
@@ -336,6 +349,8 @@ def success_headers(route: Route) -> Schema:
         }
     if route.has_amounts:
         headers |= {name: HEADERS[name] for name in ("Vary", "Preference-Applied")}
+    if route.minimal:
+        headers["Preference-Applied"] = MINIMAL_APPLIED
     if route.formats:
         headers["Vary"] = VARY_WITH_FORMATS
     if route.takes_idempotency_key:

@@ -87,6 +87,7 @@ class Example:
     body: Json | None = None
     id: int = 1
     next: str | None = None
+    minimal: Json | None = None
 
 
 EXAMPLES: dict[str, Example] = {
@@ -105,6 +106,7 @@ EXAMPLES: dict[str, Example] = {
             "participants": [alice(100), bob(100)],
         },
         {"participants": [{"username": "alice", "amount": 100}, {"username": "bob", "amount": "100"}]},
+        minimal={"first_entry_id": 1, "last_entry_id": 2, "count": 2},
     ),
     "get_participant": Example(alice(150)),
     "rename_participant": Example(alice(150), {"username": "alice"}),
@@ -125,6 +127,7 @@ EXAMPLES: dict[str, Example] = {
             "participants": [alice(150), bob(50)],
         },
         {"transfers": [{"from": 1, "to": 2, "amount": 100}, {"from": 2, "to": 1, "amount": "150"}]},
+        minimal={"first_entry_id": 3, "last_entry_id": 4, "count": 2},
     ),
     "list_entries": Example([JOIN, ORDERED], next="/api/groups/1/entries?after=3&limit=2"),
     "list_participant_entries": Example([JOIN, ORDERED], next="/api/groups/1/participants/1/entries?after=3&limit=2"),

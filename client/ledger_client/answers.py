@@ -178,6 +178,24 @@ class Joins:
 
 
 @dataclass(frozen=True)
+class ListSummary:
+    """A list of transfers or joins that was made: the first and the last entry that were written, and their number."""
+
+    first_entry_id: int
+    last_entry_id: int
+    count: int
+    receipt: Receipt = field(default=NO_RECEIPT, compare=False, repr=False)
+
+    @classmethod
+    def read(cls, members: Members, receipt: Receipt = NO_RECEIPT) -> ListSummary:
+        # A service may disregard a preference, as each one before release 1.1 does.
+        if "entries" in members:
+            entries = members["entries"]
+            return cls(entries[0]["id"], entries[-1]["id"], len(entries), receipt)
+        return cls(members["first_entry_id"], members["last_entry_id"], members["count"], receipt)
+
+
+@dataclass(frozen=True)
 class Exit:
     """An exit: the amount that the participant left with."""
 

@@ -23,6 +23,7 @@ from ledger_client.answers import (
     Joins,
     Kind,
     Leaf,
+    ListSummary,
     Page,
     Participant,
     Proof,
@@ -140,6 +141,13 @@ def join_all(group_id: int, participants: Iterable[JoinLine], *, idempotency_key
     return write("POST", f"{one_group(group_id)}/joins", Joins.read, body, idempotency_key)
 
 
+def join_all_minimal(
+    group_id: int, participants: Iterable[JoinLine], *, idempotency_key: str | None = None
+) -> Call[ListSummary]:
+    """Make a list of joins as `join_all` does, and ask for no line of it."""
+    return minimal(join_all(group_id, participants, idempotency_key=idempotency_key))
+
+
 def get_participant(group_id: int, participant_id: int, *, at: Moment | None = None) -> Call[Participant]:
     """Return a participant with their balance: now, at a time, or after the entry with an id."""
     return get(one_participant(group_id, participant_id), Participant.read, {"at": time_text(at)})
@@ -217,6 +225,13 @@ def transfer_all(
     """Make a list of 1 to 10,000 transfers, all or none."""
     body = {"transfers": [line(each) for each in transfers]}
     return write("POST", f"{one_group(group_id)}/transfers", Transfers.read, body, idempotency_key)
+
+
+def transfer_all_minimal(
+    group_id: int, transfers: Iterable[TransferLine], *, idempotency_key: str | None = None
+) -> Call[ListSummary]:
+    """Make a list of transfers as `transfer_all` does, and ask for no line of it."""
+    return minimal(transfer_all(group_id, transfers, idempotency_key=idempotency_key))
 
 
 def reverse_transfer(
@@ -487,6 +502,11 @@ def write(
 ) -> Call[T]:
     key = idempotency_key or new_idempotency_key()
     return Call(method, path, lambda answer: read(answer.data, answer.receipt), body=body, idempotency_key=key)
+
+
+def minimal(call: Call[Any]) -> Call[ListSummary]:
+    """Return the call of a list whose answer has none of its lines."""
+    return replace(call, prefer="return=minimal", read=lambda answer: ListSummary.read(answer.data, answer.receipt))
 
 
 def following(answer: Answer) -> dict[str, str]:

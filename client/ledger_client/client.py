@@ -171,6 +171,7 @@ class Client:
     list_participants = sync_many(calls.list_participants)
     join_group = sync_one(calls.join_group)
     join_all = sync_one(calls.join_all)
+    join_all_minimal = sync_one(calls.join_all_minimal)
     get_participant = sync_one(calls.get_participant)
     rename_participant = sync_one(calls.rename_participant)
     exit_group = sync_one(calls.exit_group)
@@ -180,6 +181,7 @@ class Client:
     # Transfers
     transfer = sync_one(calls.transfer)
     transfer_all = sync_one(calls.transfer_all)
+    transfer_all_minimal = sync_one(calls.transfer_all_minimal)
     reverse_transfer = sync_one(calls.reverse_transfer)
     settle_exit = sync_one(calls.settle_exit)
     # Entries
@@ -284,6 +286,7 @@ class AsyncClient:
     list_participants = async_many(calls.list_participants)
     join_group = async_one(calls.join_group)
     join_all = async_one(calls.join_all)
+    join_all_minimal = async_one(calls.join_all_minimal)
     get_participant = async_one(calls.get_participant)
     rename_participant = async_one(calls.rename_participant)
     exit_group = async_one(calls.exit_group)
@@ -293,6 +296,7 @@ class AsyncClient:
     # Transfers
     transfer = async_one(calls.transfer)
     transfer_all = async_one(calls.transfer_all)
+    transfer_all_minimal = async_one(calls.transfer_all_minimal)
     reverse_transfer = async_one(calls.reverse_transfer)
     settle_exit = async_one(calls.settle_exit)
     # Entries

@@ -70,6 +70,7 @@ class Call(Generic[T]):
     wait: float = 0.0  # seconds that the service may take before it answers
     accept: str | None = None  # the media type of the answer; None is JSON
     read_following: Callable[[Answer], T] | None = None  # how a page after the first one is read, where that differs
+    prefer: str = "amounts=string"  # how the answer should be (RFC 7240)
 
     def __post_init__(self) -> None:
         if self.method != "GET" and not self.idempotency_key:
@@ -102,7 +103,7 @@ def exchange(call: Call[T], settings: Settings, build: Callable[..., httpx.Reque
 
     A lost connection is thrown into it, as one of LOST.
     """
-    headers = {"Prefer": "amounts=string"}
+    headers = {"Prefer": call.prefer}
     if call.idempotency_key:
         headers["Idempotency-Key"] = call.idempotency_key
     if call.accept:

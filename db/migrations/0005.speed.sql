@@ -1,8 +1,27 @@
 -- Speed.
 -- depends: 0004.people
 
+-- squawk-ignore-file ban-drop-function
+
 set local lock_timeout = '5s';
 set local role ledger_owner;
+
+-- What the functions of this migration return: name, columns, comment.
+do $$
+declare
+  shape text[];
+begin
+  foreach shape slice 1 in array array[
+    ['ledger.list_summary', 'first_entry_id bigint, last_entry_id bigint, count integer, replayed boolean', 'A list of transfers or joins that was made: the first and the last entry that were written, their number, and whether an earlier request with the same idempotency key did it.']
+  ] loop
+    if to_regtype(shape[1]) is null then
+      execute format('create type %s as (%s)', shape[1], shape[2]);
+    end if;
+    execute format('comment on type %s is %L', shape[1], shape[3]);
+  end loop;
+end
+$$;
+
 -- Functions may call each other in any order.
 set local check_function_bodies = off;
 
@@ -397,28 +416,10 @@ set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  lines   join_lines;
+  lines   join_lines := check_join_list(group_id, participants, idempotency_key);
   request text[];
-  vault   vaults;
   result  join_all_result;
 begin
-  perform refuse_invalid(
-    array['group_id', 'participants', 'idempotency_key'],
-    array[
-      invalid_id(group_id),
-      case
-        when participants is null
-        then 'must be given'
-        when jsonb_typeof(participants) <> 'array'
-        then 'must be a list'
-        when jsonb_array_length(participants) not between 1 and 10000
-        then 'must have 1 to 10000 lines'
-      end,
-      invalid_idempotency_key(idempotency_key)
-    ]
-  );
-  lines := parse_join_lines(participants);
-
   if idempotency_key is not null then
     request := join_all_request(lines.usernames, lines.amounts, lines.addresses, lines.metadatas);
     result := claim_idempotency_key(group_id, idempotency_key, request, result);
@@ -427,21 +428,7 @@ begin
     end if;
   end if;
 
-  -- As for one join: the group cannot be removed until this commits.
-  perform from groups as g
-  where g.id = join_all.group_id
-    and g.closed_at is null
-  for key share;
-  if not found then
-    perform refuse_unknown_group(group_id);
-  end if;
-  vault := find_vault(group_id);
-  if vault.group_id is not null then
-    perform refuse_frozen(group_id);
-    perform refuse_linked_joins(group_id, lines);
-  end if;
-
-  result := post_joins(group_id, lines, insert_participants(group_id, lines, vault.group_id is not null));
+  result := execute_joins(group_id, lines, with_participants => true);
   perform store_answer(group_id, idempotency_key, request, result);
   return result;
 end
@@ -453,6 +440,41 @@ comment on function ledger.join_all is
 revoke execute on function ledger.join_all from public;
 grant execute on function ledger.join_all to ledger_api;
 -- <<< db/functions/api/join_all.sql
+
+-- >>> db/functions/api/join_all_minimal.sql
+-- Make many joins of one group in one step, and return no line of them.
+create or replace function ledger.join_all_minimal(
+  group_id        bigint,
+  participants    jsonb,
+  idempotency_key text default null
+) returns ledger.list_summary
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
+-- As for join_all().
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  result join_all_result;
+begin
+  -- An idempotency key stores the whole answer: the request may be repeated by join_all().
+  if idempotency_key is not null then
+    result := join_all(group_id, participants, idempotency_key);
+  else
+    result := execute_joins(group_id, check_join_list(group_id, participants, null), with_participants => false);
+  end if;
+  return (
+    (result.entries[1]).id, (result.entries[cardinality(result.entries)]).id, cardinality(result.entries), result.replayed
+  )::list_summary;
+end
+$$;
+
+alter function ledger.join_all_minimal owner to ledger_owner;
+comment on function ledger.join_all_minimal is
+  'Do what join_all does, and return only the first and the last entry that were written and their number. A repetition may be of either function. Raises LG001, LG002, LG005, LG006, LG010, LG012, LG014.';
+revoke execute on function ledger.join_all_minimal from public;
+grant execute on function ledger.join_all_minimal to ledger_api;
+-- <<< db/functions/api/join_all_minimal.sql
 
 -- >>> db/functions/api/join_group.sql
 -- Join a group with a deposit from the main network.
@@ -1008,29 +1030,10 @@ set enable_bitmapscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  lines     transfer_lines;
-  legs      transfer_legs;
-  decisions transfer_decisions;
-  request   text[];
-  result    transfer_all_result;
+  lines   transfer_lines := check_transfer_list(group_id, transfers, idempotency_key);
+  request text[];
+  result  transfer_all_result;
 begin
-  perform refuse_invalid(
-    array['group_id', 'transfers', 'idempotency_key'],
-    array[
-      invalid_id(group_id),
-      case
-        when transfers is null
-        then 'must be given'
-        when jsonb_typeof(transfers) <> 'array'
-        then 'must be a list'
-        when jsonb_array_length(transfers) not between 1 and 10000
-        then 'must have 1 to 10000 lines'
-      end,
-      invalid_idempotency_key(idempotency_key)
-    ]
-  );
-  lines := parse_transfer_lines(group_id, transfers);
-
   if idempotency_key is not null then
     request := transfer_all_request(lines.from_ids, lines.to_ids, lines.amounts, lines.metadatas);
     result := claim_idempotency_key(group_id, idempotency_key, request, result);
@@ -1039,27 +1042,7 @@ begin
     end if;
   end if;
 
-  legs := lock_legs(lines, wait => true);
-  if array_position(legs.numbers, null) is not null then
-    perform refuse_unknown_legs(lines, legs);
-  end if;
-  decisions := decide_transfers(lines, legs, all_or_nothing => true);
-  if decisions.violation is not null then
-    perform refuse_transfer(
-      decisions.violation,
-      format('transfers[%s].amount', decisions.refused - 1),
-      lines.from_ids[decisions.refused],
-      decisions.balances[legs.numbers[decisions.refused]],
-      lines.amounts[decisions.refused]
-    );
-  end if;
-  perform post_transfers(lines, legs, decisions);
-
-  result.entries := decisions.entries;
-  select array_agg((l.username, l.id, l.group_id, l.balance)::current_participants)
-  into result.participants
-  from unnest(legs.usernames, legs.ids, legs.group_ids, decisions.balances) as l (username, id, group_id, balance);
-  result.replayed := false;
+  result := execute_transfers(lines, with_participants => true);
   perform store_answer(group_id, idempotency_key, request, result);
   return result;
 end
@@ -1071,6 +1054,42 @@ comment on function ledger.transfer_all is
 revoke execute on function ledger.transfer_all from public;
 grant execute on function ledger.transfer_all to ledger_api;
 -- <<< db/functions/api/transfer_all.sql
+
+-- >>> db/functions/api/transfer_all_minimal.sql
+-- Make many transfers of one group in one step, and return no line of them.
+create or replace function ledger.transfer_all_minimal(
+  group_id        bigint,
+  transfers       jsonb,
+  idempotency_key text default null
+) returns ledger.list_summary
+language plpgsql volatile security definer
+set search_path = ledger, ledger_internal, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+-- As for transfer_all().
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  result transfer_all_result;
+begin
+  -- An idempotency key stores the whole answer: the request may be repeated by transfer_all().
+  if idempotency_key is not null then
+    result := transfer_all(group_id, transfers, idempotency_key);
+  else
+    result := execute_transfers(check_transfer_list(group_id, transfers, null), with_participants => false);
+  end if;
+  return (
+    (result.entries[1]).id, (result.entries[cardinality(result.entries)]).id, cardinality(result.entries), result.replayed
+  )::list_summary;
+end
+$$;
+
+alter function ledger.transfer_all_minimal owner to ledger_owner;
+comment on function ledger.transfer_all_minimal is
+  'Do what transfer_all does, and return only the first and the last entry that were written and their number. A repetition may be of either function. Raises LG001, LG002, LG003, LG006, LG014.';
+revoke execute on function ledger.transfer_all_minimal from public;
+grant execute on function ledger.transfer_all_minimal to ledger_api;
+-- <<< db/functions/api/transfer_all_minimal.sql
 
 -- >>> db/functions/api/transfer_batch.sql
 -- Make independent transfers in one call: those that need not wait.
@@ -1222,6 +1241,164 @@ comment on function ledger_internal.entry_is_valid is
   'Whether an entry has the legs that fit its kind, a balance for each of them, amounts from 0 to 2^256 - 1, metadata that are an object, and reverses an earlier entry if any. A function, because PostgreSQL reads the text of a check constraint for each statement: as expressions these took half of the time of a transfer.';
 revoke execute on function ledger_internal.entry_is_valid from public;
 -- <<< db/functions/internal/constraints/entry_is_valid.sql
+
+-- >>> db/functions/internal/movements/execute_joins.sql
+-- Make a list of joins, all or none: lock, insert, write.
+create or replace function ledger_internal.execute_joins(
+  group_id          bigint,
+  lines             ledger_internal.join_lines,
+  with_participants boolean
+) returns ledger.join_all_result
+language plpgsql volatile
+as $$
+declare
+  vault ledger.vaults;
+begin
+  -- As for one join: the group cannot be removed until this commits.
+  perform from ledger.groups as g
+  where g.id = execute_joins.group_id
+    and g.closed_at is null
+  for key share;
+  if not found then
+    perform ledger_internal.refuse_unknown_group(group_id);
+  end if;
+  vault := ledger_internal.find_vault(group_id);
+  if vault.group_id is not null then
+    perform ledger_internal.refuse_frozen(group_id);
+    perform ledger_internal.refuse_linked_joins(group_id, lines);
+  end if;
+
+  return ledger_internal.post_joins(
+    group_id, lines, ledger_internal.insert_participants(group_id, lines, vault.group_id is not null), with_participants
+  );
+end
+$$;
+
+alter function ledger_internal.execute_joins owner to ledger_owner;
+comment on function ledger_internal.execute_joins is
+  'Make the valid joins of a list, all or none, and return the answer; without the participants where nobody reads them. Raises LG001, LG002, LG005, LG010, LG012, LG014.';
+revoke execute on function ledger_internal.execute_joins from public;
+-- <<< db/functions/internal/movements/execute_joins.sql
+
+-- >>> db/functions/internal/movements/post_joins.sql
+drop function if exists ledger_internal.post_joins;
+-- Write the joins of participants who were just inserted.
+create or replace function ledger_internal.post_joins(
+  group_id          bigint,
+  lines             ledger_internal.join_lines,
+  participant_ids   bigint[],
+  with_participants boolean
+) returns ledger.join_all_result
+language plpgsql volatile
+as $$
+declare
+  joined      numeric := (select sum(l.amount) from unnest(lines.amounts) as l (amount));
+  -- As in post_join(): what waits for a username or an address holds no shard, so the time is known only now.
+  shard       ledger.group_total_shards := ledger_internal.add_to_group_total(group_id, joined, null);
+  before      numeric := shard.total - joined;
+  new_entries bigint[] := array(
+    select nextval('ledger.entries_id_seq') from generate_series(1, cardinality(participant_ids))
+  );
+  result      ledger.join_all_result;
+begin
+  update ledger.participants as p
+  set
+    joined_at = shard.changed_at,
+    moved_at = shard.changed_at
+  where p.group_id = post_joins.group_id
+    and p.id = any (participant_ids);
+
+  insert into ledger.entries (group_id, id, kind, to_id, amount, to_amount, created_at, metadata)
+  overriding system value
+  select
+    post_joins.group_id,
+    l.entry_id,
+    'join',
+    l.participant_id,
+    l.amount,
+    l.amount,
+    shard.changed_at,
+    l.metadata
+  from unnest(new_entries, participant_ids, lines.amounts, lines.metadatas)
+    as l (entry_id, participant_id, amount, metadata);
+
+  -- A row for each entry, as for single joins: a total is looked up at each of them.
+  insert into ledger.group_total_history (group_id, slot, created_at, entry_id, total)
+  select
+    post_joins.group_id,
+    shard.slot,
+    shard.changed_at,
+    l.entry_id,
+    before + sum(l.amount) over (order by l.line rows unbounded preceding)
+  from unnest(new_entries, lines.amounts) with ordinality as l (entry_id, amount, line);
+
+  select array_agg((l.entry_id, l.participant_id, l.amount)::ledger.join_entry order by l.line)
+  into result.entries
+  from unnest(new_entries, participant_ids, lines.amounts) with ordinality as l (entry_id, participant_id, amount, line);
+  if with_participants then
+    select array_agg(
+      (normalize(l.username, NFC), l.participant_id, post_joins.group_id, l.amount)::ledger.current_participants
+      order by l.line
+    )
+    into result.participants
+    from unnest(participant_ids, lines.usernames, lines.amounts) with ordinality
+      as l (participant_id, username, amount, line);
+  end if;
+  result.replayed := false;
+  return result;
+end
+$$;
+
+alter function ledger_internal.post_joins owner to ledger_owner;
+comment on function ledger_internal.post_joins is
+  'Write the entries of a list of joins and their amounts in the group''s total, and return the answer, without the participants where nobody reads them; this transaction has inserted them, with these amounts.';
+revoke execute on function ledger_internal.post_joins from public;
+-- <<< db/functions/internal/movements/post_joins.sql
+
+-- >>> db/functions/internal/transfers/execute_transfers.sql
+-- Make a list of transfers, all or none: lock, decide, write.
+create or replace function ledger_internal.execute_transfers(
+  lines             ledger_internal.transfer_lines,
+  with_participants boolean
+) returns ledger.transfer_all_result
+language plpgsql volatile
+as $$
+declare
+  legs      ledger_internal.transfer_legs := ledger_internal.lock_legs(lines, wait => true);
+  decisions ledger_internal.transfer_decisions;
+  result    ledger.transfer_all_result;
+begin
+  if array_position(legs.numbers, null) is not null then
+    perform ledger_internal.refuse_unknown_legs(lines, legs);
+  end if;
+  decisions := ledger_internal.decide_transfers(lines, legs, all_or_nothing => true);
+  if decisions.violation is not null then
+    perform ledger_internal.refuse_transfer(
+      decisions.violation,
+      format('transfers[%s].amount', decisions.refused - 1),
+      lines.from_ids[decisions.refused],
+      decisions.balances[legs.numbers[decisions.refused]],
+      lines.amounts[decisions.refused]
+    );
+  end if;
+  perform ledger_internal.post_transfers(lines, legs, decisions);
+
+  result.entries := decisions.entries;
+  if with_participants then
+    select array_agg((l.username, l.id, l.group_id, l.balance)::ledger.current_participants)
+    into result.participants
+    from unnest(legs.usernames, legs.ids, legs.group_ids, decisions.balances) as l (username, id, group_id, balance);
+  end if;
+  result.replayed := false;
+  return result;
+end
+$$;
+
+alter function ledger_internal.execute_transfers owner to ledger_owner;
+comment on function ledger_internal.execute_transfers is
+  'Make the valid transfers of a list, all or none, and return the answer; without the participants where nobody reads them. Raises LG002, LG003, LG014.';
+revoke execute on function ledger_internal.execute_transfers from public;
+-- <<< db/functions/internal/transfers/execute_transfers.sql
 
 -- >>> db/functions/internal/transfers/lock_legs.sql
 -- Lock the participants of a list of transfers.
@@ -1444,3 +1621,73 @@ comment on function ledger_internal.unmade_outcome is
   'locked if both legs of a transfer are present and not frozen, so that another session has locked one of them; deferred if not.';
 revoke execute on function ledger_internal.unmade_outcome from public;
 -- <<< db/functions/internal/transfers/unmade_outcome.sql
+
+-- >>> db/functions/internal/validation/check_join_list.sql
+-- Check the values of a list of joins, and parse its lines.
+create or replace function ledger_internal.check_join_list(
+  group_id        bigint,
+  participants    jsonb,
+  idempotency_key text
+) returns ledger_internal.join_lines
+language plpgsql immutable
+as $$
+begin
+  perform ledger_internal.refuse_invalid(
+    array['group_id', 'participants', 'idempotency_key'],
+    array[
+      ledger_internal.invalid_id(group_id),
+      case
+        when participants is null
+        then 'must be given'
+        when jsonb_typeof(participants) <> 'array'
+        then 'must be a list'
+        when jsonb_array_length(participants) not between 1 and 10000
+        then 'must have 1 to 10000 lines'
+      end,
+      ledger_internal.invalid_idempotency_key(idempotency_key)
+    ]
+  );
+  return ledger_internal.parse_join_lines(participants);
+end
+$$;
+
+alter function ledger_internal.check_join_list owner to ledger_owner;
+comment on function ledger_internal.check_join_list is
+  'The lines of a list of joins by columns. Raises LG001 for a list that is none or has too many lines, then for the invalid fields of each line.';
+revoke execute on function ledger_internal.check_join_list from public;
+-- <<< db/functions/internal/validation/check_join_list.sql
+
+-- >>> db/functions/internal/validation/check_transfer_list.sql
+-- Check the values of a list of transfers, and parse its lines.
+create or replace function ledger_internal.check_transfer_list(
+  group_id        bigint,
+  transfers       jsonb,
+  idempotency_key text
+) returns ledger_internal.transfer_lines
+language plpgsql immutable
+as $$
+begin
+  perform ledger_internal.refuse_invalid(
+    array['group_id', 'transfers', 'idempotency_key'],
+    array[
+      ledger_internal.invalid_id(group_id),
+      case
+        when transfers is null
+        then 'must be given'
+        when jsonb_typeof(transfers) <> 'array'
+        then 'must be a list'
+        when jsonb_array_length(transfers) not between 1 and 10000
+        then 'must have 1 to 10000 lines'
+      end,
+      ledger_internal.invalid_idempotency_key(idempotency_key)
+    ]
+  );
+  return ledger_internal.parse_transfer_lines(group_id, transfers);
+end
+$$;
+
+alter function ledger_internal.check_transfer_list owner to ledger_owner;
+comment on function ledger_internal.check_transfer_list is
+  'The lines of a list of transfers by columns. Raises LG001 for a list that is none or has too many lines, then for the invalid fields of each line.';
+revoke execute on function ledger_internal.check_transfer_list from public;
+-- <<< db/functions/internal/validation/check_transfer_list.sql

@@ -38,6 +38,11 @@ FUNCTIONS = {
         False,
     ),
     "join_all": (["group_id", "participants", "idempotency_key"], ["entries", "participants", "replayed"], False),
+    "join_all_minimal": (
+        ["group_id", "participants", "idempotency_key"],
+        ["first_entry_id", "last_entry_id", "count", "replayed"],
+        False,
+    ),
     "deposit": (
         ["group_id", "participant_id", "amount", "idempotency_key", "metadata"],
         ["username", "id", "group_id", "amount", "entry_id", "replayed"],
@@ -75,6 +80,11 @@ FUNCTIONS = {
         False,
     ),
     "transfer_all": (["group_id", "transfers", "idempotency_key"], ["entries", "participants", "replayed"], False),
+    "transfer_all_minimal": (
+        ["group_id", "transfers", "idempotency_key"],
+        ["first_entry_id", "last_entry_id", "count", "replayed"],
+        False,
+    ),
     "transfer_batch": (
         ["group_ids", "from_ids", "to_ids", "amounts", "idempotency_keys", "metadatas"],
         ["place", "outcome", "to_participant", "from_participant", "entry_id"],

@@ -16,7 +16,7 @@ from api.resources import OPENAPI
 from ledger_client import AsyncClient, Client, answers, calls
 from ledger_client.calls import MEDIA_TYPES
 from ledger_client.errors import Problem
-from ledger_client.exchange import Done, Settings, exchange
+from ledger_client.exchange import Answer, Done, Settings, exchange
 from tests.openapi.completeness import operations
 
 DOCUMENT = json.loads(OPENAPI.read_bytes())
@@ -62,6 +62,8 @@ VALUES: dict[str, Any] = {
     "username": "alice",
     "wait": 30,
 }
+# What has a method of its own for an answer that the client prefers.
+MINIMAL = {"join_all_minimal": "join_all", "transfer_all_minimal": "transfer_all"}
 # Members of bodies that say nothing more: a path's parameter again.
 REPEATED = {"group_id"}
 
@@ -94,9 +96,9 @@ def test_each_operation_has_a_method():
         for name, function in inspect.getmembers(calls, inspect.isfunction)
         if function.__module__ == calls.__name__
         and str(function.__annotations__["return"]).startswith("Call[")
-        and name not in ("get", "page", "pieces", "write", "next_page")
+        and name not in ("get", "page", "pieces", "write", "minimal", "next_page")
     }
-    assert built == set(OPERATIONS) | set(DOWNLOADS)
+    assert built == set(OPERATIONS) | set(DOWNLOADS) | set(MINIMAL)
     for client in (Client, AsyncClient):
         assert built <= {name for name, _ in inspect.getmembers(client, inspect.isfunction)}
 
@@ -142,7 +144,7 @@ def test_each_answer_is_read_whole(name):
     if "application/json" not in described.get("content", {}):
         return
     content = described["content"]["application/json"]
-    examples = [each["value"] for each in content["examples"].values()]
+    examples = [each["value"] for preference, each in content["examples"].items() if preference != "return=minimal"]
     assert examples
     for example in examples:
         with httpx.Client(base_url="http://ledger.test") as http:
@@ -152,11 +154,29 @@ def test_each_answer_is_read_whole(name):
         assert isinstance(done, Done)
 
 
+@pytest.mark.parametrize(("name", "operation"), MINIMAL.items())
+def test_a_minimal_answer_is_read_from_either_answer(name, operation):
+    """A service may disregard the preference."""
+    call, request = made(name)
+    whole_call, whole_request = made(operation)
+    assert request.headers["Prefer"] == "return=minimal"
+    assert (call.path, request.content) == (whole_call.path, whole_request.content)
+    responses = OPERATIONS[operation][2]["responses"]
+    described = next(each for status, each in responses.items() if status.startswith("2"))
+    examples = described["content"]["application/json"]["examples"]
+    found = [
+        call.read(Answer(httpx.Response(200, json=examples[kind]["value"], request=request), "the-key"))
+        for kind in ("example", "return=minimal")
+    ]
+    assert found[0] == found[1] == answers.ListSummary(**examples["return=minimal"]["value"]["data"])
+
+
 NAMES = {"from": "from_id", "to": "to_id"}
 
 
 @pytest.mark.parametrize(
-    "name", ["Group", "Participant", "Entry", "Transfer", "Movement", "Checkpoint", "Leaf", "Node", "Proof"]
+    "name",
+    ["Group", "Participant", "Entry", "Transfer", "Movement", "ListSummary", "Checkpoint", "Leaf", "Node", "Proof"],
 )
 def test_each_member_of_an_answer_is_a_field(name):
     members = {NAMES.get(each, each) for each in DOCUMENT["components"]["schemas"][name]["properties"]}

@@ -34,6 +34,17 @@ def test_amounts_may_be_requested_as_strings(api, group):
     assert answer.data["entries"][0]["amount"] == answer.data["participants"][0]["amount"] == "1"
 
 
+def test_a_minimal_answer_has_no_lines(api, group):
+    body = {"participants": [line(amount=5), line("dave", 6)]}
+    answer = api("POST", f"{group.path}/joins", body, {"Prefer": "return=minimal, amounts=string"})
+    assert (answer.status, answer.headers["Preference-Applied"]) == (201, "return=minimal")
+    first, last = api("GET", f"{group.path}/entries?kind=join").data[-2:]
+    assert (first["amount"], last["amount"]) == (5, 6)
+    assert answer.data == {"first_entry_id": first["id"], "last_entry_id": last["id"], "count": 2}
+    refusal = api("POST", f"{group.path}/joins", body, {"Prefer": "return=minimal"})
+    assert list(problem(refusal, 422, "already_taken")["errors"]) == ["participants[0].username"]
+
+
 def test_lines_keep_their_metadata(api, group):
     body = {"participants": [line("x"), line("y", metadata={"order": 1.50}), line("z", metadata=None)]}
     entries = api("POST", f"{group.path}/joins", body).data["entries"]

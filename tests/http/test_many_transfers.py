@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.http.client import problem
+from tests.http.client import Answer, problem
 
 
 def line(group, amount: object = 1, **members: object) -> dict:
@@ -32,6 +32,49 @@ def test_amounts_may_be_requested_as_strings(api, group):
     answer = api("POST", f"{group.path}/transfers", {"transfers": [line(group)]}, {"Prefer": "amounts=string"})
     assert [entry["to_amount"] for entry in answer.data["entries"]] == ["101"]
     assert [participant["amount"] for participant in answer.data["participants"]] == ["101", "99"]
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "minimal"}])
+def test_a_minimal_answer_has_no_lines(api, group, key):
+    body = {"transfers": [line(group, 5), line(group, 6), line(group, 7)]}
+    answer = api("POST", f"{group.path}/transfers", body, {"Prefer": "return=minimal"} | key)
+    assert (answer.status, answer.headers["Preference-Applied"]) == (200, "return=minimal")
+    assert answer.headers["Vary"] == "Prefer"
+    entries = api("GET", f"{group.path}/entries?kind=transfer").data
+    assert [entry["amount"] for entry in entries] == [5, 6, 7]
+    assert answer.json == {"data": {"first_entry_id": entries[0]["id"], "last_entry_id": entries[2]["id"], "count": 3}}
+
+
+@pytest.mark.parametrize(
+    ("prefer", "applied"),
+    [
+        ("return=minimal, amounts=string", "return=minimal"),
+        ("amounts=string, Return=Minimal", "return=minimal"),
+        ("return=representation, return=minimal, amounts=string", "amounts=string"),
+        ("return=representation", None),
+        ("return", None),
+        ("minimal", None),
+    ],
+)
+def test_the_preference_that_was_applied_is_named(api, group, prefer, applied):
+    answer = api("POST", f"{group.path}/transfers", {"transfers": [line(group)]}, {"Prefer": prefer})
+    assert answer.headers.get("Preference-Applied") == applied
+    assert ("count" in answer.data) == (applied == "return=minimal")
+
+
+def test_a_repetition_gets_the_answer_that_it_prefers(api, group):
+    body = {"transfers": [line(group, 50), line(group, 25)]}
+
+    def ask(**headers: str) -> Answer:
+        return api("POST", f"{group.path}/transfers", body, {"Idempotency-Key": "repeated"} | headers)
+
+    minimal, whole, again = ask(Prefer="return=minimal"), ask(), ask(Prefer="return=minimal")
+    ids = [entry["id"] for entry in whole.data["entries"]]
+    assert minimal.data == {"first_entry_id": ids[0], "last_entry_id": ids[1], "count": 2}
+    assert [participant["amount"] for participant in whole.data["participants"]] == [175, 25]
+    assert again.body == minimal.body
+    replayed = [answer.headers.get("Idempotency-Replayed") for answer in (minimal, whole, again)]
+    assert replayed == [None, "true", "true"]
 
 
 def test_lines_keep_their_metadata(api, group):

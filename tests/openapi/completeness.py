@@ -127,7 +127,12 @@ def differences_of(
         for media_type in route.formats:
             if content[media_type]["schema"]["type"] != "string":
                 yield f"{media_type} is no text"
-        yield from differences_of_shape(document, data["items"] if route.many else data, route.answer)
+        shapes = [route.answer, *([route.minimal.answer] if route.minimal else [])]
+        found = data.get("anyOf", [data]) if route.minimal else [data["items"] if route.many else data]
+        if len(found) != len(shapes):
+            yield f"{len(found)} answers"
+        for each, shape in zip(found, shapes, strict=False):
+            yield from differences_of_shape(document, each, shape)
 
     refused = {status for status in operation["responses"] if status != str(route.status)}
     given = codes(document, as_template(route.path), method)

@@ -11,28 +11,10 @@ set enable_seqscan = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  lines   join_lines;
+  lines   join_lines := check_join_list(group_id, participants, idempotency_key);
   request text[];
-  vault   vaults;
   result  join_all_result;
 begin
-  perform refuse_invalid(
-    array['group_id', 'participants', 'idempotency_key'],
-    array[
-      invalid_id(group_id),
-      case
-        when participants is null
-        then 'must be given'
-        when jsonb_typeof(participants) <> 'array'
-        then 'must be a list'
-        when jsonb_array_length(participants) not between 1 and 10000
-        then 'must have 1 to 10000 lines'
-      end,
-      invalid_idempotency_key(idempotency_key)
-    ]
-  );
-  lines := parse_join_lines(participants);
-
   if idempotency_key is not null then
     request := join_all_request(lines.usernames, lines.amounts, lines.addresses, lines.metadatas);
     result := claim_idempotency_key(group_id, idempotency_key, request, result);
@@ -41,21 +23,7 @@ begin
     end if;
   end if;
 
-  -- As for one join: the group cannot be removed until this commits.
-  perform from groups as g
-  where g.id = join_all.group_id
-    and g.closed_at is null
-  for key share;
-  if not found then
-    perform refuse_unknown_group(group_id);
-  end if;
-  vault := find_vault(group_id);
-  if vault.group_id is not null then
-    perform refuse_frozen(group_id);
-    perform refuse_linked_joins(group_id, lines);
-  end if;
-
-  result := post_joins(group_id, lines, insert_participants(group_id, lines, vault.group_id is not null));
+  result := execute_joins(group_id, lines, with_participants => true);
   perform store_answer(group_id, idempotency_key, request, result);
   return result;
 end

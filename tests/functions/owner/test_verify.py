@@ -1301,7 +1301,9 @@ def test_what_an_earlier_release_wrote_is_sound(superuser, books):
 
 
 def test_an_answer_of_every_operation_is_sound(superuser, books):
-    superuser.execute("select ledger.join_all(%s, %s, 'joins')", [books["group"], '[{"username": "hal", "amount": 4}]'])
+    for name, username in (("join_all", "hal"), ("join_all_minimal", "ivy")):
+        lines = f'[{{"username": "{username}", "amount": 4}}]'
+        superuser.execute(f"select ledger.{name}(%s, %s, %s)", [books["group"], lines, name])
     operations = superuser.execute("select distinct operation from ledger.idempotency_keys").fetchall()
     keyed = superuser.execute(
         """
@@ -1310,6 +1312,8 @@ def test_an_answer_of_every_operation_is_sound(superuser, books):
           and 'idempotency_key' = any (proargnames)
         """
     ).fetchall()
+    # Their keys belong to the function whose answer they leave out.
+    keyed = [row for row in keyed if not row[0].endswith("_minimal")]
     # A checkpoint is the first change of its transaction: tests/exits/test_dropped_chunks.py.
     assert sorted([*operations, ("checkpoint",)]) == sorted(keyed)
     assert verify(superuser) == []

@@ -1,8 +1,9 @@
 -- Write the joins of participants who were just inserted.
 create or replace function ledger_internal.post_joins(
-  group_id        bigint,
-  lines           ledger_internal.join_lines,
-  participant_ids bigint[]
+  group_id          bigint,
+  lines             ledger_internal.join_lines,
+  participant_ids   bigint[],
+  with_participants boolean
 ) returns ledger.join_all_result
 language plpgsql volatile
 as $$
@@ -47,17 +48,18 @@ begin
     before + sum(l.amount) over (order by l.line rows unbounded preceding)
   from unnest(new_entries, lines.amounts) with ordinality as l (entry_id, amount, line);
 
-  select
-    array_agg((l.entry_id, l.participant_id, l.amount)::ledger.join_entry order by l.line),
-    array_agg(
+  select array_agg((l.entry_id, l.participant_id, l.amount)::ledger.join_entry order by l.line)
+  into result.entries
+  from unnest(new_entries, participant_ids, lines.amounts) with ordinality as l (entry_id, participant_id, amount, line);
+  if with_participants then
+    select array_agg(
       (normalize(l.username, NFC), l.participant_id, post_joins.group_id, l.amount)::ledger.current_participants
       order by l.line
     )
-  into
-    result.entries,
-    result.participants
-  from unnest(new_entries, participant_ids, lines.usernames, lines.amounts) with ordinality
-    as l (entry_id, participant_id, username, amount, line);
+    into result.participants
+    from unnest(participant_ids, lines.usernames, lines.amounts) with ordinality
+      as l (participant_id, username, amount, line);
+  end if;
   result.replayed := false;
   return result;
 end
@@ -65,5 +67,5 @@ $$;
 
 alter function ledger_internal.post_joins owner to ledger_owner;
 comment on function ledger_internal.post_joins is
-  'Write the entries of a list of joins and their amounts in the group''s total, and return the answer; this transaction has inserted the participants, with these amounts.';
+  'Write the entries of a list of joins and their amounts in the group''s total, and return the answer, without the participants where nobody reads them; this transaction has inserted them, with these amounts.';
 revoke execute on function ledger_internal.post_joins from public;
