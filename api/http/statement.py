@@ -88,21 +88,34 @@ def json_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
 
     Optional ones are left out where they are null.
     """
+    written = "row_to_json(o)"
+    if any(member.optional for member in shape):
+        written = f"json_strip_nulls({written})"
+    return f"(select {written} from (select {members_of(shape, row, amounts_as_strings)}) as o)"
+
+
+def json_list_of(shape: Shape, rows: str, amounts_as_strings: bool) -> str:
+    """Return the SQL expression that renders an array of rows as a JSON list.
+
+    All rows become JSON in one call: with a query for each of them a line of a list took twice as long to write.
+    """
+    members = members_of(shape, "i", amounts_as_strings)
+    return f"(select coalesce(array_to_json(array_agg(o)), '[]') from (select {members} from unnest({rows}) as i) as o)"
+
+
+def members_of(shape: Shape, row: str, amounts_as_strings: bool) -> str:
+    """Return the columns of a row, named as the members."""
     columns = []
     for member in shape:
         value = f"{row}.{member.column}"
         if member.is_list:
-            each = json_of(member.members, "i", amounts_as_strings)
-            value = f"(select coalesce(array_to_json(array_agg({each})), '[]') from unnest({value}) as i)"
+            value = json_list_of(member.members, value, amounts_as_strings)
         elif member.members:
             value = json_of(member.members, f"({value})", amounts_as_strings)
         elif amounts_as_strings and member.name in AMOUNTS:
             value += "::text"
         columns.append(f'{value} as "{member.name}"')
-    written = "row_to_json(o)"
-    if any(member.optional for member in shape):
-        written = f"json_strip_nulls({written})"
-    return f"(select {written} from (select {', '.join(columns)}) as o)"
+    return ", ".join(columns)
 
 
 def csv_of(shape: Shape, row: str) -> str:

@@ -312,6 +312,9 @@ def line_to_json(line: object) -> str:
 
 def member_to_json(name: str, value: object) -> str:
     if name in MOVEMENT:
+        # SQL reads numbers sooner than strings, and finds the same errors in them.
+        if isinstance(value, str) and value.isdigit() and value.isascii() and len(value) <= MAX_AMOUNT_DIGITS:
+            return f'"{name}":{value if value[0] != "0" else significant(value) or "0"}'
         # A string keeps the spelling: jsonb would make 100 of 1e2.
         if value.__class__ is Number and len(value) < MAX_NUMBER:
             return f'"{name}":"{value}"'

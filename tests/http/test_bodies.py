@@ -127,7 +127,10 @@ def test_the_rest_of_a_list_that_is_too_long_is_not_decoded():
 @pytest.mark.parametrize(
     ("line", "spelled"),
     [
-        ('{"from": 1, "to": "2", "amount": 3}', '{"from":"1","to":"2","amount":"3"}'),
+        ('{"from": 1, "to": "2", "amount": 3}', '{"from":1,"to":2,"amount":3}'),
+        ('{"from": "0", "to": "007", "amount": 0}', '{"from":0,"to":7,"amount":0}'),
+        ('{"from": "", "to": "\u0663", "amount": "\u00b2"}', '{"from":"","to":"٣","amount":"²"}'),
+        (f'{{"amount": "{"9" * 78}", "from": "{"9" * 79}"}}', f'{{"amount":{"9" * 78},"from":"{"9" * 79}"}}'),
         ('{"from": 1e2, "to": 2.0, "amount": -0}', '{"from":"1e2","to":"2.0","amount":"-0"}'),
         ('{"amount": "0x10"}', '{"amount":"16"}'),
         ('{"amount": "0x1g", "from": "0x10"}', '{"amount":"0x1g","from":"0x10"}'),

@@ -15,22 +15,22 @@ as $$
     t.line,
     t.item,
     case
-      when jsonb_typeof(t.from_id) = 'string'
-      then ledger_internal.parse_id(t.from_id #>> '{}')
       when t.from_number between 1 and 9223372036854775807 and scale(t.from_number) = 0
       then t.from_number::bigint
+      when jsonb_typeof(t.from_id) = 'string'
+      then ledger_internal.parse_id(t.from_id #>> '{}')
     end as from_id,
     case
-      when jsonb_typeof(t.to_id) = 'string'
-      then ledger_internal.parse_id(t.to_id #>> '{}')
       when t.to_number between 1 and 9223372036854775807 and scale(t.to_number) = 0
       then t.to_number::bigint
+      when jsonb_typeof(t.to_id) = 'string'
+      then ledger_internal.parse_id(t.to_id #>> '{}')
     end as to_id,
     case
-      when jsonb_typeof(t.amount) = 'string'
-      then ledger_internal.parse_amount(t.amount #>> '{}')
       when t.amount_number between 0 and 1e78 and scale(t.amount_number) = 0
       then t.amount_number
+      when jsonb_typeof(t.amount) = 'string'
+      then ledger_internal.parse_amount(t.amount #>> '{}')
     end as amount,
     t.metadata
   from (
