@@ -90,6 +90,7 @@ postgres/           PostgreSQL
   embedded.py         the PostgreSQL that runs when DATABASE_URL is unset
   migrate.py          applies migrations
   upgrade.py          upgrades a database of release 0.1
+  indexes.py          builds the indexes that a migration needs, before it
 
 routes.py           the table of routes: the whole HTTP surface
 problems.py         the one error shape

@@ -14,7 +14,7 @@ from yoyo.connections import parse_uri
 from yoyo.exceptions import LockTimeout
 from yoyo.migrations import MigrationList, default_migration_table
 
-from api.postgres import sessions, upgrade
+from api.postgres import indexes, sessions, upgrade
 from api.resources import RESOURCES
 
 MIGRATIONS = RESOURCES / "db" / "migrations"
@@ -78,7 +78,9 @@ def migrate(conninfo: str) -> list[str]:
         try:
             if upgrade.is_of_0_1(backend.connection):
                 upgrade.upgrade(backend, migrations[0])
-            backend.apply_migrations(backend.to_apply(migrations))
+            for migration in backend.to_apply(migrations):
+                indexes.build_before(backend.connection, migration)
+                backend.apply_migrations(MigrationList([migration]))
         except upgrade.UpgradeError as error:
             raise MigrationError(str(error)) from error
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:

@@ -7,10 +7,10 @@ import psycopg
 from yoyo.backends.base import DatabaseBackend
 from yoyo.migrations import Migration
 
+from api.postgres import indexes
 from api.resources import RESOURCES
 
 SCRIPT = RESOURCES / "db" / "upgrade" / "0.1.sql"
-# A statement that no transaction may contain.
 INDEX = RESOURCES / "db" / "upgrade" / "0.1.index.sql"
 
 # The migrations of release 0.1.
@@ -124,17 +124,7 @@ def upgrade(backend: DatabaseBackend, baseline: Migration) -> None:
 
 def build_index(connection: psycopg.Connection) -> None:
     """Build the baseline's index of metadata beside writes, unless it is there and valid. Raises psycopg.Error."""
-    connection.execute("set role ledger_owner")
-    try:
-        query = """
-        select from pg_index as i
-        where i.indexrelid = to_regclass('ledger.entries_by_group_and_metadata') and not i.indisvalid
-        """
-        if connection.execute(query).fetchall():  # of a run that was ended
-            connection.execute("drop index concurrently ledger.entries_by_group_and_metadata")
-        connection.execute(INDEX.read_bytes())
-    finally:
-        connection.execute("reset role")
+    indexes.build(connection, INDEX)
 
 
 def lock_all(connection: psycopg.Connection) -> None:

@@ -2,6 +2,25 @@
 
 set local lock_timeout = '5s';
 set local role ledger_owner;
+do $$
+begin
+  if to_regclass('ledger.entries_by_kind') is null and exists (
+    select from pg_class as c
+    where c.oid = 'ledger.entries'::regclass
+      and (c.reltuples > 1000000 or pg_relation_size(c.oid) > 128 * 1024 * 1024)
+  ) then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'an index of the entries is missing, and building it in a migration would stop writes',
+      hint    = 'First, as ledger_owner: create index concurrently entries_by_kind on ledger.entries (group_id, kind, created_at, id).';
+  end if;
+end
+$$;
+create index if not exists entries_by_kind
+  on ledger.entries (group_id, kind, created_at, id);
+drop index if exists ledger.entries_others_by_kind;
+drop index if exists ledger.entries_transfers_by_time;
+
 -- Functions may call each other in any order.
 set local check_function_bodies = off;
 
@@ -1204,6 +1223,53 @@ comment on function ledger_internal.entry_is_valid is
 revoke execute on function ledger_internal.entry_is_valid from public;
 -- <<< db/functions/internal/constraints/entry_is_valid.sql
 
+-- >>> db/functions/internal/history/entries_source.sql
+-- Build the source of a page of a group's history.
+create or replace function ledger_internal.entries_source(
+  with_metadata boolean,
+  settled       boolean
+) returns text
+language sql stable
+as $$
+  select case
+    -- Found through the index on groups and metadata alone, then sorted: meant for values that few entries have.
+    when with_metadata then $source$
+      entries_with_metadata($1, $9) as e
+      where e.kind = any ($2) and ($8 is null or exists (
+        select from settlements as s
+        where s.group_id = $1 and s.entry_id = e.id and (s.settled_at is not null) = $8
+      ))
+    $source$
+    when settled is not null then replace(
+      $source$
+        (select s.exited_at as created_at, s.entry_id as id from settlements as s
+        where s.group_id = $1 and s.settled_at {state}
+          and (s.exited_at, s.entry_id) > ($3, $4) and (s.exited_at, s.entry_id) < ($5, $6)
+        order by s.exited_at {direction}, s.entry_id {direction} limit $7) as e
+        where true
+      $source$,
+      '{state}',
+      -- Spelled as the condition of an index.
+      case when settled then 'is not null' else 'is null' end
+    )
+    else $source$
+      unnest($2) as k (kind) cross join lateral (
+        select f.created_at, f.id from entries as f
+        where f.group_id = $1 and f.kind = k.kind
+          and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+        order by f.created_at {direction}, f.id {direction} limit $7
+      ) as e
+      where true
+    $source$
+  end
+$$;
+
+alter function ledger_internal.entries_source owner to ledger_owner;
+comment on function ledger_internal.entries_source is
+  'The source for history_query of the entries of group $1: those of the kinds $2, exits that are settled or not ($8), or those whose metadata contain $9. For list_entries.';
+revoke execute on function ledger_internal.entries_source from public;
+-- <<< db/functions/internal/history/entries_source.sql
+
 -- >>> db/functions/internal/movements/post_joins.sql
 drop function if exists ledger_internal.post_joins;
 -- Write the joins of participants who were just inserted.
@@ -1565,5 +1631,88 @@ comment on function ledger_internal.read_transfer_lines is
   'The values of each line of a multi-party transfer, null where they are missing or cannot be read, and the line itself, with a member that no line may have in place of one that is no object. For parse_transfer_lines.';
 revoke execute on function ledger_internal.read_transfer_lines from public;
 -- <<< db/functions/internal/validation/read_transfer_lines.sql
+
+-- >>> db/functions/internal/verify/vault_discrepancies.sql
+-- Compare a group's vault with its participants and checkpoints.
+create or replace function ledger_internal.vault_discrepancies(
+  group_id bigint
+) returns setof ledger.discrepancy
+language sql stable
+as $$
+  select
+    vault_discrepancies.group_id,
+    f.entry_id,
+    f.participant_id,
+    'vault',
+    f.detail
+  from (values (vault_discrepancies.group_id)) as g (id)
+  cross join ledger_internal.verify_bounds() as b
+  left join ledger.vaults as v on v.group_id = g.id
+  cross join lateral (
+    select null::bigint, null::bigint, 'has another domain than its chain and address make'
+    where v.domain <> ledger_internal.domain_hash(v.chain_id, v.vault, v.group_id)
+    union all
+    select null, null, format('was linked at %s, frozen at %s and closed at %s', v.linked_at, v.frozen_at, v.closed_at)
+    where greatest(v.linked_at, v.frozen_at, v.closed_at) > b.latest
+      or v.linked_at = '-infinity'
+    union all
+    select null, null, format('has followed block %s with hash %s', v.followed_block, ledger_internal.hex(v.followed_hash))
+    where (v.followed_block is null) <> (v.followed_hash is null)
+      or octet_length(v.followed_hash) <> 32
+      or v.followed_block < 0
+    union all
+    select null, null, format('is frozen at checkpoint %s, which was not accepted', v.emergency_number)
+    where v.emergency_number <> 0
+      and not exists (
+        select from ledger.publications as p
+        where p.group_id = g.id
+          and p.number = v.emergency_number
+          and p.state in ('accepted', 'closed')
+      )
+    union all
+    select null, null, 'has an emergency without its transaction, or a closing without one'
+    where (v.emergency_number is null) <> (v.frozen_at is null)
+      or (v.emergency_number is null) <> (v.emergency_transaction is null)
+      or (v.emergency_number is null) <> (v.emergency_block is null)
+      or (v.closed_at is null) <> (v.closing_transaction is null)
+      or (v.closed_at is null) <> (v.closing_block is null)
+    union all
+    select e.id, coalesce(e.from_id, e.to_id), 'the entry is of after the emergency'
+    -- A range of an index for each kind, and not all entries of a group.
+    from unnest(array['join', 'deposit', 'transfer', 'exit']) as k (kind)
+    join ledger.entries as e on e.group_id = g.id and e.kind = k.kind and e.created_at > v.frozen_at
+    union all
+    select null, r.participant_id, 'the participant requested an exit and is present, or there is no vault'
+    from ledger.exit_requests as r
+    left join ledger.participants as p on p.group_id = r.group_id and p.id = r.participant_id
+    where r.group_id = g.id
+      and (p.exited_at is null or v.group_id is null)
+    union all
+    select null, null, format('was closed, took %s and paid %s', d.amount, o.amount)
+    from (
+      select coalesce(sum(d.amount), 0) as amount from ledger.vault_deposits as d where d.group_id = g.id
+    ) as d
+    cross join (
+      select coalesce(sum(o.amount), 0) as amount
+      from ledger.payouts as o
+      where o.group_id = g.id
+        and o.kind <> 'reclaim'
+    ) as o
+    where v.closed_at is not null
+      and v.emergency_number is null
+      and d.amount <> o.amount
+    union all
+    select null, null, 'is not closed, and the group was removed'
+    where v.group_id is not null
+      and v.closed_at is null
+      and exists (select from ledger.groups as o where o.id = g.id and o.closed_at is not null)
+  ) as f (entry_id, participant_id, detail)
+$$;
+
+alter function ledger_internal.vault_discrepancies owner to ledger_owner;
+comment on function ledger_internal.vault_discrepancies is
+  'The discrepancies of a group''s vault: its domain, an emergency and what moved after it, a closing, and exits that were requested. For verify_total.';
+revoke execute on function ledger_internal.vault_discrepancies from public;
+-- <<< db/functions/internal/verify/vault_discrepancies.sql
 
 drop type if exists ledger.list_summary;

@@ -114,10 +114,10 @@ CHANGES: dict[str, tuple[str, list[str]]] = {
         "grant update (amount) on ledger.participants to ledger_reader",
         ["table ledger.participants has another column amount"],
     ),
-    "no-index": ("drop index ledger.entries_by_kind", ["index ledger.entries_by_kind is missing"]),
+    "no-index": ("drop index ledger.entries_others_by_kind", ["index ledger.entries_others_by_kind is missing"]),
     "invalid-index": (
-        "update pg_index set indisvalid = false where indexrelid = 'ledger.entries_by_kind'::regclass",
-        ["index ledger.entries_by_kind has another definition"],
+        "update pg_index set indisvalid = false where indexrelid = 'ledger.entries_others_by_kind'::regclass",
+        ["index ledger.entries_others_by_kind has another definition"],
     ),
     "another-index": (
         "create index extra on ledger.entries (amount)",

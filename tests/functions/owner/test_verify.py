@@ -1130,8 +1130,8 @@ OUT_OF_FORCE = {
         ["constraint entries_are_valid of ledger.entries is not validated"],
     ),
     "index": (
-        "update pg_index set indisvalid = false where indexrelid = 'ledger.entries_by_kind'::regclass",
-        ["index ledger.entries_by_kind is not valid"],
+        "update pg_index set indisvalid = false where indexrelid = 'ledger.entries_others_by_kind'::regclass",
+        ["index ledger.entries_others_by_kind is not valid"],
     ),
     "owner": (
         "alter function ledger_internal.execute_transfer owner to ledger_test_deployer",

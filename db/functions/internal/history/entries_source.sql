@@ -26,12 +26,21 @@ as $$
       -- Spelled as the condition of an index.
       case when settled then 'is not null' else 'is null' end
     )
+    -- Spelled as the conditions of the two indexes: what has two sides is a transfer.
     else $source$
-      unnest($2) as k (kind) cross join lateral (
-        select f.created_at, f.id from entries as f
-        where f.group_id = $1 and f.kind = k.kind
+      (
+        (select f.created_at, f.id from entries as f
+        where 'transfer' = any ($2) and f.group_id = $1 and f.from_id is not null and f.to_id is not null
           and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
-        order by f.created_at {direction}, f.id {direction} limit $7
+        order by f.created_at {direction}, f.id {direction} limit $7)
+        union all
+        select o.created_at, o.id
+        from unnest(array_remove($2, 'transfer')) as k (kind) cross join lateral (
+          select f.created_at, f.id from entries as f
+          where f.group_id = $1 and f.kind = k.kind and f.kind <> 'transfer'
+            and (f.created_at, f.id) > ($3, $4) and (f.created_at, f.id) < ($5, $6)
+          order by f.created_at {direction}, f.id {direction} limit $7
+        ) as o
       ) as e
       where true
     $source$

@@ -44,8 +44,18 @@ as $$
     union all
     select e.id, coalesce(e.from_id, e.to_id), 'the entry is of after the emergency'
     -- A range of an index for each kind, and not all entries of a group.
-    from unnest(array['join', 'deposit', 'transfer', 'exit']) as k (kind)
-    join ledger.entries as e on e.group_id = g.id and e.kind = k.kind and e.created_at > v.frozen_at
+    from (
+      select t.id, t.from_id, t.to_id
+      from ledger.entries as t
+      where t.group_id = g.id
+        and t.from_id is not null
+        and t.to_id is not null
+        and t.created_at > v.frozen_at
+      union all
+      select o.id, o.from_id, o.to_id
+      from unnest(array['join', 'deposit', 'exit']) as k (kind)
+      join ledger.entries as o on o.group_id = g.id and o.kind = k.kind and o.kind <> 'transfer' and o.created_at > v.frozen_at
+    ) as e
     union all
     select null, r.participant_id, 'the participant requested an exit and is present, or there is no vault'
     from ledger.exit_requests as r
