@@ -171,6 +171,11 @@ def test_every_published_function_has_a_route_with_its_parameters(admin):
         for route in ROUTES
         if route.batch_function
     }
+    routed |= {
+        (route.minimal_function, tuple(argument.parameter for argument in route.arguments))
+        for route in ROUTES
+        if route.minimal_function
+    }
     # Functions that need no ledger, that a command calls, and that the service calls for its metrics and API keys.
     routed |= {("verify_proof", ("proof", "header", "root")), ("list_newest_checkpoints", ("after", "max_rows"))}
     routed |= {("activity", ()), ("authenticate", ("key_id", "digest")), ("keys_required", ())}
