@@ -33,6 +33,10 @@ class BenchError(Exception):
     """Why a figure cannot be measured."""
 
 
+class NothingAnswered(BenchError):
+    """No request was answered in time; none was refused either."""
+
+
 @dataclass(frozen=True)
 class Server:
     """Where requests go, and the secret of the API key that they carry, if they carry one."""
@@ -108,7 +112,7 @@ def send(
 ) -> Outcome:
     """Send requests for some seconds, from the first again at their end unless `once`.
 
-    Raises BenchError where not every answer is a success.
+    Raises BenchError where not every answer is a success, NothingAnswered where there was none.
     """
     with tempfile.NamedTemporaryFile() as file:
         count = write(file, requests, server)
@@ -117,8 +121,10 @@ def send(
             result = run([WRK, *options, "-s", str(LUA), f"http://127.0.0.1:{server.port}/", "--", file.name])
         else:
             result = run(loop_command(server, file.name, connections, seconds, rate))
-    if result["refused"] or result["broken"] or not result["requests"]:
+    if result["refused"] or result["broken"]:
         raise BenchError(f"not every request was answered with a success: {result}")
+    if not result["requests"]:
+        raise NothingAnswered(f"no request was answered in {seconds} seconds")
     if once and result["requests"] > count:
         raise BenchError(f"{result['requests']} requests were sent of {count} that differ")
     return Outcome(

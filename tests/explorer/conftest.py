@@ -57,6 +57,8 @@ def person(api: Service, chromium: browser.Page) -> Iterator[Person]:
     person.page.until("document.querySelector('main')")
     person.page.evaluate("sessionStorage.clear()")
     person.page.evaluate("localStorage.clear()")
+    person.page("Page.navigate", url="about:blank")  # a page goes on asking its service, and the next test's is another
+    person.page.until("location.href === 'about:blank'")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chaos import release
-from tests.migrations.steps import EXAMPLE
+from tests.migrations.steps import EXAMPLE, NAMES
 from tests.operations.guide import Site, answer, block
 from tests.running.commands import serving
 from tests.support import discrepancies, one, until
@@ -87,7 +87,7 @@ def test_rolls_back_and_deploys_again(site: Site, after: Path, programs: Path) -
 
 
 def test_the_first_migration_is_not_rolled_back_while_there_is_a_group(site: Site) -> None:
-    for _ in range(3):  # the fourth, the third and the second one: they have no rows yet
+    for _ in NAMES[1:]:  # the later ones: they have no rows yet
         site.paste(block("sh", "yoyo rollback"))
     with pytest.raises(AssertionError, match="the ledger is not empty"):
         site.paste(block("sh", "yoyo rollback"))
