@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 from psycopg import IsolationLevel
 
+from api.admin.progress import ignore
 from api.http.statement import json_of
 from api.routes import CHECKPOINT, ENTRY
 
@@ -47,10 +48,6 @@ COUNT = """
 
 class UnknownGroupError(Exception):
     """A group that never existed."""
-
-
-def ignore(count: int) -> None:
-    """Show no progress."""
 
 
 def listed(kind: str, answer: str, source: str, order: str) -> str:

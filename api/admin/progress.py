@@ -16,6 +16,10 @@ REFRESH_SECONDS = 1.0  # between two looks at the time on a terminal
 tqdm.set_lock(RLock())  # no other process shows anything here
 
 
+def ignore(count: int) -> None:
+    """Show nothing: what long work calls where nobody watches it."""
+
+
 class Progress:
     """How many of an expected number of rows are done."""
 

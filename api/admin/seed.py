@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 
+from api.admin.progress import ignore
 from api.postgres import sessions
 from api.resources import RESOURCES
 
@@ -22,7 +23,7 @@ def seed(conninfo: str) -> None:
 
 
 def seed_many(
-    conninfo: str, groups: int, participants: int, advance: Callable[[int], object] = lambda count: None
+    conninfo: str, groups: int, participants: int, advance: Callable[[int], object] = ignore
 ) -> Iterator[tuple[int, int]]:
     """Fill groups "Group 1" … with "Participant 1" … each; yield how many joined and how many were there, by group.
 

@@ -8,6 +8,7 @@ import psycopg
 
 from api.admin import schema
 from api.admin.kept import Kept
+from api.admin.progress import ignore
 from api.postgres import sessions
 
 RANGE_SECONDS = 1.0  # that a range may take; after a longer one, the next has half the rows
@@ -115,7 +116,7 @@ def verify(
     conninfo: str,
     group: int | None = None,
     against: Sequence[Kept] = (),
-    expect: Callable[[int], object] = lambda rows: None,
+    expect: Callable[[int], object] = ignore,
 ) -> Iterator[Step]:
     """Verify a group, or all groups and the rows of none; yield each finished range.
 

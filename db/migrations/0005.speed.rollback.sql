@@ -48,6 +48,10 @@ drop function if exists ledger_internal.check_join_list;
 drop function if exists ledger_internal.check_transfer_list;
 -- <<< db/functions/internal/validation/check_transfer_list.sql
 
+-- >>> db/functions/internal/validation/invalid_list.sql
+drop function if exists ledger_internal.invalid_list;
+-- <<< db/functions/internal/validation/invalid_list.sql
+
 -- >>> db/functions/api/bind_address.sql
 -- Bind a participant's address on the main network, once.
 create or replace function ledger.bind_address(

@@ -1724,14 +1724,7 @@ begin
     array['group_id', 'participants', 'idempotency_key'],
     array[
       ledger_internal.invalid_id(group_id),
-      case
-        when participants is null
-        then 'must be given'
-        when jsonb_typeof(participants) <> 'array'
-        then 'must be a list'
-        when jsonb_array_length(participants) not between 1 and 10000
-        then 'must have 1 to 10000 lines'
-      end,
+      ledger_internal.invalid_list(participants),
       ledger_internal.invalid_idempotency_key(idempotency_key)
     ]
   );
@@ -1759,14 +1752,7 @@ begin
     array['group_id', 'transfers', 'idempotency_key'],
     array[
       ledger_internal.invalid_id(group_id),
-      case
-        when transfers is null
-        then 'must be given'
-        when jsonb_typeof(transfers) <> 'array'
-        then 'must be a list'
-        when jsonb_array_length(transfers) not between 1 and 10000
-        then 'must have 1 to 10000 lines'
-      end,
+      ledger_internal.invalid_list(transfers),
       ledger_internal.invalid_idempotency_key(idempotency_key)
     ]
   );
@@ -1779,6 +1765,29 @@ comment on function ledger_internal.check_transfer_list is
   'The lines of a list of transfers by columns. Raises LG001 for a list that is none or has too many lines, then for the invalid fields of each line.';
 revoke execute on function ledger_internal.check_transfer_list from public;
 -- <<< db/functions/internal/validation/check_transfer_list.sql
+
+-- >>> db/functions/internal/validation/invalid_list.sql
+-- Return why the value of a list of lines is invalid.
+create or replace function ledger_internal.invalid_list(
+  lines jsonb
+) returns text
+language sql immutable parallel safe
+as $$
+  select case
+    when lines is null
+    then 'must be given'
+    when jsonb_typeof(lines) <> 'array'
+    then 'must be a list'
+    when jsonb_array_length(lines) not between 1 and 10000
+    then 'must have 1 to 10000 lines'
+  end
+$$;
+
+alter function ledger_internal.invalid_list owner to ledger_owner;
+comment on function ledger_internal.invalid_list is
+  'Why a value is not a list of 1 to 10,000 lines; null if it is one. The lines are not looked at.';
+revoke execute on function ledger_internal.invalid_list from public;
+-- <<< db/functions/internal/validation/invalid_list.sql
 
 -- >>> db/functions/internal/validation/read_transfer_lines.sql
 -- Read the values of the lines of a multi-party transfer.

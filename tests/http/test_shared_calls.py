@@ -364,7 +364,7 @@ def test_a_deferred_request_is_tried_before_later_ones_and_then_called_alone():
 
 def test_a_call_takes_turns_for_popular_participants_after_a_row_was_locked(monkeypatch):
     async def call(batches: CallBatches, database: FakeDatabase, *pairs: tuple[int, int], outcome: list = DONE) -> None:
-        """Make a call of transfers from and to these participants, by itself."""
+        """Make one call with transfers from and to these participants."""
         requests = [request(batches, from_id=str(sender), to_id=str(recipient)) for sender, recipient in pairs]
         await settle()
         database.calls[-1][1].set_result([outcome] * len(pairs))

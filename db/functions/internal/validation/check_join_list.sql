@@ -11,14 +11,7 @@ begin
     array['group_id', 'participants', 'idempotency_key'],
     array[
       ledger_internal.invalid_id(group_id),
-      case
-        when participants is null
-        then 'must be given'
-        when jsonb_typeof(participants) <> 'array'
-        then 'must be a list'
-        when jsonb_array_length(participants) not between 1 and 10000
-        then 'must have 1 to 10000 lines'
-      end,
+      ledger_internal.invalid_list(participants),
       ledger_internal.invalid_idempotency_key(idempotency_key)
     ]
   );

@@ -11,14 +11,7 @@ begin
     array['group_id', 'transfers', 'idempotency_key'],
     array[
       ledger_internal.invalid_id(group_id),
-      case
-        when transfers is null
-        then 'must be given'
-        when jsonb_typeof(transfers) <> 'array'
-        then 'must be a list'
-        when jsonb_array_length(transfers) not between 1 and 10000
-        then 'must have 1 to 10000 lines'
-      end,
+      ledger_internal.invalid_list(transfers),
       ledger_internal.invalid_idempotency_key(idempotency_key)
     ]
   );
